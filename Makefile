@@ -1,0 +1,84 @@
+# Everything here needs Go and nothing else, but for the tools that Go fetches.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+GO       ?= go
+FUZZTIME ?= 10s
+COUNT    ?= 20
+BENCH    ?= .
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: ## all tests
+	$(GO) test ./...
+
+.PHONY: race
+race: ## all tests under the race detector, in random order
+	$(GO) test -race -shuffle=on ./...
+
+.PHONY: stress
+stress: ## the virtual-time tests COUNT=20 times under the race detector
+	$(GO) test -race -shuffle=on -count=$(COUNT) -run '$(shell .ci/virtual-time-tests)' .
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME=10s
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: cover
+cover: ## coverage of the root package, by function and in coverage.html
+	$(GO) test -coverprofile=cover.out .
+	$(GO) tool cover -func=cover.out
+	$(GO) tool cover -html=cover.out -o coverage.html
+
+.PHONY: lint
+lint: ## gofmt, vet and staticcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	cd compare && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
+
+.PHONY: generate
+generate: ## write docs/rules.md anew
+	$(GO) generate .
+
+.PHONY: apicheck
+apicheck: ## compare the exported API with the list in SPEC=../shared/spec
+	.ci/apicheck $(SPEC)
+
+.PHONY: bench
+bench: ## the benchmarks of the root package, BENCH=regexp
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem .
+
+.PHONY: bench-quick
+bench-quick: ## beside hashicorp/memberlist, short; writes docs/performance.md
+	cd compare && $(GO) run ./bench/cmd/report -quick -out ../docs
+
+.PHONY: bench-compare
+bench-compare: ## beside hashicorp/memberlist, in full; writes docs/performance.md
+	cd compare && $(GO) run ./bench/cmd/report -out ../docs
+
+.PHONY: profile
+profile: ## CPU and allocation profiles of BENCH=regexp, as cpu.prof and mem.prof
+	$(GO) test -C compare -run '^$$' -bench '$(BENCH)' -benchmem \
+		-cpuprofile $(CURDIR)/cpu.prof -memprofile $(CURDIR)/mem.prof -memprofilerate 1 -o $(CURDIR)/bench.test ./bench
+
+.PHONY: compare
+compare: ## the failure detector beside hashicorp/memberlist, quick; writes docs/detector.md
+	cd compare && $(GO) run ./sim/cmd/compare -quick -out ../docs
+
+.PHONY: compare-full
+compare-full: ## the failure detector beside hashicorp/memberlist, the large grid
+	cd compare && $(GO) run ./sim/cmd/compare -out ../docs
+
+.PHONY: interop
+interop: ## clusters of both libraries
+	cd compare && $(GO) test -race ./interop/...
+
+.PHONY: serf-suite
+serf-suite: ## the test suite of Serf on this library
+	cd compare && $(GO) run ./interop/cmd/serfsuite

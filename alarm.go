@@ -1,0 +1,69 @@
+package memberlist
+
+// alarmKind says what is due when an alarm goes off.
+type alarmKind uint8
+
+const (
+	alarmProbe     alarmKind = iota // begin the next probe round
+	alarmPing                       // a ping's patience is over
+	alarmSuspicion                  // a suspicion has run out
+	alarmGossip                     // a gossip round
+	alarmSync                       // a push/pull
+	alarmSample                     // the queue depth metric
+	alarmLeave                      // tell more members of the own departure
+)
+
+// alarm is a deadline of the core. Alarms are never cancelled: one that has
+// become stale is recognised when it goes off, by the sequence number of its
+// ping or by the suspicion it was set for.
+type alarm struct {
+	at   instant
+	kind alarmKind
+	seq  uint32  // alarmPing
+	m    *member // alarmSuspicion
+}
+
+// alarms is a binary heap, the earliest alarm first.
+type alarms []alarm
+
+func (h alarms) next() instant {
+	if len(h) == 0 {
+		return never
+	}
+	return h[0].at
+}
+
+func (h *alarms) push(a alarm) {
+	*h = append(*h, a)
+	heap := *h
+	for i := len(heap) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if heap[parent].at <= heap[i].at {
+			return
+		}
+		heap[parent], heap[i] = heap[i], heap[parent]
+		i = parent
+	}
+}
+
+func (h *alarms) pop() alarm {
+	heap := *h
+	first := heap[0]
+	last := len(heap) - 1
+	heap[0], heap[last] = heap[last], alarm{}
+	heap = heap[:last]
+	*h = heap
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
+			if heap[child].at < heap[least].at {
+				least = child
+			}
+		}
+		if least == i {
+			return first
+		}
+		heap[i], heap[least] = heap[least], heap[i]
+		i = least
+	}
+}

@@ -1,0 +1,571 @@
+package memberlist
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/hashicorp/go-msgpack/v2/codec"
+)
+
+// messageType is the first byte of every message (W5).
+type messageType uint8
+
+const (
+	pingMsg         messageType = 0
+	indirectPingMsg messageType = 1
+	ackMsg          messageType = 2
+	suspectMsg      messageType = 3
+	aliveMsg        messageType = 4
+	deadMsg         messageType = 5
+	pushPullMsg     messageType = 6
+	compoundMsg     messageType = 7
+	userMsg         messageType = 8
+	compressMsg     messageType = 9
+	encryptMsg      messageType = 10
+	nackMsg         messageType = 11
+	checksumMsg     messageType = 12
+	errorMsg        messageType = 13
+	labelMsg        messageType = 244
+)
+
+// messageNames are the names of the types that are numbered in a row.
+var messageNames = [...]string{
+	pingMsg:         "ping",
+	indirectPingMsg: "indirect ping",
+	ackMsg:          "ack",
+	suspectMsg:      "suspect",
+	aliveMsg:        "alive",
+	deadMsg:         "dead",
+	pushPullMsg:     "push/pull",
+	compoundMsg:     "compound",
+	userMsg:         "user",
+	compressMsg:     "compressed",
+	encryptMsg:      "encrypted",
+	nackMsg:         "nack",
+	checksumMsg:     "checksum",
+	errorMsg:        "error",
+}
+
+// String names the type for log lines and errors.
+func (t messageType) String() string {
+	switch {
+	case int(t) < len(messageNames):
+		return messageNames[t]
+	case t == labelMsg:
+		return "label"
+	default:
+		return fmt.Sprintf("unknown type %d", uint8(t))
+	}
+}
+
+// The messages. Their fields are named and ordered as the wire has them
+// (sections 4, 10, 11 and 12 of the wire format); the tags matter to the general
+// decoder alone.
+//
+// A decoded message borrows: its strings and byte slices are views of the bytes
+// it was decoded from. Whoever keeps a field for longer than those bytes live
+// makes a copy of it.
+type (
+	// ping asks Node whether it is there; the source fields say where the
+	// answer goes (W9, W69).
+	ping struct {
+		SeqNo      uint32
+		Node       string
+		SourceAddr []byte `codec:",omitempty"`
+		SourcePort uint16 `codec:",omitempty"`
+		SourceNode string `codec:",omitempty"`
+	}
+
+	// indirectPing asks its receiver to ping Node on the sender's behalf (W10).
+	indirectPing struct {
+		SeqNo      uint32
+		Target     []byte
+		Port       uint16
+		Node       string
+		Nack       bool
+		SourceAddr []byte `codec:",omitempty"`
+		SourcePort uint16 `codec:",omitempty"`
+		SourceNode string `codec:",omitempty"`
+	}
+
+	// ack answers a ping (W11).
+	ack struct {
+		SeqNo   uint32
+		Payload []byte
+	}
+
+	// nack tells the requester of an indirect ping that no ack came (W12).
+	nack struct {
+		SeqNo uint32
+	}
+
+	// suspect says that From has not heard from Node (W13).
+	suspect struct {
+		Incarnation uint32
+		Node        string
+		From        string
+	}
+
+	// dead says that Node failed or, if Node is From, that it leaves (W13).
+	dead struct {
+		Incarnation uint32
+		Node        string
+		From        string
+	}
+
+	// alive announces a node (W14).
+	alive struct {
+		Incarnation uint32
+		Node        string
+		Addr        []byte
+		Port        uint16
+		Meta        []byte
+		Vsn         []byte
+	}
+
+	// pushPullHeader tells what follows it in a push/pull (W52).
+	pushPullHeader struct {
+		Nodes        int
+		UserStateLen int
+		Join         bool
+	}
+
+	// pushNodeState is one node in a push/pull (W53). It has no type byte.
+	pushNodeState struct {
+		Name        string
+		Addr        []byte
+		Port        uint16
+		Meta        []byte
+		Incarnation uint32
+		State       NodeStateType
+		Vsn         []byte
+	}
+
+	// userMsgHeader stands before a user message on a stream (W58).
+	userMsgHeader struct {
+		UserMsgLen int
+	}
+
+	// errorReply tells the opener of a stream why it was refused (W48).
+	errorReply struct {
+		Error string
+	}
+
+	// compressed wraps a whole message (W19).
+	compressed struct {
+		Algo uint8
+		Buf  []byte
+	}
+)
+
+// appendTo appends the message as nodes write it (W6), type byte included.
+
+func (m *ping) appendTo(dst []byte) []byte {
+	fields := 2
+	if len(m.SourceAddr) > 0 {
+		fields++
+	}
+	if m.SourceNode != "" {
+		fields++
+	}
+	if m.SourcePort != 0 {
+		fields++
+	}
+	dst = append(dst, byte(pingMsg), mpFixMap|byte(fields))
+	dst = appendString(append(dst, "\xa4Node"...), m.Node)
+	dst = appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
+	if len(m.SourceAddr) > 0 {
+		dst = appendBytes(append(dst, "\xaaSourceAddr"...), m.SourceAddr)
+	}
+	if m.SourceNode != "" {
+		dst = appendString(append(dst, "\xaaSourceNode"...), m.SourceNode)
+	}
+	if m.SourcePort != 0 {
+		dst = appendUint(append(dst, "\xaaSourcePort"...), uint32(m.SourcePort))
+	}
+	return dst
+}
+
+func (m *indirectPing) appendTo(dst []byte) []byte {
+	fields := 5
+	if len(m.SourceAddr) > 0 {
+		fields++
+	}
+	if m.SourceNode != "" {
+		fields++
+	}
+	if m.SourcePort != 0 {
+		fields++
+	}
+	dst = append(dst, byte(indirectPingMsg), mpFixMap|byte(fields))
+	dst = appendBool(append(dst, "\xa4Nack"...), m.Nack)
+	dst = appendString(append(dst, "\xa4Node"...), m.Node)
+	dst = appendUint(append(dst, "\xa4Port"...), uint32(m.Port))
+	dst = appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
+	if len(m.SourceAddr) > 0 {
+		dst = appendBytes(append(dst, "\xaaSourceAddr"...), m.SourceAddr)
+	}
+	if m.SourceNode != "" {
+		dst = appendString(append(dst, "\xaaSourceNode"...), m.SourceNode)
+	}
+	if m.SourcePort != 0 {
+		dst = appendUint(append(dst, "\xaaSourcePort"...), uint32(m.SourcePort))
+	}
+	return appendBytes(append(dst, "\xa6Target"...), m.Target)
+}
+
+func (m *ack) appendTo(dst []byte) []byte {
+	dst = append(dst, byte(ackMsg), mpFixMap|2)
+	dst = appendBytes(append(dst, "\xa7Payload"...), m.Payload)
+	return appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
+}
+
+func (m *nack) appendTo(dst []byte) []byte {
+	dst = append(dst, byte(nackMsg), mpFixMap|1)
+	return appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
+}
+
+func (m *suspect) appendTo(dst []byte) []byte {
+	return appendAccusation(append(dst, byte(suspectMsg)), m.Incarnation, m.Node, m.From)
+}
+
+func (m *dead) appendTo(dst []byte) []byte {
+	return appendAccusation(append(dst, byte(deadMsg)), m.Incarnation, m.Node, m.From)
+}
+
+// appendAccusation appends the body that suspect and dead share.
+func appendAccusation(dst []byte, incarnation uint32, node, from string) []byte {
+	dst = appendString(append(dst, "\x83\xa4From"...), from)
+	dst = appendUint(append(dst, "\xabIncarnation"...), incarnation)
+	return appendString(append(dst, "\xa4Node"...), node)
+}
+
+func (m *alive) appendTo(dst []byte) []byte {
+	dst = append(dst, byte(aliveMsg))
+	dst = appendBytes(append(dst, "\x86\xa4Addr"...), m.Addr)
+	dst = appendUint(append(dst, "\xabIncarnation"...), m.Incarnation)
+	dst = appendBytes(append(dst, "\xa4Meta"...), m.Meta)
+	dst = appendString(append(dst, "\xa4Node"...), m.Node)
+	dst = appendUint(append(dst, "\xa4Port"...), uint32(m.Port))
+	return appendBytes(append(dst, "\xa3Vsn"...), m.Vsn)
+}
+
+func (m *pushPullHeader) appendTo(dst []byte) []byte {
+	dst = append(dst, byte(pushPullMsg))
+	dst = appendBool(append(dst, "\x83\xa4Join"...), m.Join)
+	dst = appendInt(append(dst, "\xa5Nodes"...), int64(m.Nodes))
+	return appendInt(append(dst, "\xacUserStateLen"...), int64(m.UserStateLen))
+}
+
+func (m *pushNodeState) appendTo(dst []byte) []byte {
+	dst = appendBytes(append(dst, "\x87\xa4Addr"...), m.Addr)
+	dst = appendUint(append(dst, "\xabIncarnation"...), m.Incarnation)
+	dst = appendBytes(append(dst, "\xa4Meta"...), m.Meta)
+	dst = appendString(append(dst, "\xa4Name"...), m.Name)
+	dst = appendUint(append(dst, "\xa4Port"...), uint32(m.Port))
+	dst = appendInt(append(dst, "\xa5State"...), int64(m.State))
+	return appendBytes(append(dst, "\xa3Vsn"...), m.Vsn)
+}
+
+func (m *userMsgHeader) appendTo(dst []byte) []byte {
+	dst = append(dst, byte(userMsg))
+	return appendInt(append(dst, "\x81\xaaUserMsgLen"...), int64(m.UserMsgLen))
+}
+
+func (m *errorReply) appendTo(dst []byte) []byte {
+	dst = append(dst, byte(errorMsg))
+	return appendString(append(dst, "\x81\xa5Error"...), m.Error)
+}
+
+func (m *compressed) appendTo(dst []byte) []byte {
+	dst = appendUint(append(dst, compressedPrefix...), uint32(m.Algo))
+	return appendBytes(append(dst, "\xa3Buf"...), m.Buf)
+}
+
+// compressedPrefix is a compressed message up to the value of its first field.
+const compressedPrefix = "\x09\x82\xa4Algo"
+
+// decode reads the message from body, which begins behind the type byte. The
+// shape that nodes write takes a path of its own that allocates nothing and costs
+// a tenth of the general one; everything else that W7 allows goes to go-msgpack.
+//
+// canonical tells that body is byte for byte what appendTo would make of the
+// message: then it may be passed on as it came. After an error the message is
+// zero.
+
+func (m *ping) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *indirectPing) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *ack) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *nack) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *suspect) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *dead) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *alive) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *pushPullHeader) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *pushNodeState) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *userMsgHeader) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *errorReply) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+func (m *compressed) decode(body []byte) (canonical bool, err error) {
+	if rest, ok := m.parse(body); ok {
+		return len(rest) == 0, nil
+	}
+	return false, decodeGeneral(body, m)
+}
+
+// parse reads the one shape that appendTo writes from the beginning of body and
+// returns what is behind it. If ok is false the message holds rubbish.
+
+func (m *ping) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	fields := c.mapSize()
+	c.literal("\xa4Node")
+	m.Node = c.string()
+	c.literal("\xa5SeqNo")
+	m.SeqNo = c.uint(maxUint32)
+	var source int
+	m.SourceAddr, m.SourceNode, m.SourcePort, source = c.source()
+	return c.rest, !c.failed && fields == 2+source
+}
+
+func (m *indirectPing) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	fields := c.mapSize()
+	c.literal("\xa4Nack")
+	m.Nack = c.bool()
+	c.literal("\xa4Node")
+	m.Node = c.string()
+	c.literal("\xa4Port")
+	m.Port = uint16(c.uint(maxUint16))
+	c.literal("\xa5SeqNo")
+	m.SeqNo = c.uint(maxUint32)
+	var source int
+	m.SourceAddr, m.SourceNode, m.SourcePort, source = c.source()
+	c.literal("\xa6Target")
+	m.Target = c.bytes()
+	return c.rest, !c.failed && fields == 5+source
+}
+
+func (m *ack) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal("\x82\xa7Payload")
+	m.Payload = c.bytes()
+	c.literal("\xa5SeqNo")
+	m.SeqNo = c.uint(maxUint32)
+	return c.rest, !c.failed
+}
+
+func (m *nack) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal("\x81\xa5SeqNo")
+	m.SeqNo = c.uint(maxUint32)
+	return c.rest, !c.failed
+}
+
+func (m *suspect) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	m.Incarnation, m.Node, m.From = c.accusation()
+	return c.rest, !c.failed
+}
+
+func (m *dead) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	m.Incarnation, m.Node, m.From = c.accusation()
+	return c.rest, !c.failed
+}
+
+func (m *alive) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal("\x86\xa4Addr")
+	m.Addr = c.bytes()
+	c.literal("\xabIncarnation")
+	m.Incarnation = c.uint(maxUint32)
+	c.literal("\xa4Meta")
+	m.Meta = c.bytes()
+	c.literal("\xa4Node")
+	m.Node = c.string()
+	c.literal("\xa4Port")
+	m.Port = uint16(c.uint(maxUint16))
+	c.literal("\xa3Vsn")
+	m.Vsn = c.bytes()
+	return c.rest, !c.failed
+}
+
+func (m *pushPullHeader) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal("\x83\xa4Join")
+	m.Join = c.bool()
+	c.literal("\xa5Nodes")
+	m.Nodes = c.int()
+	c.literal("\xacUserStateLen")
+	m.UserStateLen = c.int()
+	return c.rest, !c.failed
+}
+
+func (m *pushNodeState) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal("\x87\xa4Addr")
+	m.Addr = c.bytes()
+	c.literal("\xabIncarnation")
+	m.Incarnation = c.uint(maxUint32)
+	c.literal("\xa4Meta")
+	m.Meta = c.bytes()
+	c.literal("\xa4Name")
+	m.Name = c.string()
+	c.literal("\xa4Port")
+	m.Port = uint16(c.uint(maxUint16))
+	c.literal("\xa5State")
+	m.State = NodeStateType(c.int())
+	c.literal("\xa3Vsn")
+	m.Vsn = c.bytes()
+	return c.rest, !c.failed
+}
+
+func (m *userMsgHeader) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal("\x81\xaaUserMsgLen")
+	m.UserMsgLen = c.int()
+	return c.rest, !c.failed
+}
+
+func (m *errorReply) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal("\x81\xa5Error")
+	m.Error = c.string()
+	return c.rest, !c.failed
+}
+
+func (m *compressed) parse(body []byte) (rest []byte, ok bool) {
+	c := cursor{rest: body}
+	c.literal(compressedPrefix[1:])
+	m.Algo = uint8(c.uint(maxUint8))
+	c.literal("\xa3Buf")
+	m.Buf = c.bytes()
+	return c.rest, !c.failed
+}
+
+// accusation reads the body that suspect and dead share.
+func (c *cursor) accusation() (incarnation uint32, node, from string) {
+	c.literal("\x83\xa4From")
+	from = c.string()
+	c.literal("\xabIncarnation")
+	incarnation = c.uint(maxUint32)
+	c.literal("\xa4Node")
+	node = c.string()
+	return incarnation, node, from
+}
+
+// source reads the three source fields, each of which is left out when it is
+// empty (W6), and counts those that are there.
+func (c *cursor) source() (addr []byte, node string, port uint16, fields int) {
+	if c.skip("\xaaSourceAddr") {
+		addr = c.raw()
+		c.require(len(addr) > 0)
+		fields++
+	}
+	if c.skip("\xaaSourceNode") {
+		node = c.string()
+		c.require(node != "")
+		fields++
+	}
+	if c.skip("\xaaSourcePort") {
+		port = uint16(c.uint(maxUint16))
+		c.require(port != 0)
+		fields++
+	}
+	return addr, node, port, fields
+}
+
+// generalHandle is go-msgpack set to the old specification, whose raw type holds
+// text and bytes alike (W6). It is not changed after this, so that it may be
+// used by all goroutines, and keeps what it learned about the message types.
+var generalHandle = &codec.MsgpackHandle{WriteExt: false}
+
+// decodeGeneral reads a message in any form that W7 allows. Body is measured
+// first, so that neither a length that is not there nor a tower of nested values
+// reaches the codec.
+func decodeGeneral[M any](body []byte, m *M) error {
+	var zero M
+	*m = zero
+	n, err := valueSize(body)
+	if err != nil {
+		return err
+	}
+	decoded := new(M) // the codec lets its argument escape; the caller's stays where it is
+	if err := codec.NewDecoderBytes(body[:n], generalHandle).Decode(decoded); err != nil {
+		return fmt.Errorf("%w: %T: %w", ErrMalformed, zero, err)
+	}
+	*m = *decoded
+	return nil
+}
+
+// viewString returns a string that shares the bytes of b, so that text can be
+// compared and looked up without a copy. The string is valid for as long as
+// nobody writes to b; whoever keeps it longer clones it (strings.Clone).
+func viewString(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}

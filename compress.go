@@ -1,0 +1,79 @@
+package memberlist
+
+import (
+	"errors"
+	"slices"
+)
+
+// maxUnpacked is the largest result of decompression, inclusive. What one packet
+// unpacks to, all its parts together, is held to it too (W62, W63, W83).
+const maxUnpacked = 40 << 20
+
+// algorithmLZW is the only compression there is (W19).
+const algorithmLZW = 0
+
+// compressedHead is a compressed message up to the raw value with the data.
+const compressedHead = compressedPrefix + "\x00\xa3Buf"
+
+// compressedRoom is enough for compressedHead and the length of the data.
+const compressedRoom = len(compressedHead) + 5
+
+// leastCompressible is the shortest message that can get shorter: 25 equal bytes
+// become 9 codes of 9 bits and a head of 13 bytes. Most acks and nacks are below,
+// and are not even tried.
+const leastCompressible = 25
+
+// appendShorter appends msg in compressed form, provided that this is strictly
+// shorter (W20, packets). Otherwise dst is returned as it was.
+func appendShorter(dst, msg []byte) ([]byte, bool) {
+	if len(msg) < leastCompressible {
+		return dst, false
+	}
+	const head = len(compressedHead) + 1
+	packed, ok := appendCompressed(dst, msg, len(msg)-1-head)
+	if !ok || len(packed)-len(dst) >= len(msg) {
+		return dst, false
+	}
+	return packed, true
+}
+
+// appendLonger appends msg in compressed form, no matter whether that is shorter
+// (W20, streams).
+func appendLonger(dst, msg []byte) []byte {
+	packed, _ := appendCompressed(slices.Grow(dst, compressedRoom+len(msg)/2), msg, 2*len(msg)+16)
+	return packed
+}
+
+// appendCompressed appends msg in compressed form unless the data gets longer than
+// most bytes.
+func appendCompressed(dst, msg []byte, most int) ([]byte, bool) {
+	start := len(dst)
+	room := slices.Grow(dst, compressedRoom)[:start+compressedRoom]
+	packed, ok := appendLZW(room, msg, most)
+	if !ok {
+		return dst, false
+	}
+	// The length of the data decides about the size of the head, so the data moves
+	// up to it last.
+	data := packed[len(room):]
+	packed = appendRawHeader(append(packed[:start], compressedHead...), len(data))
+	return append(packed, data...), true
+}
+
+// expand appends the content of a compressed message, at most as many bytes as
+// given (W23).
+func (m *compressed) expand(dst []byte, most int) ([]byte, error) {
+	if m.Algo != algorithmLZW {
+		return dst, newKindError(ErrMalformed, "cannot decompress unknown algorithm %d", m.Algo)
+	}
+	out, err := expandLZW(dst, m.Buf, most)
+	switch {
+	case errors.Is(err, errLZWLimit):
+		return dst, newKindError(ErrTooLarge, "decompressed message is larger than limit (%d)", maxUnpacked)
+	case err != nil:
+		return dst, newKindError(ErrMalformed, "%w", err)
+	case len(out) == len(dst):
+		return dst, newKindError(ErrMalformed, "decompressed message is empty")
+	}
+	return out, nil
+}

@@ -1,0 +1,196 @@
+package memberlist
+
+import (
+	"bytes"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// crew owns the goroutines of one node and joins them at Shutdown.
+type crew struct {
+	wg sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		closed bool
+	}
+
+	// loops are the goroutines on which the protocol runs, by number. User code
+	// on one of them is inside a callback, and must not be made to wait for what
+	// only that goroutine can bring about.
+	loops sync.Map
+}
+
+// start runs f on a new goroutine, unless the crew is closed.
+func (c *crew) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.closed {
+		return false
+	}
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		f()
+	}()
+	return true
+}
+
+// startLoop is start for a goroutine that the protocol needs to go on.
+func (c *crew) startLoop(f func()) bool {
+	return c.start(func() { c.asLoop(f) })
+}
+
+// asLoop runs f here and marks this goroutine as one of the protocol's.
+func (c *crew) asLoop(f func()) {
+	id := goroutineID()
+	c.loops.Store(id, nil)
+	defer c.loops.Delete(id)
+	f()
+}
+
+// inCallback reports whether the caller runs on a goroutine of the protocol,
+// which for user code means inside a callback.
+func (c *crew) inCallback() bool {
+	_, found := c.loops.Load(goroutineID())
+	return found
+}
+
+// close lets no further goroutine start.
+func (c *crew) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.closed = true
+}
+
+// callbackGrace is how long Shutdown waits for user code that is running.
+const callbackGrace = 250 * time.Millisecond
+
+// join waits for all goroutines to end, but not for ever: one that is inside
+// user code ends when that returns (P31).
+func (c *crew) join() {
+	ended := make(chan struct{})
+	go func() {
+		c.wg.Wait()
+		close(ended)
+	}()
+	grace := time.NewTimer(callbackGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+	case <-grace.C:
+	}
+}
+
+// goroutineID is the number of the calling goroutine. The runtime tells it only
+// in the first line of a stack trace, "goroutine 7 [running]:"; that takes
+// about a microsecond, so it is asked for only where somebody is about to wait.
+func goroutineID() uint64 {
+	var buf [64]byte
+	fields := bytes.Fields(buf[:runtime.Stack(buf[:], false)])
+	if len(fields) < 2 {
+		return 0
+	}
+	id, _ := strconv.ParseUint(string(fields[1]), 10, 64)
+	return id
+}
+
+// lane is a bounded queue, first in first out, served one item at a time by a
+// goroutine that exists only while there is work. What does not fit is dropped
+// and counted.
+type lane[T any] struct {
+	crew    *crew
+	limit   int
+	serve   func(T)
+	dropped atomic.Uint64
+
+	mu struct {
+		sync.Mutex
+		queue  []T
+		spare  []T // a drained queue, for its room
+		waits  int // items that are not served yet
+		busy   bool
+		closed bool
+	}
+}
+
+func newLane[T any](c *crew, limit int, serve func(T)) *lane[T] {
+	return &lane[T]{crew: c, limit: limit, serve: serve}
+}
+
+// put queues an item and reports whether there was room.
+func (l *lane[T]) put(item T) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		return true
+	}
+	if l.mu.waits >= l.limit {
+		l.dropped.Add(1)
+		return false
+	}
+	l.mu.queue = append(l.mu.queue, item)
+	l.mu.waits++
+	if !l.mu.busy {
+		l.mu.busy = l.crew.startLoop(l.work)
+	}
+	return true
+}
+
+// close drops what is queued and refuses, silently, what comes later.
+func (l *lane[T]) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.closed = true
+	l.mu.queue, l.mu.waits = nil, 0
+}
+
+func (l *lane[T]) work() {
+	for batch := l.next(); batch != nil; batch = l.next() {
+		for i := range batch {
+			if l.isClosed() {
+				break
+			}
+			l.serve(batch[i])
+			l.served()
+		}
+		l.giveBack(batch)
+	}
+}
+
+// next takes all that is queued, nil if there is nothing.
+func (l *lane[T]) next() []T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.mu.queue) == 0 || l.mu.closed {
+		l.mu.busy = false
+		return nil
+	}
+	batch := l.mu.queue
+	l.mu.queue, l.mu.spare = l.mu.spare, nil
+	return batch
+}
+
+func (l *lane[T]) giveBack(batch []T) {
+	clear(batch)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.spare = batch[:0]
+}
+
+func (l *lane[T]) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.closed
+}
+
+func (l *lane[T]) served() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.waits > 0 {
+		l.mu.waits--
+	}
+}

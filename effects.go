@@ -1,0 +1,123 @@
+package memberlist
+
+import (
+	"net/netip"
+	"time"
+)
+
+// effects is what the core wants done in the world. The shell takes it while it
+// still holds the lock, and carries it out after releasing it.
+type effects struct {
+	packets []outPacket
+	gossip  []*Node
+	streams []streamTask
+	events  []event
+	logs    []logLine
+	pongs   []pong
+	rtts    []roundTrip
+	signals []chan struct{} // to be closed
+	metrics metricCounts
+
+	gossipDue bool // targets are to be chosen by a NodeSelectionDelegate
+	sample    bool // the queue depth is to be reported
+}
+
+func (fx *effects) empty() bool {
+	return len(fx.packets) == 0 && len(fx.gossip) == 0 && len(fx.streams) == 0 &&
+		len(fx.events) == 0 && len(fx.logs) == 0 && len(fx.pongs) == 0 &&
+		len(fx.rtts) == 0 && len(fx.signals) == 0 &&
+		fx.metrics == (metricCounts{}) && !fx.gossipDue && !fx.sample
+}
+
+// reset makes fx empty and keeps its room, without keeping what it pointed to.
+func (fx *effects) reset() {
+	clear(fx.packets)
+	clear(fx.gossip)
+	clear(fx.streams)
+	clear(fx.events)
+	clear(fx.logs)
+	clear(fx.pongs)
+	clear(fx.rtts)
+	clear(fx.signals)
+	*fx = effects{
+		packets: fx.packets[:0], gossip: fx.gossip[:0], streams: fx.streams[:0],
+		events: fx.events[:0], logs: fx.logs[:0], pongs: fx.pongs[:0],
+		rtts: fx.rtts[:0], signals: fx.signals[:0],
+	}
+}
+
+// destination is where a packet goes.
+type destination struct {
+	addr netip.AddrPort // used when text is empty
+	text string         // "host:port" as the caller gave it
+	name string
+	node *Node // set when the packet is meant for this known member (W25)
+}
+
+// outPacket is one packet to send.
+type outPacket struct {
+	to     destination
+	msg    []byte    // the encoded main message
+	riders bool      // broadcasts may ride along (P75)
+	urgent urgency   // the lane it takes where sending may block
+	seq    uint32    // of the ping in it, 0 = none: its sending is reported back
+	_      [0]func() // not comparable
+}
+
+// urgency is the lane of a packet on transports whose sending may block, so
+// that slow gossip does not hold up probes, nor probes answers.
+type urgency uint8
+
+const (
+	urgentReply urgency = iota
+	urgentProbe
+	urgentGossip
+	urgencies
+)
+
+type streamKind uint8
+
+const (
+	streamProbe streamKind = iota // fallback ping (P55)
+	streamSync                    // periodic push/pull (P115)
+)
+
+// streamTask is an exchange that the core wants on a stream.
+type streamTask struct {
+	kind    streamKind
+	node    *Node
+	seq     uint32
+	timeout time.Duration
+}
+
+// pong tells a caller of Ping that the answer came.
+type pong struct {
+	to *pingWaiter
+}
+
+// roundTrip is a direct ack in time, for the ping delegate (P53).
+type roundTrip struct {
+	node    *Node
+	rtt     time.Duration
+	payload []byte
+}
+
+// logLine is a line that the core wants logged.
+type logLine struct {
+	level  logLevel
+	fields logFields
+	format string
+	args   []any
+}
+
+// metricCounts are the counters of P147 that the core's decisions feed.
+type metricCounts struct {
+	alive, suspect, dead    int
+	degradedProbe           int
+	degradedTimeout         int
+	health                  int
+	healthChanged           bool
+	probeTook               time.Duration
+	probeEnded              bool
+	relaysRefused, unproved int
+}

@@ -1,0 +1,75 @@
+package memberlist_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/seed-83836a96/memberlist"
+)
+
+// Start from a preset and change what has to differ.
+func ExampleDefaultLANConfig() {
+	config := memberlist.DefaultLANConfig()
+	config.Name = "web-1"
+	config.BindPort = 0 // let the system choose
+	config.Label = "production"
+	config.StructuredLogger = slog.New(slog.NewJSONHandler(os.Stderr, nil))
+
+	fmt.Println(config.Name, "probes every", config.ProbeInterval)
+	// Output: web-1 probes every 1s
+}
+
+// The presets differ in their patience.
+func ExampleDefaultWANConfig() {
+	for _, config := range []*memberlist.Config{
+		memberlist.DefaultLocalConfig(),
+		memberlist.DefaultLANConfig(),
+		memberlist.DefaultWANConfig(),
+	} {
+		fmt.Println(config.ProbeInterval, config.ProbeTimeout, config.TCPTimeout)
+	}
+	// Output:
+	// 1s 200ms 1s
+	// 1s 500ms 10s
+	// 5s 3s 30s
+}
+
+// Accept members from certain networks only.
+func ExampleParseCIDRs() {
+	networks, err := memberlist.ParseCIDRs([]string{"10.0.0.0/8", "fd00::/8"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	config := memberlist.DefaultLANConfig()
+	config.CIDRsAllowed = networks
+
+	fmt.Println(config.IPAllowed(net.ParseIP("10.1.2.3")))
+	err = config.IPAllowed(net.ParseIP("192.0.2.1"))
+	fmt.Println(err, errors.Is(err, memberlist.ErrRejected))
+	// Output:
+	// <nil>
+	// 192.0.2.1 is not allowed true
+}
+
+// Read events from a channel instead of implementing EventDelegate.
+func ExampleChannelEventDelegate() {
+	events := make(chan memberlist.NodeEvent, 16)
+	config := memberlist.DefaultLocalConfig()
+	config.Events = &memberlist.ChannelEventDelegate{Ch: events}
+
+	// A running node makes this call.
+	config.Events.NotifyJoin(&memberlist.Node{Name: "web-2"})
+
+	select {
+	case event := <-events:
+		fmt.Println(event.Node.Name, event.Event == memberlist.NodeJoin)
+	case <-time.After(time.Second):
+		fmt.Println("nothing happened")
+	}
+	// Output: web-2 true
+}

@@ -1,0 +1,516 @@
+package memberlist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-metrics"
+)
+
+// maxPushPulls is how many incoming full exchanges run at once (P122).
+const maxPushPulls = 127
+
+// streamSet holds the open streams, so that Shutdown can close them.
+type streamSet struct {
+	pushPulls atomic.Int32 // incoming full exchanges
+
+	mu struct {
+		sync.Mutex
+		open   map[net.Conn]struct{}
+		closed bool
+	}
+}
+
+// add takes a stream in; false, and the stream is closed, after closeAll.
+func (s *streamSet) add(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.closed {
+		_ = conn.Close()
+		return false
+	}
+	if s.mu.open == nil {
+		s.mu.open = make(map[net.Conn]struct{})
+	}
+	s.mu.open[conn] = struct{}{}
+	return true
+}
+
+// remove closes a stream.
+func (s *streamSet) remove(conn net.Conn) {
+	_ = conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.open, conn)
+}
+
+func (s *streamSet) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.closed = true
+	for conn := range s.mu.open {
+		_ = conn.Close()
+	}
+}
+
+// acceptStreams takes streams from the transport until Shutdown.
+func (m *Memberlist) acceptStreams() {
+	streams := m.transport.StreamCh()
+	for {
+		select {
+		case conn := <-streams:
+			if conn != nil && !m.crew.start(func() { m.serveStream(conn) }) {
+				_ = conn.Close()
+			}
+		case <-m.life.Done():
+			return
+		}
+	}
+}
+
+// serveStream handles a stream that another node opened: one message, perhaps
+// one answer (W45).
+func (m *Memberlist) serveStream(conn net.Conn) {
+	if !m.streams.add(conn) {
+		return
+	}
+	defer m.streams.remove(conn)
+	m.count(metricTCPAccept, 1)
+	m.log.debugf(logFields{addr: addrText(conn)}, "Stream connection %s", LogConn(conn))
+	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
+
+	r, kind, err := m.wire.openInbound(conn)
+	if err != nil {
+		m.refuseStream(conn, err)
+		return
+	}
+	m.noteRemoteSize(r, conn)
+	switch kind {
+	case pingMsg:
+		err = m.servePing(conn, r)
+	case userMsg:
+		err = m.serveUserMessage(r)
+	case pushPullMsg:
+		err = m.servePushPull(conn, r)
+	default:
+		err = fmt.Errorf("received invalid msgType (%d)", kind)
+	}
+	if err != nil {
+		m.logStream(err, "Stream %s: %v %s", kind, err, conn)
+	}
+}
+
+func (m *Memberlist) logStream(err error, format string, kind messageType, cause error, conn net.Conn) {
+	m.log.errorf(logFields{addr: addrText(conn), err: err}, format, kind, cause, LogConn(conn))
+}
+
+// refuseStream tells the other side why its stream could not be read, where W48
+// wants that.
+func (m *Memberlist) refuseStream(conn net.Conn, err error) {
+	if errors.Is(err, io.EOF) {
+		return
+	}
+	m.log.errorf(logFields{addr: addrText(conn), err: err}, "failed to receive: %v %s", err, LogConn(conn))
+	if answersWithError(err) {
+		m.answerError(conn, err.Error())
+	}
+}
+
+func (m *Memberlist) answerError(conn net.Conn, text string) {
+	reply := errorReply{Error: text}
+	if err := m.writeStream(conn, reply.appendTo(nil), false); err != nil {
+		m.log.errorf(logFields{addr: addrText(conn), err: err}, "Failed to send error: %v %s", err, LogConn(conn))
+	}
+}
+
+func (m *Memberlist) writeStream(conn net.Conn, msg []byte, opener bool) error {
+	sent, err := m.wire.writeStream(conn, msg, opener)
+	m.count(metricTCPSent, sent)
+	return err
+}
+
+func addrText(conn net.Conn) string {
+	if addr := conn.RemoteAddr(); addr != nil {
+		return addr.String()
+	}
+	return ""
+}
+
+// noteRemoteSize reports the size of an encrypted frame, and warns when it
+// comes near the limit (W62).
+func (m *Memberlist) noteRemoteSize(r *streamReader, conn net.Conn) {
+	if r.remoteSize == 0 {
+		return
+	}
+	metrics.AddSampleWithLabels(metricSizeRemote, float32(r.remoteSize), m.config.MetricLabels)
+	if r.remoteSize > maxFrame*60/100 {
+		m.log.warnf(logFields{addr: addrText(conn)}, "Remote node state is %d bytes, more than 60%% of the limit of %d %s",
+			r.remoteSize, maxFrame, LogConn(conn))
+	}
+}
+
+// servePing answers a fallback ping (W59).
+func (m *Memberlist) servePing(conn net.Conn, r *streamReader) error {
+	var p ping
+	if err := p.decodeFrom(r); err != nil {
+		return err
+	}
+	if p.Node != "" && p.Node != m.config.Name {
+		m.log.warnf(logFields{addr: addrText(conn)}, "Got ping for unexpected node '%s' %s", strings.Clone(p.Node), LogConn(conn))
+		return nil
+	}
+	reply := ack{SeqNo: p.SeqNo}
+	return m.writeStream(conn, reply.appendTo(nil), false)
+}
+
+// serveUserMessage delivers a user message (W58); an empty one is not delivered.
+func (m *Memberlist) serveUserMessage(r *streamReader) error {
+	msg, err := readUserMessage(r)
+	if err != nil {
+		return err
+	}
+	if len(msg) > 0 && m.config.Delegate != nil {
+		m.config.Delegate.NotifyMsg(msg)
+	}
+	return nil
+}
+
+// remoteState is what the other side of a push/pull sent.
+type remoteState struct {
+	join  bool
+	nodes []pushNodeState
+	user  []byte
+}
+
+// readState reads the body of a push/pull.
+func (m *Memberlist) readState(r *streamReader) (remoteState, error) {
+	var s remoteState
+	header, user, err := readPushPull(r, func(n *pushNodeState) error {
+		n.Port = m.knownPort(n.Port)
+		s.nodes = append(s.nodes, *n)
+		return nil
+	})
+	s.join, s.user = header.Join, user
+	return s, err
+}
+
+// servePushPull answers a full exchange (P117): it reads everything, judges it,
+// sends the own state, and merges. A refusal by a delegate is sent instead of
+// the own state, so that the joiner learns of it.
+func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
+	if m.streams.pushPulls.Add(1) > maxPushPulls {
+		m.streams.pushPulls.Add(-1)
+		return errors.New("Too many pending push/pull requests")
+	}
+	defer m.streams.pushPulls.Add(-1)
+	remote, err := m.readState(r)
+	if err != nil {
+		return err
+	}
+	local := m.records()
+	refusal := m.judge(m.life, &remote, local)
+	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
+	if rejected := (*RejectedError)(nil); errors.As(refusal, &rejected) {
+		m.answerError(conn, rejectionPrefix+rejected.Error())
+		return fmt.Errorf("push/pull refused: %w", refusal)
+	}
+	if err := m.writeStream(conn, m.localState(local, remote.join), false); err != nil {
+		return err
+	}
+	if refusal != nil {
+		return fmt.Errorf("failed push/pull merge: %w", refusal)
+	}
+	m.merge(&remote)
+	return nil
+}
+
+// records reads the member table.
+func (m *Memberlist) records() []nodeRecord {
+	m.locked.Lock()
+	defer m.locked.Unlock()
+	order := m.locked.core.table.order
+	records := make([]nodeRecord, len(order))
+	for i, r := range order {
+		records[i] = nodeRecord{node: r.node, incarnation: r.incarnation, state: r.state}
+	}
+	return records
+}
+
+// localState is the own side of a push/pull, encoded (W51, W54, P118).
+func (m *Memberlist) localState(records []nodeRecord, join bool) []byte {
+	var user []byte
+	if m.config.Delegate != nil {
+		user = m.config.Delegate.LocalState(join)
+	}
+	var state pushNodeState
+	var counts [4]int
+	nodes := func(yield func(*pushNodeState) bool) {
+		for i := range records {
+			counts[records[i].state]++
+			versions := records[i].fill(&state)
+			state.Vsn = versions[:]
+			if !yield(&state) {
+				return
+			}
+		}
+	}
+	msg := appendPushPull(nil, join, len(records), nodes, user)
+	m.reportInstances(counts)
+	metrics.SetGaugeWithLabels(metricSizeLocal, float32(len(msg)), m.config.MetricLabels)
+	return msg
+}
+
+// fill writes a record as the entry of a push/pull, but for the versions, which
+// it returns.
+func (r *nodeRecord) fill(s *pushNodeState) [6]byte {
+	n := r.node
+	*s = pushNodeState{
+		Name: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: r.incarnation, State: r.state,
+	}
+	return n.versions()
+}
+
+// judge decides whether what the other side sent may be merged: versions first,
+// then the MergeDelegate if this is a join, then the gates for each node that
+// is alive; nodes that do not pass are taken out (P119, P94). A join that is
+// left without a living node by the AliveDelegate is refused as a whole, so that
+// the joiner learns why.
+func (m *Memberlist) judge(ctx context.Context, remote *remoteState, local []nodeRecord) error {
+	if err := checkCompatible(remote.nodes, local); err != nil {
+		return err
+	}
+	if remote.join && m.config.Merge != nil {
+		if err := m.config.Merge.NotifyMerge(nodesOf(remote.nodes)); err != nil {
+			return &RejectedError{Reason: err}
+		}
+	}
+	return m.passGates(ctx, remote)
+}
+
+// passGates takes out the nodes that are alive and not admitted.
+func (m *Memberlist) passGates(ctx context.Context, remote *remoteState) error {
+	var refusal error
+	admitted := 0
+	kept := remote.nodes[:0]
+	for i := range remote.nodes {
+		n := &remote.nodes[i]
+		if n.State == StateAlive {
+			a := alive{Incarnation: n.Incarnation, Node: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Vsn: n.Vsn}
+			if err := m.admits(ctx, &a); err != nil {
+				m.logRefused(&a, err)
+				refusal = err
+				continue
+			}
+			admitted++
+		}
+		kept = append(kept, *n)
+	}
+	remote.nodes = kept
+	if remote.join && admitted == 0 && refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+// nodesOf are the nodes as a MergeDelegate sees them, with the sender's view of
+// their state (P35).
+func nodesOf(states []pushNodeState) []*Node {
+	nodes := make([]*Node, len(states))
+	for i := range states {
+		s := &states[i]
+		nodes[i] = newNode(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, s.State)
+	}
+	return nodes
+}
+
+// merge applies what the other side sent (P119). It returns the number of the
+// last event.
+func (m *Memberlist) merge(remote *remoteState) uint64 {
+	told := m.step(func(c *core, now instant) { c.merge(now, remote.nodes) })
+	if len(remote.user) > 0 && m.config.Delegate != nil {
+		m.config.Delegate.MergeRemoteState(remote.user, remote.join)
+	}
+	return told
+}
+
+// dial opens a stream. It is in the set of streams; the caller removes it.
+// Transports that cannot be interrupted are waited for no longer than ctx.
+func (m *Memberlist) dial(ctx context.Context, to Address, timeout time.Duration) (net.Conn, error) {
+	if m.config.RequireNodeNames && to.Name == "" {
+		return nil, ErrNodeNameRequired
+	}
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	dialled := make(chan result, 1)
+	started := m.crew.start(func() {
+		conn, err := m.transport.DialAddressTimeout(to, timeout)
+		if err == nil && ctx.Err() != nil {
+			_ = conn.Close()
+		}
+		dialled <- result{conn, err}
+	})
+	if !started {
+		return nil, ErrShutdown
+	}
+	select {
+	case r := <-dialled:
+		if r.err != nil {
+			return nil, &UnreachableError{Addr: to.Addr, Err: r.err}
+		}
+		if !m.streams.add(r.conn) {
+			return nil, ErrShutdown
+		}
+		return r.conn, nil
+	case <-ctx.Done():
+		m.crew.start(func() {
+			if r := <-dialled; r.conn != nil {
+				_ = r.conn.Close()
+			}
+		})
+		return nil, &UnreachableError{Addr: to.Addr, Err: ctx.Err()}
+	}
+}
+
+// pushPull makes a full exchange with a node (P116). It returns the number of
+// the last event that it caused.
+func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told uint64, err error) {
+	start := time.Now()
+	conn, err := m.dial(ctx, to, m.config.TCPTimeout)
+	if err != nil {
+		return 0, err
+	}
+	defer m.streams.remove(conn)
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	m.log.debugf(logFields{node: to.Name, addr: to.Addr}, "Initiating push/pull sync with: %s %s", to.Name, LogConn(conn))
+	m.count(metricTCPConnect, 1)
+	defer m.measureSince(metricPushPull, start)
+
+	m.extend(ctx, conn)
+	if err := m.writeStream(conn, m.localState(m.records(), join), true); err != nil {
+		return 0, err
+	}
+	m.extend(ctx, conn)
+	remote, err := m.readAnswer(conn, to)
+	if err != nil {
+		return 0, err
+	}
+	remote.join = join
+	if err := m.judge(ctx, &remote, m.records()); err != nil {
+		return 0, err
+	}
+	return m.merge(&remote), nil
+}
+
+// extend gives the exchange a fresh TCPTimeout, unless ctx has ended.
+func (m *Memberlist) extend(ctx context.Context, conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
+	if ctx.Err() != nil {
+		_ = conn.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// readAnswer reads the other side's push/pull, or its refusal (W50).
+func (m *Memberlist) readAnswer(conn net.Conn, from Address) (remoteState, error) {
+	r, kind, err := m.wire.openReply(conn)
+	if err != nil {
+		return remoteState{}, err
+	}
+	m.noteRemoteSize(r, conn)
+	switch kind {
+	case errorMsg:
+		var reply errorReply
+		if err := reply.decodeFrom(r); err != nil {
+			return remoteState{}, err
+		}
+		return remoteState{}, &RemoteError{Addr: from.Addr, Message: strings.Clone(reply.Error)}
+	case pushPullMsg:
+		return m.readState(r)
+	}
+	return remoteState{}, newKindError(ErrMalformed, "received invalid msgType (%d), expected pushPullMsg (%d) %s", kind, pushPullMsg, LogConn(conn))
+}
+
+// runStreams starts the exchanges that the core wants.
+func (m *Memberlist) runStreams(tasks []streamTask) {
+	var sync []*Node
+	for _, t := range tasks {
+		switch {
+		case t.kind == streamProbe:
+			m.crew.start(func() { m.probeByStream(t) })
+		case t.node == nil:
+			m.crew.start(func() { m.syncWith(m.selectNodes(max(m.config.PushPullNodes, 1), (*core).syncTargets)) })
+		default:
+			sync = append(sync, t.node)
+		}
+	}
+	if len(sync) > 0 {
+		m.crew.start(func() { m.syncWith(sync) })
+	}
+}
+
+// syncWith makes the periodic full exchanges, one after the other (F1).
+func (m *Memberlist) syncWith(nodes []*Node) {
+	defer m.step(func(c *core, _ instant) { c.syncing = false })
+	for _, n := range nodes {
+		if _, err := m.pushPull(m.life, n.FullAddress(), false); err != nil && !m.down.Load() {
+			m.log.errorf(logFields{node: n.Name, addr: n.Address(), err: err}, "Push/Pull with %s failed: %v", n.Name, err)
+		}
+	}
+}
+
+// probeByStream tries the target of a probe on a stream (P55). Not being able to
+// connect is no error; it just does not count as contact.
+func (m *Memberlist) probeByStream(t streamTask) {
+	if disabled := m.config.DisableTcpPingsForNode; disabled != nil && disabled(t.node.Name) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(m.life, t.timeout)
+	defer cancel()
+	if err := m.streamPing(ctx, t); err != nil {
+		if unreachable := (*UnreachableError)(nil); !errors.As(err, &unreachable) && !m.down.Load() {
+			m.log.errorf(logFields{node: t.node.Name, addr: t.node.Address(), err: err}, "Failed fallback TCP ping: %v", err)
+		}
+		return
+	}
+	m.step(func(c *core, _ instant) { c.streamAnswered(t.seq) })
+}
+
+func (m *Memberlist) streamPing(ctx context.Context, t streamTask) error {
+	conn, err := m.dial(ctx, t.node.FullAddress(), t.timeout)
+	if err != nil {
+		return err
+	}
+	defer m.streams.remove(conn)
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	me := m.self.Load()
+	p := ping{SeqNo: t.seq, Node: t.node.Name, SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: me.Name}
+	if err := m.writeStream(conn, p.appendTo(nil), true); err != nil {
+		return err
+	}
+	r, kind, err := m.wire.openReply(conn)
+	if err != nil {
+		return err
+	}
+	if kind != ackMsg {
+		return newKindError(ErrMalformed, "unexpected msgType (%d) from ping %s", kind, LogConn(conn))
+	}
+	var a ack
+	if err := a.decodeFrom(r); err != nil {
+		return err
+	}
+	if a.SeqNo != t.seq {
+		return newKindError(ErrMalformed, "sequence number from ack (%d) doesn't match ping (%d)", a.SeqNo, t.seq)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package memberlist
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// aliveGate asks the AliveDelegate about nodes, one call at a time (P123).
+type aliveGate struct {
+	delegate AliveDelegate
+	mu       sync.Mutex
+	nested   sync.Mutex    // takes mu's part for exchanges begun inside a call
+	owner    atomic.Uint64 // goroutine that is inside NotifyAlive, 0 = none
+}
+
+// entered reports whether the caller is inside NotifyAlive.
+func (g *aliveGate) entered() bool {
+	owner := g.owner.Load()
+	return owner != 0 && owner == goroutineID()
+}
+
+type insideGateKey struct{}
+
+// insideGate marks a context of work that somebody inside NotifyAlive waits
+// for. Such work must not wait for that call to end.
+func insideGate(ctx context.Context) context.Context {
+	return context.WithValue(ctx, insideGateKey{}, true)
+}
+
+// ask returns the delegate's verdict.
+func (g *aliveGate) ask(ctx context.Context, n *Node) error {
+	if g.entered() {
+		return g.delegate.NotifyAlive(n)
+	}
+	if ctx.Value(insideGateKey{}) != nil {
+		g.nested.Lock()
+		defer g.nested.Unlock()
+		return g.delegate.NotifyAlive(n)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.owner.Store(goroutineID())
+	defer g.owner.Store(0)
+	return g.delegate.NotifyAlive(n)
+}
+
+// admits decides whether an alive message may take effect at all: its versions
+// have to make sense (P93), its address must lie in an allowed network (P95,
+// P96), and the AliveDelegate must not object (P94). The reference checks the
+// address only of nodes that are new or have moved; the others passed before.
+func (m *Memberlist) admits(ctx context.Context, a *alive) error {
+	if err := checkVersions(a.Vsn); err != nil {
+		return err
+	}
+	if err := m.config.IPAllowed(a.Addr); err != nil {
+		return &RejectedError{Reason: err}
+	}
+	if m.config.Alive == nil {
+		return nil
+	}
+	if err := m.gate.ask(ctx, newNode(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)); err != nil {
+		return &RejectedError{Reason: err}
+	}
+	return nil
+}
+
+// checkVersions refuses version arrays that are too short to be of use, and
+// ranges that are none (P93). The reference lets short ones in, and every later
+// full exchange fails on them (P121).
+func checkVersions(vsn []byte) error {
+	if len(vsn) < 6 {
+		return newKindError(ErrVersion, "version array has %d bytes, 6 are needed", len(vsn))
+	}
+	if vsn[0] == 0 || vsn[1] == 0 || vsn[0] > vsn[1] {
+		return newKindError(ErrVersion, "protocol versions %v are no range", vsn[:3])
+	}
+	return nil
+}
+
+// logRefused tells of an alive message that did not pass.
+func (m *Memberlist) logRefused(a *alive, err error) {
+	fields := logFields{node: string([]byte(a.Node)), addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation, err: err}
+	m.log.warnf(fields, "Ignoring alive message for '%s' (%s): %v", fields.node, fields.addr, err)
+}
+
+// versionRange is the interval of versions that a set of nodes understands.
+type versionRange struct{ low, high uint8 }
+
+func (r *versionRange) narrow(low, high uint8) {
+	r.low, r.high = max(r.low, low), min(r.high, high)
+}
+
+func (r versionRange) check(name, kind string, current uint8) error {
+	if current < r.low || current > r.high {
+		return newKindError(ErrVersion, "Node '%s' %s version (%d) is incompatible: [%d, %d]",
+			name, kind, current, r.low, r.high)
+	}
+	return nil
+}
+
+// checkCompatible judges whether all nodes of both sides can live together: the
+// version that each speaks must lie in the range that all who are alive
+// understand (P120).
+func checkCompatible(remote []pushNodeState, local []nodeRecord) error {
+	protocol, user := versionRange{0, 255}, versionRange{0, 255}
+	for i := range remote {
+		if v := remote[i].Vsn; remote[i].State == StateAlive && len(v) >= 5 {
+			protocol.narrow(v[0], v[1])
+			user.narrow(v[3], v[4])
+		}
+	}
+	for i := range local {
+		if n := local[i].node; local[i].state == StateAlive {
+			protocol.narrow(n.PMin, n.PMax)
+			user.narrow(n.DMin, n.DMax)
+		}
+	}
+	for i := range remote {
+		current, userCurrent := currentVersions(remote[i].Vsn)
+		if err := checkSpoken(remote[i].Name, protocol, user, current, userCurrent); err != nil {
+			return err
+		}
+	}
+	for i := range local {
+		n := local[i].node
+		if err := checkSpoken(n.Name, protocol, user, n.PCur, n.DCur); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkSpoken(name string, protocol, user versionRange, current, userCurrent uint8) error {
+	if err := protocol.check(name, "protocol", current); err != nil {
+		return err
+	}
+	return user.check(name, "delegate protocol", userCurrent)
+}
+
+// currentVersions are the versions that a node speaks; 0 if it does not say (W67).
+func currentVersions(vsn []byte) (protocol, user uint8) {
+	if len(vsn) < 6 {
+		return 0, 0
+	}
+	return vsn[2], vsn[5]
+}
+
+// nodeRecord is what a full exchange and Snapshot read of a member.
+type nodeRecord struct {
+	node        *Node
+	incarnation uint32
+	state       NodeStateType
+}
+
+func (r nodeRecord) String() string {
+	return fmt.Sprintf("%s %s@%d", r.node.Name, r.state, r.incarnation)
+}

@@ -1,0 +1,300 @@
+package memberlist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+)
+
+// maxJoins is how many seeds are contacted at the same time.
+const maxJoins = 128
+
+// Join exchanges state with every node of the list, and so becomes a member of
+// their cluster. It is [Memberlist.JoinContext] without a limit of its own: each
+// address may take Config.TCPTimeout to connect and again to answer.
+func (m *Memberlist) Join(existing []string) (int, error) {
+	return m.JoinContext(context.Background(), existing)
+}
+
+// JoinContext exchanges state with every node of the list, with up to 128 of
+// them at a time (P16). An entry is a host name, an IP address, either with a
+// port (Config.BindPort if there is none), and may have a node name in front:
+// "name/host:port" (P19). A name is looked up by DNS over TCP first, then by the
+// system's resolver (P145), and every address it has is contacted.
+//
+// It returns the number of addresses with which the exchange succeeded. With at
+// least one the error is nil, whatever else failed; with none it is a
+// *multierror.Error of [JoinError], in which errors.Is and errors.As find the
+// causes: [UnreachableError], [RemoteError], [RejectedError], [ErrVersion],
+// [ErrDecrypt] and so on (P17, P18). When ctx ends, exchanges that have not
+// finished count as failed.
+//
+// It may be called at any time and repeatedly. Events of the nodes that it made
+// known have been delivered when it returns, unless it was called from inside a
+// callback. A node that has left comes back by it, with a higher incarnation.
+func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, error) {
+	if m.down.Load() {
+		return 0, ErrShutdown
+	}
+	if len(existing) == 0 {
+		return 0, nil
+	}
+	if m.gate.entered() {
+		ctx = insideGate(ctx)
+	}
+	if err := m.comeBack(ctx); err != nil {
+		return 0, err
+	}
+	ctx, cancel := m.untilShutdown(ctx)
+	defer cancel()
+	return m.contactAll(ctx, existing)
+}
+
+// untilShutdown is ctx, ended by Shutdown as well.
+func (m *Memberlist) untilShutdown(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(m.life, func() { cancel(ErrShutdown) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// comeBack makes a node that has left alive again.
+func (m *Memberlist) comeBack(ctx context.Context) error {
+	m.locked.Lock()
+	left := m.locked.core.leaving
+	m.locked.Unlock()
+	if !left {
+		return nil
+	}
+	return m.announce(ctx, true, nil)
+}
+
+// joinResult is what came of one address or entry.
+type joinResult struct {
+	told uint64
+	err  error
+}
+
+// contactAll resolves the entries and makes the exchanges.
+func (m *Memberlist) contactAll(ctx context.Context, entries []string) (int, error) {
+	slots := make(chan struct{}, maxJoins)
+	results := make([][]joinResult, len(entries))
+	var wg sync.WaitGroup
+	for i, entry := range entries {
+		wg.Go(func() { results[i] = m.contactEntry(ctx, entry, slots) })
+	}
+	wg.Wait()
+
+	joined, told := 0, uint64(0)
+	var failures *multierror.Error
+	for _, r := range flatten(results) {
+		if r.err != nil {
+			failures = multierror.Append(failures, r.err)
+			continue
+		}
+		joined++
+		told = max(told, r.told)
+	}
+	if joined == 0 {
+		return 0, failures.ErrorOrNil()
+	}
+	_ = m.waitForEvents(ctx, told)
+	return joined, nil
+}
+
+func flatten[T any](lists [][]T) []T {
+	var all []T
+	for _, list := range lists {
+		all = append(all, list...)
+	}
+	return all
+}
+
+// contactEntry resolves one entry and exchanges state with each of its
+// addresses.
+func (m *Memberlist) contactEntry(ctx context.Context, entry string, slots chan struct{}) []joinResult {
+	if !takeSlot(ctx, slots) {
+		return []joinResult{{err: &JoinError{Seed: entry, Err: cause(ctx)}}}
+	}
+	addrs, err := m.resolver.resolve(ctx, entry)
+	<-slots
+	if err != nil {
+		failed := &JoinError{Seed: entry, Err: err}
+		m.log.warnf(logFields{addr: entry, err: err}, "Failed to resolve %s: %v", entry, err)
+		return []joinResult{{err: failed}}
+	}
+	results := make([]joinResult, len(addrs))
+	var wg sync.WaitGroup
+	for i, addr := range addrs {
+		wg.Go(func() { results[i] = m.contact(ctx, entry, addr, slots) })
+	}
+	wg.Wait()
+	return results
+}
+
+func takeSlot(ctx context.Context, slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// contact exchanges state with one address.
+func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, slots chan struct{}) joinResult {
+	if !takeSlot(ctx, slots) {
+		return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: cause(ctx)}}
+	}
+	defer func() { <-slots }()
+	told, err := m.pushPull(ctx, addr, true)
+	if err == nil {
+		return joinResult{told: told}
+	}
+	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", cause(ctx), err)
+	}
+	m.log.debugf(logFields{node: addr.Name, addr: addr.Addr, err: err}, "Failed to join %s: %v", addr.Addr, err)
+	return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: err}}
+}
+
+// cause is why ctx ended; running out of time is an ErrTimeout.
+func cause(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	}
+	return err
+}
+
+// Leave announces that this node departs, and waits until the others provably
+// know, at most for timeout; no limit if that is 0 or less. See
+// [Memberlist.LeaveContext].
+func (m *Memberlist) Leave(timeout time.Duration) error {
+	return withTimeout(timeout, m.LeaveContext)
+}
+
+// withTimeout calls f with a context that ends after timeout; never if that is
+// 0 or less.
+func withTimeout(timeout time.Duration, f func(context.Context) error) error {
+	if timeout <= 0 {
+		return f(context.Background())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// LeaveContext announces that this node departs: it counts as left, here and
+// soon everywhere, instead of being found dead. It returns nil once three live
+// members have confirmed that they know, or all if there are fewer, and the own
+// NotifyLeave has been delivered. The departure goes on spreading by gossip.
+//
+// If ctx ends first the error says so (errors.Is: [ErrTimeout] after a deadline);
+// the node has left all the same, and a second call returns nil (P23). The node
+// keeps answering until Shutdown (P25). Inside a callback it does not wait.
+func (m *Memberlist) LeaveContext(ctx context.Context) error {
+	if m.down.Load() {
+		return ErrShutdown
+	}
+	var done <-chan struct{}
+	told := m.step(func(c *core, now instant) { done = c.leave(now) })
+	if err := m.waitForEvents(ctx, told); err != nil {
+		return m.waitError(ctx, errLeaveTimeout)
+	}
+	return m.waitFor(ctx, done, errLeaveTimeout)
+}
+
+// waitFor waits for a channel to be closed; a nil one counts as closed. It does
+// not wait inside a callback.
+func (m *Memberlist) waitFor(ctx context.Context, done <-chan struct{}, timeout error) error {
+	if done == nil || m.inCallback() {
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return m.waitError(ctx, timeout)
+	case <-m.life.Done():
+		return ErrShutdown
+	}
+}
+
+// waitError is the error of a call that ended with its context.
+func (m *Memberlist) waitError(ctx context.Context, timeout error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return newKindError(ctx.Err(), "%w", timeout)
+	}
+	return ctx.Err()
+}
+
+// UpdateNode asks Delegate.NodeMeta again, announces the result, and waits until
+// the announcement has gone out, at most for timeout; no limit if that is 0 or
+// less. See [Memberlist.UpdateNodeContext].
+func (m *Memberlist) UpdateNode(timeout time.Duration) error {
+	return withTimeout(timeout, m.UpdateNodeContext)
+}
+
+// UpdateNodeContext asks Delegate.NodeMeta again and announces this node anew
+// with the result. It returns nil once the announcement has been gossiped as
+// often as Config.RetransmitMult wants, or was replaced by a newer one, and the
+// own NotifyUpdate has been delivered; at once if there is no other member
+// (P27). Inside a callback it does not wait.
+//
+// Errors: [ErrTooLarge] if the meta data is longer than MetaMaxSize,
+// [ErrRejected] if the AliveDelegate refuses it, [ErrLeft] after Leave,
+// [ErrShutdown]; [ErrTimeout] or ctx.Err() if ctx ends first, in which case the
+// announcement still goes on spreading.
+func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
+	if m.down.Load() {
+		return ErrShutdown
+	}
+	done := make(chan struct{})
+	return m.announce(ctx, false, done)
+}
+
+// announce makes the node known anew: with new meta data, or again after it has
+// left.
+func (m *Memberlist) announce(ctx context.Context, returning bool, done chan struct{}) error {
+	meta, err := m.nodeMeta()
+	if err != nil {
+		return err
+	}
+	ip, port, err := m.advertised()
+	if err != nil {
+		return err
+	}
+	if err := m.admitSelf(ip, port, meta); err != nil {
+		return err
+	}
+	left, alone := false, false
+	told := m.step(func(c *core, now instant) {
+		if c.leaving && !returning {
+			left = true
+			return
+		}
+		if c.leaving {
+			c.returning()
+		}
+		var finished func()
+		if done != nil {
+			finished = func() { close(done) }
+		}
+		c.introduce(now, ip, port, meta, finished)
+		alone = c.table.live() <= 1
+	})
+	if left {
+		return ErrLeft
+	}
+	if err := m.waitForEvents(ctx, told); err != nil {
+		return m.waitError(ctx, errUpdateTimeout)
+	}
+	if alone || done == nil {
+		return nil
+	}
+	return m.waitFor(ctx, done, errUpdateTimeout)
+}

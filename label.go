@@ -1,0 +1,172 @@
+package memberlist
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+)
+
+// LabelMaxSize is the length of the longest label in bytes: its length is one
+// byte on the wire (W38).
+const LabelMaxSize = 255
+
+// labelHeadLen is the length of a label header without the label: the type byte
+// and the length.
+const labelHeadLen = 2
+
+var (
+	errLabelEmpty           = newKindError(ErrMalformed, "label header cannot be empty when present")
+	errLabelPacketTruncated = newKindError(ErrMalformed, "cannot decode label; packet has been truncated")
+	errLabelStreamTruncated = newKindError(ErrMalformed, "cannot decode label; stream has been truncated")
+)
+
+// AddLabelHeaderToPacket returns the packet with the label in front of it. With an
+// empty label that is buf itself, else a new slice. A label of more than
+// LabelMaxSize bytes is an error ([ErrTooLarge]).
+func AddLabelHeaderToPacket(buf []byte, label string) ([]byte, error) {
+	if label == "" {
+		return buf, nil
+	}
+	header, err := labelHeader(label)
+	if err != nil {
+		return nil, err
+	}
+	return append(header, buf...), nil
+}
+
+// AddLabelHeaderToStream writes the header of the label to a connection, nothing
+// if the label is empty.
+func AddLabelHeaderToStream(conn net.Conn, label string) error {
+	if label == "" {
+		return nil
+	}
+	header, err := labelHeader(label)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(header)
+	return err
+}
+
+// RemoveLabelHeaderFromPacket splits a packet into its label and the rest, which
+// is a part of buf. A packet without a label header comes back whole, with an empty
+// label. A header that is cut short or has no label is an error ([ErrMalformed]).
+func RemoveLabelHeaderFromPacket(buf []byte) (newBuf []byte, label string, err error) {
+	rest, found, err := splitLabel(buf)
+	if err != nil {
+		return nil, "", err
+	}
+	return rest, string(found), nil
+}
+
+// RemoveLabelHeaderFromStream reads the label at the beginning of a stream. It
+// returns the connection to go on with: what was read ahead comes out of it first.
+// A stream that ends before the first byte counts as one without a label, and conn
+// itself is returned. After an error the caller closes conn.
+func RemoveLabelHeaderFromStream(conn net.Conn) (net.Conn, string, error) {
+	ahead := &aheadConn{Conn: conn, r: bufio.NewReader(conn)}
+	label, _, err := readLabel(ahead.r)
+	switch {
+	case errors.Is(err, io.EOF):
+		return conn, "", nil
+	case err != nil:
+		return nil, "", err
+	}
+	return ahead, string(label), nil
+}
+
+// aheadConn is a connection from which r has read ahead.
+type aheadConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// Read reads what was read ahead, then from the connection.
+func (c *aheadConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// labelHeader makes the header of a label that is not empty (W38).
+func labelHeader(label string) ([]byte, error) {
+	if len(label) > LabelMaxSize {
+		return nil, newKindError(ErrTooLarge, "label %q is too long", label)
+	}
+	return append([]byte{byte(labelMsg), byte(len(label))}, label...), nil
+}
+
+// splitLabel is RemoveLabelHeaderFromPacket without a copy of the label, which is
+// nil if there is no header (W40).
+func splitLabel(buf []byte) (rest, label []byte, err error) {
+	if len(buf) == 0 || messageType(buf[0]) != labelMsg {
+		return buf, nil, nil
+	}
+	if len(buf) < labelHeadLen {
+		return nil, nil, errLabelPacketTruncated
+	}
+	end := labelHeadLen + int(buf[1])
+	switch {
+	case end == labelHeadLen:
+		return nil, nil, errLabelEmpty
+	case len(buf) < end:
+		return nil, nil, errLabelPacketTruncated
+	}
+	return buf[end:], buf[labelHeadLen:end], nil
+}
+
+// peeker is a reader that can look ahead: the bytes that Peek returns are valid
+// until the next call, and are only removed by Discard. Peek returns an error if
+// there are not so many.
+type peeker interface {
+	Peek(n int) ([]byte, error)
+	Discard(n int) (int, error)
+}
+
+// readLabel removes the label header from the beginning of a stream, if one is
+// there (W41). The error is io.EOF only if the stream ends before its first byte.
+func readLabel(r peeker) (label []byte, present bool, err error) {
+	first, err := r.Peek(1)
+	if err != nil {
+		return nil, false, err
+	}
+	if messageType(first[0]) != labelMsg {
+		return nil, false, nil
+	}
+	head, err := r.Peek(labelHeadLen)
+	if err != nil {
+		return nil, true, cutLabel(err)
+	}
+	size := int(head[1])
+	if size == 0 {
+		return nil, true, errLabelEmpty
+	}
+	header, err := r.Peek(labelHeadLen + size)
+	if err != nil {
+		return nil, true, cutLabel(err)
+	}
+	label = append(label, header[labelHeadLen:]...)
+	_, err = r.Discard(len(header))
+	return label, true, err
+}
+
+// cutLabel is the error for a header whose end cannot be read.
+func cutLabel(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errLabelStreamTruncated
+	}
+	return fmt.Errorf("cannot decode label: %w", err)
+}
+
+// checkLabel judges the label that came with a packet or stream; nil means that
+// there was no header (W40–W42). With SkipInboundLabelCheck input without a header
+// is taken as if it had the configured label. A header that is there all the same
+// must still be the right one: refusing it would make a step by step introduction
+// of labels impossible (F5).
+func checkLabel(cfg *Config, label []byte) error {
+	if label == nil && cfg.SkipInboundLabelCheck {
+		return nil
+	}
+	if string(label) != cfg.Label {
+		return fmt.Errorf("%w: got %q", ErrLabelMismatch, label)
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package memberlist
+
+import (
+	"bytes"
+	"compress/lzw"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// standardLZW compresses with the coder of the standard library.
+func standardLZW(t testing.TB, src []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := lzw.NewWriter(&out, lzw.LSB, 8)
+	_, err := w.Write(src)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return out.Bytes()
+}
+
+// standardUnLZW expands with the reader of the standard library, to at most
+// most bytes.
+func standardUnLZW(src []byte, most int) ([]byte, error) {
+	r := lzw.NewReader(bytes.NewReader(src), lzw.LSB, 8)
+	out, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
+	if err == nil && len(out) > most {
+		err = errLZWLimit
+	}
+	return out, err
+}
+
+// lzwSamples are inputs of every character: none, short, long runs, random,
+// enough different strings to fill the code table several times, and real
+// messages.
+func lzwSamples() map[string][]byte {
+	rng := rand.New(rand.NewPCG(1, 2))
+	random := make([]byte, 50_000)
+	few := make([]byte, 100_000)
+	for i := range random {
+		random[i] = byte(rng.Uint32())
+	}
+	for i := range few {
+		few[i] = "abcd"[rng.IntN(4)]
+	}
+	samples := map[string][]byte{
+		"nothing":  {},
+		"one byte": {0},
+		"run":      bytes.Repeat([]byte{'x'}, 100_000),
+		"random":   random,
+		"few":      few,
+		"messages": sampleCompound(40),
+	}
+	for _, n := range []int{2, 3, 255, 256, 257, 3838, 3839, 3840, 3841, 4096, 8192} {
+		samples[fmt.Sprintf("random %d", n)] = random[:n]
+		samples[fmt.Sprintf("run %d", n)] = samples["run"][:n]
+	}
+	return samples
+}
+
+// sampleCompound is a compound of n alive messages as a young cluster gossips
+// them.
+func sampleCompound(n int) []byte {
+	dst := []byte{byte(compoundMsg), byte(n)}
+	var parts []byte
+	for i := range n {
+		m := alive{
+			Incarnation: uint32(i),
+			Node:        fmt.Sprintf("node-%04d", i),
+			Addr:        []byte{10, 0, byte(i >> 8), byte(i)},
+			Port:        7946,
+			Vsn:         []byte{1, 5, 2, 0, 0, 0},
+		}
+		before := len(parts)
+		parts = m.appendTo(parts)
+		size := len(parts) - before
+		dst = append(dst, byte(size>>8), byte(size))
+	}
+	return append(dst, parts...)
+}
+
+func TestW19LZWWritesWhatTheStandardLibraryWrites(t *testing.T) {
+	for name, src := range lzwSamples() {
+		t.Run(name, func(t *testing.T) {
+			want := standardLZW(t, src)
+			got, ok := appendLZW([]byte("before"), src, len(want))
+			require.True(t, ok)
+			require.True(t, bytes.Equal(append([]byte("before"), want...), got))
+
+			back, err := expandLZW([]byte("before"), want, len(src))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(append([]byte("before"), src...), back))
+		})
+	}
+}
+
+func TestW20LZWGivesUpWhenTheResultIsTooLong(t *testing.T) {
+	for name, src := range lzwSamples() {
+		t.Run(name, func(t *testing.T) {
+			dst := []byte("before")
+			got, ok := appendLZW(dst, src, len(standardLZW(t, src))-1)
+			require.False(t, ok)
+			require.Equal(t, "before", string(got))
+		})
+	}
+}
+
+func TestW63LZWStopsAtTheLimit(t *testing.T) {
+	src := standardLZW(t, bytes.Repeat([]byte{'x'}, 100_000))
+	out, err := expandLZW(nil, src, 99_999)
+	require.ErrorIs(t, err, errLZWLimit)
+	require.LessOrEqual(t, cap(out), 200_000)
+	_, err = expandLZW(nil, src, 100_000)
+	require.NoError(t, err)
+}
+
+func TestW23LZWRefusesDataWithoutEndCode(t *testing.T) {
+	src := standardLZW(t, sampleCompound(3))
+	for n := range len(src) {
+		_, err := expandLZW(nil, src[:n], 1<<20)
+		require.ErrorIs(t, err, errLZWEnd, "%d bytes", n)
+	}
+	_, err := expandLZW(nil, append(src, 1, 2, 3), 1<<20)
+	require.NoError(t, err, "bytes after the end code are ignored")
+}
+
+func TestW23LZWRefusesCodesThatAreNotInTheTable(t *testing.T) {
+	_, err := expandLZW(nil, []byte{0xff, 0xff, 0xff}, 1<<20)
+	require.ErrorIs(t, err, errLZWCode)
+}
+
+// A writer that never clears the table is allowed: the table stays as it is when
+// it is full, and codes keep 12 bits.
+func TestW19LZWReadsOnWithAFullTable(t *testing.T) {
+	src := codesWithoutClear(20_000)
+	want, err := standardUnLZW(src, 1<<24)
+	require.NoError(t, err)
+	got, err := expandLZW(nil, src, 1<<24)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(want, got))
+}
+
+// codesWithoutClear writes n random valid codes and the end code.
+func codesWithoutClear(n int) []byte {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var out []byte
+	var bits uint64
+	var have, width uint = 0, 9
+	put := func(code uint32) {
+		bits |= uint64(code) << have
+		for have += width; have >= 8; have -= 8 {
+			out = append(out, byte(bits))
+			bits >>= 8
+		}
+	}
+	last := uint32(lzwEnd)
+	for range n {
+		code := rng.Uint32N(last + 1)
+		if code == lzwClear || code == lzwEnd {
+			code = last % 256
+		}
+		put(code)
+		if last < lzwCodes-1 {
+			last++
+			if last == 1<<width {
+				width++
+			}
+		}
+	}
+	put(lzwEnd)
+	return append(out, byte(bits))
+}
+
+func TestLZWAllocatesNothing(t *testing.T) {
+	src := sampleCompound(20)
+	packed := standardLZW(t, src)
+	dst := make([]byte, 0, 4096)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		dst, _ = appendLZW(dst[:0], src, len(src))
+		dst, _ = expandLZW(dst[:0], packed, len(src))
+	}))
+}
+
+func FuzzLZWCompress(f *testing.F) {
+	for _, src := range lzwSamples() {
+		f.Add(src[:min(len(src), 5000)], uint16(len(src)))
+	}
+	f.Fuzz(func(t *testing.T, src []byte, most uint16) {
+		want := standardLZW(t, src)
+		got, ok := appendLZW(nil, src, int(most))
+		require.Equal(t, len(want) <= int(most), ok)
+		if ok && !bytes.Equal(want, got) {
+			t.Fatalf("wrote %x, want %x", got, want)
+		}
+		back, err := expandLZW(nil, want, len(src))
+		require.NoError(t, err)
+		if !bytes.Equal(src, back) {
+			t.Fatalf("read back %x, want %x", back, src)
+		}
+	})
+}
+
+func FuzzLZWExpand(f *testing.F) {
+	for _, src := range lzwSamples() {
+		f.Add(standardLZW(f, src[:min(len(src), 5000)]))
+	}
+	f.Add(codesWithoutClear(3000))
+	f.Add(codesWithoutClear(8000))
+	const most = 1 << 20
+	f.Fuzz(func(t *testing.T, src []byte) {
+		want, wantErr := standardUnLZW(src, most)
+		got, err := expandLZW(nil, src, most)
+		if (err == nil) != (wantErr == nil) && !errors.Is(err, errLZWLimit) && !errors.Is(wantErr, errLZWLimit) {
+			t.Fatalf("got error %v, want %v", err, wantErr)
+		}
+		if err == nil && !bytes.Equal(want, got) {
+			t.Fatalf("read %x, want %x", got, want)
+		}
+	})
+}

@@ -1,0 +1,423 @@
+// Package memberlist tells the nodes of a cluster who else is there and who has
+// failed. It implements SWIM failure detection with the Lifeguard extensions,
+// dissemination by gossip, and full state exchanges, over UDP and TCP or a
+// transport of the program's own.
+//
+// # Use
+//
+// A program makes a node with [Create] from a configuration, one of
+// [DefaultLANConfig], [DefaultWANConfig] and [DefaultLocalConfig] with its
+// changes, and calls [Memberlist.Join] with the address of any other node.
+// From then on [Memberlist.Members] is the node's view of the cluster, and the
+// [EventDelegate] hears of each change. [Memberlist.Leave] announces a planned
+// departure; [Memberlist.Shutdown] stops the node.
+//
+// User data travels in four ways: a few bytes of meta with each node
+// ([Delegate] NodeMeta, [Memberlist.UpdateNode]), messages to one node
+// ([Memberlist.SendBestEffort], [Memberlist.SendReliable]), broadcasts that
+// ride on gossip ([Delegate] GetBroadcasts, [TransmitLimitedQueue]), and state
+// that is merged in full exchanges ([Delegate] LocalState, MergeRemoteState).
+//
+// # What callers may rely on
+//
+// All methods may be called from any goroutine, at any time, also from inside
+// any callback, also after Leave and Shutdown: they never deadlock and never
+// panic. Callbacks are made without any lock held. A [Node] that was handed out
+// is a snapshot: it is never written again.
+//
+// # Compatibility
+//
+// The exported names and the bytes on the wire are those of
+// github.com/hashicorp/memberlist v0.7.0, so that a program can be switched by
+// a replace line, and a running cluster node by node.
+//
+// # Papers
+//
+// SWIM: Das, Gupta, Motivala, "SWIM: Scalable Weakly-consistent Infection-style
+// Process Group Membership Protocol", 2002. Lifeguard: Dadgar, Phillips, Currey,
+// "Lifeguard: Local Health Awareness for More Accurate Failure Detection", 2018.
+package memberlist
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Memberlist is one running node. It is made by [Create] and must not be
+// copied. All of its methods are safe for concurrent use.
+type Memberlist struct {
+	config     *Config
+	log        *logger
+	wire       *wire
+	transport  NodeAwareTransport
+	udp        *NetTransport // set if packets take the direct way to the sockets
+	resolver   *resolver
+	notifier   *notifier
+	gate       *aliveGate
+	broadcasts *TransmitLimitedQueue
+	view       *memberView
+	self       atomic.Pointer[Node]
+	health     atomic.Int64
+
+	crew       crew
+	userLane   *lane[userMessages]
+	memberLane *lane[heldMessage] // only with an AliveDelegate
+	rttLane    *lane[roundTrip]
+	outbox     [urgencies]*lane[outPacket] // only on transports whose sending may block
+	scratch    sync.Pool                   // *packetScratch
+	effects    sync.Pool                   // *effects
+	streams    streamSet
+
+	epoch time.Time
+	timer *time.Timer
+	life  context.Context // ends with Shutdown
+	end   context.CancelFunc
+
+	down     atomic.Bool // Shutdown was called
+	shutOnce sync.Once   // for the transport
+
+	// locked is everything that the mutex guards. No user code, I/O or waiting
+	// while it is held; of other locks only those of the broadcast queue and of
+	// the notifier's queue are taken inside.
+	locked struct {
+		sync.Mutex
+		core  *core
+		armed instant // when the timer goes off
+	}
+}
+
+// Create starts a node and returns it. The node is alone until Join is called
+// or others join it. The configuration belongs to the library afterwards and
+// must not be changed; Create itself writes to it what it decided: the Keyring
+// made from SecretKey, and the ports if BindPort was 0 (P8).
+//
+// Create calls Delegate.NodeMeta and AliveDelegate.NotifyAlive for the own node
+// and returns after EventDelegate.NotifyJoin has been told of it (P12). It
+// fails, and leaves nothing running, if the configuration is wrong, the sockets
+// cannot be opened, the meta data is too long ([ErrTooLarge]) or the own node is
+// not admitted ([ErrRejected]).
+func Create(conf *Config) (*Memberlist, error) {
+	if err := conf.validate(); err != nil {
+		return nil, err
+	}
+	if err := conf.complete(); err != nil {
+		return nil, err
+	}
+	m, err := newMemberlist(conf)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.begin(); err != nil {
+		_ = m.Shutdown()
+		return nil, err
+	}
+	return m, nil
+}
+
+// newMemberlist puts a node together. The transport is open afterwards, but
+// nothing runs yet.
+func newMemberlist(conf *Config) (*Memberlist, error) {
+	log, err := newLogger(conf)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := openTransport(conf, log)
+	if err != nil {
+		return nil, err
+	}
+	aware, wrapped := nodeAware(transport)
+	if wrapped {
+		log.debugf(logFields{}, "configured Transport is not a NodeAwareTransport and some features may not work as desired")
+	}
+	core := newCore(conf, newRandom())
+	m := &Memberlist{
+		config:     conf,
+		log:        log,
+		wire:       newWire(conf),
+		transport:  aware,
+		resolver:   newResolver(conf, log),
+		gate:       &aliveGate{delegate: conf.Alive},
+		broadcasts: core.queue,
+		view:       &core.table.view,
+		epoch:      time.Now(),
+	}
+	m.udp, _ = transport.(*NetTransport)
+	m.life, m.end = context.WithCancel(context.Background())
+	m.notifier = newNotifier(&m.crew, conf)
+	m.locked.core = core
+	m.locked.armed = never
+	m.scratch.New = func() any { return new(packetScratch) }
+	m.effects.New = func() any { return new(effects) }
+	m.makeLanes()
+	return m, nil
+}
+
+func (m *Memberlist) makeLanes() {
+	depth := m.config.HandoffQueueDepth
+	m.userLane = newLane(&m.crew, depth, m.deliverUserMessages)
+	m.rttLane = newLane(&m.crew, depth, m.deliverRoundTrip)
+	if m.config.Alive != nil {
+		m.memberLane = newLane(&m.crew, depth, m.handleHeld)
+	}
+	if !sendsAtOnce(m.transport) {
+		for i := range m.outbox {
+			m.outbox[i] = newLane(&m.crew, depth, func(p outPacket) { m.sendNow(&p) })
+		}
+	}
+}
+
+// openTransport is the configured transport, or a NetTransport on the bind
+// address (P9, P10).
+func openTransport(conf *Config, log *logger) (Transport, error) {
+	if conf.Transport != nil {
+		return conf.Transport, nil
+	}
+	nc := &NetTransportConfig{
+		BindAddrs:    []string{conf.BindAddr},
+		BindPort:     conf.BindPort,
+		Logger:       log.std(),
+		MetricLabels: conf.MetricLabels,
+	}
+	t, err := NewNetTransport(nc)
+	if err != nil {
+		return nil, fmt.Errorf("could not set up network transport: %w", err)
+	}
+	if conf.BindPort == 0 {
+		port := t.GetAutoBindPort()
+		conf.BindPort, conf.AdvertisePort = port, port
+		log.debugf(logFields{}, "Using dynamic bind port %d", port)
+	}
+	return t, nil
+}
+
+// begin makes the node hear, introduces it to itself and starts the clockwork.
+func (m *Memberlist) begin() error {
+	ip, port, err := m.advertised()
+	if err != nil {
+		return err
+	}
+	m.warnIfPublic(ip)
+	m.timer = time.NewTimer(time.Hour)
+	m.timer.Stop()
+	m.listen()
+	m.crew.startLoop(m.runTimer)
+
+	meta, err := m.nodeMeta()
+	if err != nil {
+		return err
+	}
+	if err := m.admitSelf(ip, port, meta); err != nil {
+		return err
+	}
+	told := m.step(func(c *core, now instant) {
+		c.introduce(now, ip, port, meta, nil)
+		c.start(now)
+	})
+	return m.notifier.wait(m.life, told)
+}
+
+// advertised asks the transport for the address to tell others.
+func (m *Memberlist) advertised() (net.IP, uint16, error) {
+	ip, port, err := m.transport.FinalAdvertiseAddr(m.config.AdvertiseAddr, m.config.AdvertisePort)
+	if err != nil {
+		return nil, 0, fmt.Errorf("failed to get final advertise address: %w", err)
+	}
+	return ip, uint16(port), nil
+}
+
+// warnIfPublic warns of a public address without encryption (P13).
+func (m *Memberlist) warnIfPublic(ip net.IP) {
+	addr := addrPortOf(ip, 0).Addr()
+	if addr.IsValid() && !isPrivate(addr) && !m.config.EncryptionEnabled() {
+		m.log.warnf(logFields{addr: ip.String()},
+			"Binding to public address %s without encryption!", ip)
+	}
+}
+
+// nodeMeta asks the delegate for the node's meta data (P12, P27).
+func (m *Memberlist) nodeMeta() ([]byte, error) {
+	if m.config.Delegate == nil {
+		return nil, nil
+	}
+	meta := m.config.Delegate.NodeMeta(MetaMaxSize)
+	if len(meta) > MetaMaxSize {
+		return nil, newKindError(ErrTooLarge, "Node meta data provided is longer than the limit: %d bytes, at most %d", len(meta), MetaMaxSize)
+	}
+	return meta, nil
+}
+
+// admitSelf lets the own node pass the gates that every alive message has to
+// pass (P12, P14).
+func (m *Memberlist) admitSelf(ip net.IP, port uint16, meta []byte) error {
+	a := alive{Node: m.config.Name, Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
+	return m.admits(context.Background(), &a)
+}
+
+// now is the time of the core.
+func (m *Memberlist) now() instant { return instant(time.Since(m.epoch)) }
+
+// step lets f change the core and carries out what it wants done. It returns
+// the number of the last event so far, for notifier.wait.
+func (m *Memberlist) step(f func(c *core, now instant)) uint64 {
+	m.locked.Lock()
+	f(m.locked.core, m.now())
+	fx, told := m.settle()
+	m.locked.Unlock()
+	m.perform(fx)
+	return told
+}
+
+// settle takes the effects out of the core, queues the events in the order of
+// the transitions, and sets the timer. The lock is held. fx is nil if there is
+// nothing to do.
+func (m *Memberlist) settle() (fx *effects, told uint64) {
+	c := m.locked.core
+	if next := c.alarms.next(); next < m.locked.armed {
+		m.locked.armed = next
+		m.timer.Reset(max(next.sub(m.now()), 0))
+	}
+	if c.self != nil && m.self.Load() != c.self.node {
+		m.self.Store(c.self.node)
+	}
+	told = m.notifier.push(c.fx.events)
+	if c.fx.empty() {
+		return nil, told
+	}
+	m.health.Store(int64(c.health.score))
+	fx = m.effects.Get().(*effects)
+	*fx, c.fx = c.fx, *fx
+	return fx, told
+}
+
+// runTimer wakes the core whenever something is due.
+func (m *Memberlist) runTimer() {
+	for {
+		select {
+		case <-m.timer.C:
+			m.step(func(c *core, now instant) {
+				m.locked.armed = never
+				c.tick(now)
+			})
+		case <-m.life.Done():
+			return
+		}
+	}
+}
+
+// perform carries out effects. It runs without the lock, on the goroutine that
+// caused them.
+func (m *Memberlist) perform(fx *effects) {
+	if fx == nil {
+		return
+	}
+	for i := range fx.logs {
+		l := &fx.logs[i]
+		m.log.log(l.level, l.fields, l.format, l.args...)
+	}
+	for _, done := range fx.signals {
+		close(done)
+	}
+	for i := range fx.packets {
+		m.send(&fx.packets[i])
+	}
+	m.gossip(fx)
+	m.runStreams(fx.streams)
+	m.queueRoundTrips(fx.rtts)
+	m.report(&fx.metrics)
+	if fx.sample {
+		m.reportQueueDepth()
+	}
+	fx.reset()
+	m.effects.Put(fx)
+}
+
+// Members returns snapshots of all members: nodes that are alive or suspect,
+// this one included, in no particular order (P33). The slice is the caller's.
+// It never waits for anything.
+func (m *Memberlist) Members() []*Node { return m.view.members() }
+
+// NumMembers is how many nodes Members would return.
+func (m *Memberlist) NumMembers() int { return int(m.view.shown.Load()) }
+
+// LocalNode returns a snapshot of this node, also after Leave and Shutdown.
+func (m *Memberlist) LocalNode() *Node { return m.self.Load() }
+
+// ProtocolVersion is the protocol version that this node speaks.
+func (m *Memberlist) ProtocolVersion() uint8 { return m.config.ProtocolVersion }
+
+// GetHealthScore tells how much this node doubts its own ability to take part:
+// 0 is healthy, the highest value is Config.AwarenessMaxMultiplier − 1 (P66). It
+// rises when probes fail, relays stay silent or the node has to refute what
+// others say about it, and falls with each probe that succeeds.
+func (m *Memberlist) GetHealthScore() int { return int(m.health.Load()) }
+
+// inCallback reports whether the caller is user code that the protocol, or the
+// gate for alive messages, waits for.
+func (m *Memberlist) inCallback() bool {
+	return m.gate.entered() || m.crew.inCallback()
+}
+
+// waitForEvents waits for the delivery of the events up to a number, unless the
+// caller is itself inside a callback.
+func (m *Memberlist) waitForEvents(ctx context.Context, told uint64) error {
+	if m.gate.entered() {
+		return nil
+	}
+	return m.notifier.wait(ctx, told)
+}
+
+// Shutdown stops the node: it closes the transport, running exchanges and all
+// background work, and releases whoever waits in one of its methods. It does not
+// announce a departure; the others will find out, unless Leave was called
+// before. It may be called from a callback and more than once, and always
+// returns nil (P31).
+//
+// When it returns, no goroutine of the node is left, except one that is inside
+// a callback of the program's that does not return within a quarter of a second,
+// or from which Shutdown itself was called. Events that have not been delivered
+// by then are dropped.
+func (m *Memberlist) Shutdown() error {
+	m.down.Store(true)
+	if m.inCallback() {
+		m.crew.start(m.stopTransport)
+		m.stopWork()
+		return nil
+	}
+	m.stopTransport()
+	m.stopWork()
+	m.crew.join()
+	return nil
+}
+
+// stopTransport shuts the transport down while its channels are still being
+// read (P138), and ends the reading then.
+func (m *Memberlist) stopTransport() {
+	m.shutOnce.Do(func() {
+		if err := m.transport.Shutdown(); err != nil {
+			m.log.errorf(logFields{err: err}, "Failed to shutdown transport: %v", err)
+		}
+		m.end()
+	})
+}
+
+// stopWork lets every goroutine of the node come to its end.
+func (m *Memberlist) stopWork() {
+	m.streams.closeAll()
+	m.userLane.close()
+	m.rttLane.close()
+	if m.memberLane != nil {
+		m.memberLane.close()
+	}
+	for _, l := range m.outbox {
+		if l != nil {
+			l.close()
+		}
+	}
+	m.notifier.close()
+	m.crew.close()
+	m.log.flush()
+}

@@ -1,0 +1,126 @@
+package memberlist
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// SendBestEffort sends a user message to a node in one packet of its own. It
+// does not wait for anything; nil means that the packet was given to the
+// network, not that it arrived. The receiver's Delegate gets it by NotifyMsg.
+// Packets over about 64 KiB cannot be sent by UDP ([ErrTooLarge]), and over the
+// network's MTU they are easily lost (P38).
+func (m *Memberlist) SendBestEffort(to *Node, msg []byte) error {
+	return m.sendUser(toNode(to), msg)
+}
+
+// SendToAddress is SendBestEffort to an address, which need not be that of a
+// known member.
+func (m *Memberlist) SendToAddress(a Address, msg []byte) error {
+	return m.sendUser(destination{text: a.Addr, name: a.Name}, msg)
+}
+
+// SendTo is SendToAddress without a node name.
+//
+// Deprecated: use SendBestEffort or SendToAddress.
+func (m *Memberlist) SendTo(to net.Addr, msg []byte) error {
+	return m.sendUser(destination{text: to.String()}, msg)
+}
+
+// SendToUDP is SendBestEffort.
+//
+// Deprecated: use SendBestEffort.
+func (m *Memberlist) SendToUDP(to *Node, msg []byte) error { return m.SendBestEffort(to, msg) }
+
+// SendToTCP is SendReliable.
+//
+// Deprecated: use SendReliable.
+func (m *Memberlist) SendToTCP(to *Node, msg []byte) error { return m.SendReliable(to, msg) }
+
+func (m *Memberlist) sendUser(to destination, msg []byte) error {
+	if m.down.Load() {
+		return ErrShutdown
+	}
+	s := m.scratch.Get().(*packetScratch)
+	defer m.scratch.Put(s)
+	s.msg = append(append(s.msg[:0], byte(userMsg)), msg...)
+	_, err := m.write(s, to, s.msg)
+	return err
+}
+
+// SendReliable sends a user message to a node on a stream of its own. It blocks
+// for at most Config.TCPTimeout to connect. See [Memberlist.SendReliableContext].
+func (m *Memberlist) SendReliable(to *Node, msg []byte) error {
+	return m.SendReliableContext(context.Background(), to, msg)
+}
+
+// SendReliableContext sends a user message to a node on a stream of its own. Nil
+// means that all bytes were given to the connection, not that they were
+// processed. An empty message is delivered nowhere (P39). Errors:
+// [UnreachableError], [ErrTooLarge] over 20 MiB, which no receiver accepts,
+// [ErrShutdown], or that of ctx.
+func (m *Memberlist) SendReliableContext(ctx context.Context, to *Node, msg []byte) error {
+	if m.down.Load() {
+		return ErrShutdown
+	}
+	if len(msg) > maxUserMessage {
+		return newKindError(ErrTooLarge, "user message of %d bytes is over the limit of %d", len(msg), maxUserMessage)
+	}
+	ctx, cancel := m.untilShutdown(ctx)
+	defer cancel()
+	conn, err := m.dial(ctx, to.FullAddress(), m.config.TCPTimeout)
+	if err != nil {
+		return err
+	}
+	defer m.streams.remove(conn)
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err = m.writeStream(conn, appendUserMessage(nil, msg), true)
+	if err != nil && ctx.Err() != nil {
+		return cause(ctx)
+	}
+	return err
+}
+
+// Ping measures the round trip time to a node, which need not be a known
+// member: it sends a ping for the name to the address and waits for the answer,
+// for Config.ProbeTimeout at most. See [Memberlist.PingContext].
+func (m *Memberlist) Ping(node string, addr net.Addr) (time.Duration, error) {
+	return m.PingContext(context.Background(), node, addr)
+}
+
+// PingContext sends a ping for the named node to an address and waits for the
+// answer until Config.ProbeTimeout or ctx has run out. A node of another name
+// does not answer. The result is the time from sending the packet to receiving
+// the answer. Without one the error is a [NoPingResponseError]. A ping changes
+// nothing in the view of the cluster (P40).
+func (m *Memberlist) PingContext(ctx context.Context, node string, addr net.Addr) (time.Duration, error) {
+	if m.down.Load() {
+		return 0, ErrShutdown
+	}
+	patience := m.config.ProbeTimeout
+	if m.config.ProbeInterval > 0 {
+		patience = min(patience, m.config.ProbeInterval)
+	}
+	w := &pingWaiter{done: make(chan struct{})}
+	var packet outPacket
+	m.step(func(c *core, now instant) { packet = c.pingFor(now, node, addr.String(), w, patience) })
+	defer m.step(func(c *core, _ instant) { c.forgetPing(packet.seq) })
+	if err := m.transmit(&packet); err != nil {
+		return 0, err
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+		return w.rtt, nil
+	case <-timer.C:
+		m.log.debugf(logFields{node: node, addr: addr.String()}, "Failed UDP ping: %s (timeout reached)", node)
+		return 0, NoPingResponseError{node: node}
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-m.life.Done():
+		return 0, ErrShutdown
+	}
+}

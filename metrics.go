@@ -1,0 +1,77 @@
+package memberlist
+
+import (
+	"time"
+
+	"github.com/hashicorp/go-metrics"
+)
+
+// The metrics of P147.
+var (
+	metricUDPSent         = []string{"memberlist", "udp", "sent"}
+	metricTCPAccept       = []string{"memberlist", "tcp", "accept"}
+	metricTCPConnect      = []string{"memberlist", "tcp", "connect"}
+	metricTCPSent         = []string{"memberlist", "tcp", "sent"}
+	metricAlive           = []string{"memberlist", "msg", "alive"}
+	metricSuspect         = []string{"memberlist", "msg", "suspect"}
+	metricDead            = []string{"memberlist", "msg", "dead"}
+	metricDegradedProbe   = []string{"memberlist", "degraded", "probe"}
+	metricDegradedTimeout = []string{"memberlist", "degraded", "timeout"}
+	metricHealth          = []string{"memberlist", "health", "score"}
+	metricInstances       = []string{"memberlist", "node", "instances"}
+	metricSizeLocal       = []string{"memberlist", "size", "local"}
+	metricSizeRemote      = []string{"memberlist", "size", "remote"}
+	metricQueue           = []string{"memberlist", "queue", "broadcasts"}
+	metricProbe           = []string{"memberlist", "probeNode"}
+	metricGossip          = []string{"memberlist", "gossip"}
+	metricPushPull        = []string{"memberlist", "pushPullNode"}
+	metricDropped         = []string{"memberlist", "msg", "dropped"}
+)
+
+// count adds n to a counter; nothing for 0.
+func (m *Memberlist) count(key []string, n int) {
+	if n != 0 {
+		metrics.IncrCounterWithLabels(key, float32(n), m.config.MetricLabels)
+	}
+}
+
+// countDropped counts messages that were not handled for lack of room, by kind.
+func (m *Memberlist) countDropped(kind string, n int) {
+	labels := append([]metrics.Label{{Name: "kind", Value: kind}}, m.config.MetricLabels...)
+	metrics.IncrCounterWithLabels(metricDropped, float32(n), labels)
+}
+
+func (m *Memberlist) measureSince(key []string, start time.Time) {
+	metrics.MeasureSinceWithLabels(key, start, m.config.MetricLabels)
+}
+
+// report emits what the core counted.
+func (m *Memberlist) report(c *metricCounts) {
+	m.count(metricAlive, c.alive)
+	m.count(metricSuspect, c.suspect)
+	m.count(metricDead, c.dead)
+	m.count(metricDegradedProbe, c.degradedProbe)
+	m.count(metricDegradedTimeout, c.degradedTimeout)
+	if c.relaysRefused > 0 {
+		m.countDropped("indirect ping", c.relaysRefused)
+	}
+	if c.healthChanged {
+		metrics.SetGaugeWithLabels(metricHealth, float32(c.health), m.config.MetricLabels)
+	}
+	if c.probeEnded {
+		m.measureSince(metricProbe, time.Now().Add(-c.probeTook))
+	}
+}
+
+// reportInstances emits how many nodes are known in each state.
+func (m *Memberlist) reportInstances(counts [4]int) {
+	for state, n := range counts {
+		label := metrics.Label{Name: "node_state", Value: NodeStateType(state).String()}
+		labels := append([]metrics.Label{label}, m.config.MetricLabels...)
+		metrics.SetGaugeWithLabels(metricInstances, float32(n), labels)
+	}
+}
+
+func (m *Memberlist) reportQueueDepth() {
+	metrics.AddSampleWithLabels(metricQueue, float32(m.broadcasts.NumQueued()), m.config.MetricLabels)
+}

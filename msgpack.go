@@ -1,0 +1,368 @@
+package memberlist
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// This file holds as much of MessagePack as the messages need: writing values in
+// the one form that nodes write (W6), reading back exactly that form, and
+// measuring values of any form (W7).
+
+const (
+	maxUint8  = math.MaxUint8
+	maxUint16 = math.MaxUint16
+	maxUint32 = math.MaxUint32
+)
+
+// First bytes of MessagePack values. The fix forms carry a small size or value in
+// their low bits.
+const (
+	mpFixMap   = 0x80
+	mpFixArray = 0x90
+	mpFixRaw   = 0xa0
+	mpNil      = 0xc0
+	mpUnused   = 0xc1
+	mpFalse    = 0xc2
+	mpTrue     = 0xc3
+	mpBin8     = 0xc4
+	mpBin16    = 0xc5
+	mpBin32    = 0xc6
+	mpExt8     = 0xc7
+	mpExt16    = 0xc8
+	mpExt32    = 0xc9
+	mpFloat32  = 0xca
+	mpFloat64  = 0xcb
+	mpUint8    = 0xcc
+	mpUint16   = 0xcd
+	mpUint32   = 0xce
+	mpUint64   = 0xcf
+	mpInt8     = 0xd0
+	mpInt16    = 0xd1
+	mpInt32    = 0xd2
+	mpInt64    = 0xd3
+	mpFixExt1  = 0xd4
+	mpFixExt16 = 0xd8
+	mpStr8     = 0xd9
+	mpRaw16    = 0xda
+	mpRaw32    = 0xdb
+	mpArray16  = 0xdc
+	mpArray32  = 0xdd
+	mpMap16    = 0xde
+	mpMap32    = 0xdf
+	mpNegative = 0xe0 // and up: −32 to −1
+)
+
+// appendUint appends an unsigned field in its smallest unsigned form.
+func appendUint(dst []byte, v uint32) []byte {
+	switch {
+	case v < 0x80:
+		return append(dst, byte(v))
+	case v <= maxUint8:
+		return append(dst, mpUint8, byte(v))
+	case v <= maxUint16:
+		return append(dst, mpUint16, byte(v>>8), byte(v))
+	default:
+		return append(dst, mpUint32, byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
+	}
+}
+
+// appendInt appends a signed field in its smallest signed form: 128 is d1 0080,
+// not cc 80.
+func appendInt(dst []byte, v int64) []byte {
+	switch {
+	case -32 <= v && v <= math.MaxInt8:
+		return append(dst, byte(v))
+	case v == int64(int8(v)):
+		return append(dst, mpInt8, byte(v))
+	case v == int64(int16(v)):
+		return append(dst, mpInt16, byte(v>>8), byte(v))
+	case v == int64(int32(v)):
+		return binary.BigEndian.AppendUint32(append(dst, mpInt32), uint32(v))
+	default:
+		return binary.BigEndian.AppendUint64(append(dst, mpInt64), uint64(v))
+	}
+}
+
+func appendBool(dst []byte, v bool) []byte {
+	if v {
+		return append(dst, mpTrue)
+	}
+	return append(dst, mpFalse)
+}
+
+// appendBytes appends a byte field; nil and empty differ on the wire.
+func appendBytes(dst, v []byte) []byte {
+	if v == nil {
+		return append(dst, mpNil)
+	}
+	return append(appendRawHeader(dst, len(v)), v...)
+}
+
+func appendString(dst []byte, v string) []byte {
+	return append(appendRawHeader(dst, len(v)), v...)
+}
+
+// appendRawHeader appends what stands before the n bytes of a text or byte field.
+func appendRawHeader(dst []byte, n int) []byte {
+	switch {
+	case n < 32:
+		return append(dst, mpFixRaw|byte(n))
+	case n <= maxUint16:
+		return append(dst, mpRaw16, byte(n>>8), byte(n))
+	default:
+		return binary.BigEndian.AppendUint32(append(dst, mpRaw32), uint32(n))
+	}
+}
+
+// cursor walks over the one shape in which nodes write a message. The first
+// surprise makes it fail, and it stays failed: the caller asks once, at the end.
+type cursor struct {
+	rest   []byte
+	failed bool
+}
+
+func (c *cursor) fail() {
+	c.rest, c.failed = nil, true
+}
+
+func (c *cursor) require(ok bool) {
+	if !ok {
+		c.fail()
+	}
+}
+
+// literal passes over the given bytes, which must be there.
+func (c *cursor) literal(s string) {
+	if !c.skip(s) {
+		c.fail()
+	}
+}
+
+// skip passes over the given bytes if they come next.
+func (c *cursor) skip(s string) bool {
+	if len(c.rest) < len(s) || string(c.rest[:len(s)]) != s {
+		return false
+	}
+	c.rest = c.rest[len(s):]
+	return true
+}
+
+// mapSize reads the head of a map of less than 16 entries.
+func (c *cursor) mapSize() int {
+	if len(c.rest) == 0 || c.rest[0]&0xf0 != mpFixMap {
+		c.fail()
+		return 0
+	}
+	n := int(c.rest[0] & 0x0f)
+	c.rest = c.rest[1:]
+	return n
+}
+
+func (c *cursor) bool() bool {
+	if len(c.rest) == 0 || c.rest[0]&^1 != mpFalse {
+		c.fail()
+		return false
+	}
+	v := c.rest[0] == mpTrue
+	c.rest = c.rest[1:]
+	return v
+}
+
+// uint reads an unsigned field of at most the given value in its smallest form.
+func (c *cursor) uint(most uint32) uint32 {
+	b := c.rest
+	if len(b) > 0 && b[0] < 0x80 {
+		c.rest = b[1:]
+		return uint32(b[0])
+	}
+	var v, least uint32
+	switch {
+	case len(b) >= 2 && b[0] == mpUint8:
+		v, least, c.rest = uint32(b[1]), 0x80, b[2:]
+	case len(b) >= 3 && b[0] == mpUint16:
+		v, least, c.rest = uint32(binary.BigEndian.Uint16(b[1:])), maxUint8+1, b[3:]
+	case len(b) >= 5 && b[0] == mpUint32:
+		v, least, c.rest = binary.BigEndian.Uint32(b[1:]), maxUint16+1, b[5:]
+	default:
+		c.fail()
+		return 0
+	}
+	c.require(least <= v && v <= most)
+	return v
+}
+
+// int reads a signed field in its smallest form.
+func (c *cursor) int() int {
+	b := c.rest
+	if len(b) > 0 && (b[0] < 0x80 || b[0] >= mpNegative) {
+		c.rest = b[1:]
+		return int(int8(b[0]))
+	}
+	var v int64
+	var smallest bool
+	switch {
+	case len(b) >= 2 && b[0] == mpInt8:
+		v, c.rest = int64(int8(b[1])), b[2:]
+		smallest = v < -32
+	case len(b) >= 3 && b[0] == mpInt16:
+		v, c.rest = int64(int16(binary.BigEndian.Uint16(b[1:]))), b[3:]
+		smallest = v != int64(int8(v))
+	case len(b) >= 5 && b[0] == mpInt32:
+		v, c.rest = int64(int32(binary.BigEndian.Uint32(b[1:]))), b[5:]
+		smallest = v != int64(int16(v))
+	case len(b) >= 9 && b[0] == mpInt64:
+		v, c.rest = int64(binary.BigEndian.Uint64(b[1:])), b[9:]
+		smallest = v != int64(int32(v))
+	}
+	c.require(smallest && v == int64(int(v)))
+	return int(v)
+}
+
+// bytes reads a byte field, which is a view of the input; nil stays nil.
+func (c *cursor) bytes() []byte {
+	if len(c.rest) > 0 && c.rest[0] == mpNil {
+		c.rest = c.rest[1:]
+		return nil
+	}
+	return c.raw()
+}
+
+// string reads a text field, which is a view of the input.
+func (c *cursor) string() string {
+	return viewString(c.raw())
+}
+
+// raw reads a raw value in its smallest form.
+func (c *cursor) raw() []byte {
+	b := c.rest
+	var head, least int
+	var n uint32
+	switch {
+	case len(b) >= 1 && b[0]&0xe0 == mpFixRaw:
+		n, head = uint32(b[0]&0x1f), 1
+	case len(b) >= 3 && b[0] == mpRaw16:
+		n, head, least = uint32(binary.BigEndian.Uint16(b[1:])), 3, 32
+	case len(b) >= 5 && b[0] == mpRaw32:
+		n, head, least = binary.BigEndian.Uint32(b[1:]), 5, maxUint16+1
+	default:
+		c.fail()
+		return nil
+	}
+	if uint64(n) > uint64(len(b)-head) || n < uint32(least) {
+		c.fail()
+		return nil
+	}
+	end := head + int(n)
+	c.rest = b[end:]
+	return b[head:end:end]
+}
+
+// valueSize measures the value of any form at the beginning of b.
+func valueSize(b []byte) (int, error) {
+	var e extent
+	done, err := e.measure(b)
+	if err == nil && !done {
+		err = fmt.Errorf("%w: input ends inside a value", ErrMalformed)
+	}
+	return e.size, err
+}
+
+// extent is the measure of one value whose bytes come in bit by bit. It counts
+// the values that are still to come rather than descending into them, so nesting
+// costs nothing. The zero value has seen nothing yet.
+type extent struct {
+	size    int // bytes of the parts that are complete
+	begun   bool
+	pending uint64 // values still missing, once begun
+}
+
+// measure goes on where it stopped before; b holds the value from its first byte
+// on. It reports whether the value is complete, which is then b[:size].
+func (e *extent) measure(b []byte) (done bool, err error) {
+	if !e.begun {
+		e.begun, e.pending = true, 1
+	}
+	for e.pending > 0 {
+		size, inner, err := headSize(b[e.size:])
+		if err != nil {
+			return false, err
+		}
+		if size == 0 || size > uint64(len(b)-e.size) {
+			return false, nil
+		}
+		e.size += int(size)
+		e.pending += inner - 1
+	}
+	return true, nil
+}
+
+// headSize tells of the value at the beginning of b how many bytes it has without
+// the values inside it, and how many those are. Size 0 means that b is too short
+// to tell; a size beyond the end of b is possible.
+func headSize(b []byte) (size, inner uint64, err error) {
+	if len(b) == 0 {
+		return 0, 0, nil
+	}
+	switch t := b[0]; {
+	case t < mpFixMap || t >= mpNegative:
+		return 1, 0, nil
+	case t < mpFixArray:
+		return 1, 2 * uint64(t&0x0f), nil
+	case t < mpFixRaw:
+		return 1, uint64(t & 0x0f), nil
+	case t < mpNil:
+		return 1 + uint64(t&0x1f), 0, nil
+	case t == mpUnused:
+		return 0, 0, fmt.Errorf("%w: byte %#x begins no value", ErrMalformed, t)
+	}
+	f := wideForms[b[0]-mpNil]
+	head := 1 + int(f.lengthBytes)
+	if len(b) < head {
+		return 0, 0, nil
+	}
+	var n uint64
+	for _, digit := range b[1:head] {
+		n = n<<8 | uint64(digit)
+	}
+	size = uint64(head) + uint64(f.fixed)
+	if f.unit == 0 {
+		return size + n, 0, nil
+	}
+	return size, n * uint64(f.unit), nil
+}
+
+// wideForms describes the values that start with c0 to df: the bytes of a length
+// that follows, the bytes that come besides, and whether the length counts bytes
+// (unit 0) or values (1 for an array, 2 for a map, whose entries are two each).
+var wideForms = [mpNegative - mpNil]struct{ lengthBytes, fixed, unit uint8 }{
+	mpBin8 - mpNil:        {lengthBytes: 1},
+	mpBin16 - mpNil:       {lengthBytes: 2},
+	mpBin32 - mpNil:       {lengthBytes: 4},
+	mpExt8 - mpNil:        {lengthBytes: 1, fixed: 1},
+	mpExt16 - mpNil:       {lengthBytes: 2, fixed: 1},
+	mpExt32 - mpNil:       {lengthBytes: 4, fixed: 1},
+	mpFloat32 - mpNil:     {fixed: 4},
+	mpFloat64 - mpNil:     {fixed: 8},
+	mpUint8 - mpNil:       {fixed: 1},
+	mpUint16 - mpNil:      {fixed: 2},
+	mpUint32 - mpNil:      {fixed: 4},
+	mpUint64 - mpNil:      {fixed: 8},
+	mpInt8 - mpNil:        {fixed: 1},
+	mpInt16 - mpNil:       {fixed: 2},
+	mpInt32 - mpNil:       {fixed: 4},
+	mpInt64 - mpNil:       {fixed: 8},
+	mpFixExt1 - mpNil:     {fixed: 1 + 1},
+	mpFixExt1 - mpNil + 1: {fixed: 1 + 2},
+	mpFixExt1 - mpNil + 2: {fixed: 1 + 4},
+	mpFixExt1 - mpNil + 3: {fixed: 1 + 8},
+	mpFixExt16 - mpNil:    {fixed: 1 + 16},
+	mpStr8 - mpNil:        {lengthBytes: 1},
+	mpRaw16 - mpNil:       {lengthBytes: 2},
+	mpRaw32 - mpNil:       {lengthBytes: 4},
+	mpArray16 - mpNil:     {lengthBytes: 2, unit: 1},
+	mpArray32 - mpNil:     {lengthBytes: 4, unit: 1},
+	mpMap16 - mpNil:       {lengthBytes: 2, unit: 2},
+	mpMap32 - mpNil:       {lengthBytes: 4, unit: 2},
+}

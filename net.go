@@ -1,0 +1,391 @@
+package memberlist
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// listen starts the goroutines that take in packets and streams.
+func (m *Memberlist) listen() {
+	if m.udp != nil {
+		m.udp.receiveDirect(func() func([]datagram) {
+			in := newIntake(m)
+			return in.batch
+		})
+	}
+	m.crew.startLoop(m.readPackets)
+	m.crew.startLoop(m.acceptStreams)
+}
+
+// readPackets takes packets from the transport's channel until Shutdown.
+func (m *Memberlist) readPackets() {
+	in := newIntake(m)
+	packets := m.transport.PacketCh()
+	for {
+		select {
+		case p := <-packets:
+			if p != nil {
+				in.packet(p.Buf, sender{other: p.From}, p.Timestamp)
+			}
+		case <-m.life.Done():
+			return
+		}
+	}
+}
+
+// sender is where a packet came from.
+type sender struct {
+	addr  netip.AddrPort // from NetTransport
+	other net.Addr       // from other transports
+}
+
+func (s sender) String() string {
+	if s.other != nil {
+		return s.other.String()
+	}
+	return s.addr.String()
+}
+
+// log is the end of a log line about the sender (P149).
+func (s sender) log() string {
+	if s.other == nil && !s.addr.IsValid() {
+		return LogAddress(nil)
+	}
+	return LogStringAddress(s.String())
+}
+
+// destination is where answers to the sender go.
+func (s sender) destination() destination {
+	if s.other != nil {
+		return destination{text: s.other.String()}
+	}
+	return destination{addr: s.addr}
+}
+
+// intake takes packets apart and hands their messages on. Each goroutine that
+// receives packets has its own, so that its buffers can be used again.
+type intake struct {
+	m      *Memberlist
+	reader *packetReader
+	items  []incoming
+	pings  []message
+	users  userMessages
+	marked bool // the goroutine is known as one of the protocol's
+}
+
+// incoming is a decoded message for the core.
+type incoming struct {
+	kind  messageType
+	raw   []byte // the message as it came, if it may be passed on like that
+	alive alive
+	said  suspect // a suspect or dead message
+	ack   ack
+	nack  nack
+	ind   indirectPing
+}
+
+func newIntake(m *Memberlist) *intake {
+	return &intake{m: m, reader: newPacketReader(m.wire)}
+}
+
+// batch handles packets that were read from a socket together. It is called on
+// a goroutine of the transport, which becomes one of the protocol's.
+func (in *intake) batch(packets []datagram) {
+	if !in.marked {
+		in.marked = true
+		in.m.crew.loops.Store(goroutineID(), nil)
+	}
+	for i := range packets {
+		in.packet(packets[i].buf, sender{addr: packets[i].from}, packets[i].at)
+	}
+}
+
+// packet handles one packet: membership first, so that the answer to a ping can
+// carry what it brought, then pings, then user messages.
+func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
+	msgs, err := in.reader.read(buf)
+	for _, fault := range in.reader.faults {
+		in.m.log.errorf(logFields{addr: from.String(), err: fault}, "%v %s", fault, from.log())
+	}
+	if err != nil {
+		in.m.log.errorf(logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
+		return
+	}
+	in.items, in.pings = in.items[:0], in.pings[:0]
+	for i := range msgs {
+		in.sort(&msgs[i], from)
+	}
+	in.apply(arrived, from)
+	for i := range in.pings {
+		in.answer(in.pings[i].body, from)
+	}
+	in.handOverUserMessages(from)
+}
+
+// sort decodes a message and puts it where it will be handled.
+func (in *intake) sort(msg *message, from sender) {
+	switch msg.kind {
+	case pingMsg:
+		in.pings = append(in.pings, *msg)
+	case userMsg:
+		in.users.add(msg.body)
+	case aliveMsg, suspectMsg, deadMsg:
+		if lane := in.m.memberLane; lane != nil {
+			in.m.hold(lane, msg, from)
+			return
+		}
+		in.decode(msg, from)
+	default:
+		in.decode(msg, from)
+	}
+}
+
+// decode adds a message to those for the core.
+func (in *intake) decode(msg *message, from sender) {
+	if len(in.items) < cap(in.items) {
+		in.items = in.items[:len(in.items)+1]
+	} else {
+		in.items = append(in.items, incoming{})
+	}
+	item := &in.items[len(in.items)-1]
+	item.kind, item.raw = msg.kind, nil
+	canonical, err := item.decode(msg)
+	if err != nil {
+		in.m.log.errorf(logFields{addr: from.String(), err: err}, "Failed to decode %s message: %v %s", msg.kind, err, from.log())
+		in.items = in.items[:len(in.items)-1]
+		return
+	}
+	if canonical {
+		item.raw = msg.raw
+	}
+	if item.kind == aliveMsg && !in.m.admitPacket(item, from) {
+		in.items = in.items[:len(in.items)-1]
+	}
+}
+
+func (item *incoming) decode(msg *message) (canonical bool, err error) {
+	switch msg.kind {
+	case aliveMsg:
+		return item.alive.decode(msg.body)
+	case suspectMsg:
+		return item.said.decode(msg.body)
+	case deadMsg:
+		var d dead
+		canonical, err = d.decode(msg.body)
+		item.said = suspect(d)
+		return canonical, err
+	case ackMsg:
+		return item.ack.decode(msg.body)
+	case nackMsg:
+		return item.nack.decode(msg.body)
+	}
+	return item.ind.decode(msg.body)
+}
+
+// admitPacket is the way of an alive message through the gates. It fills in the
+// port (W74, P91).
+func (m *Memberlist) admitPacket(item *incoming, from sender) bool {
+	a := &item.alive
+	if port := m.knownPort(a.Port); port != a.Port {
+		a.Port, item.raw = port, nil
+	}
+	if m.config.IPMustBeChecked() && !m.packetAllowed(a, from) {
+		return false
+	}
+	if err := m.admits(m.life, a); err != nil {
+		m.logRefused(a, err)
+		return false
+	}
+	return true
+}
+
+// knownPort is the port of a message: the own bind port where none is given,
+// and always for a node that speaks version 1 (W74).
+func (m *Memberlist) knownPort(port uint16) uint16 {
+	if port == 0 || m.config.ProtocolVersion == 1 {
+		return uint16(m.config.BindPort)
+	}
+	return port
+}
+
+// packetAllowed applies the filter of networks to the sender of an alive packet
+// and to the address in it (P90).
+func (m *Memberlist) packetAllowed(a *alive, from sender) bool {
+	text := from.String()
+	if text != "pipe" {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil || m.config.IPAllowed(ap.Addr().Unmap().AsSlice()) != nil {
+			m.log.debugf(logFields{addr: text}, "Blocked alive message from %s: its sender is in no allowed network", text)
+			return false
+		}
+	}
+	if len(a.Addr) > 0 && m.config.IPAllowed(a.Addr) != nil {
+		m.log.debugf(logFields{addr: text}, "Blocked alive message about %s: it is in no allowed network %s", net.IP(a.Addr), from.log())
+		return false
+	}
+	return true
+}
+
+// apply gives the messages of one packet to the core in one go.
+func (in *intake) apply(arrived time.Time, from sender) {
+	if len(in.items) == 0 {
+		return
+	}
+	m := in.m
+	m.locked.Lock()
+	now := m.now()
+	for i := range in.items {
+		m.receive(m.locked.core, now, &in.items[i], arrived, from)
+	}
+	fx, _ := m.settle()
+	m.locked.Unlock()
+	m.perform(fx)
+}
+
+// receive applies one decoded message. The lock is held.
+func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.Time, from sender) {
+	switch item.kind {
+	case aliveMsg:
+		c.alive(now, &item.alive, item.raw)
+	case suspectMsg:
+		c.suspect(now, &item.said, item.raw)
+	case deadMsg:
+		d := dead(item.said)
+		c.dead(now, &d, item.raw)
+	case ackMsg:
+		c.ack(now, &item.ack, m.instantOf(now, arrived))
+	case nackMsg:
+		c.nack(&item.nack)
+	case indirectPingMsg:
+		ind := &item.ind
+		target := destination{addr: addrPortOf(ind.Target, m.knownPort(ind.Port)), name: strings.Clone(ind.Node)}
+		requester := answerTo(ind.SourceAddr, ind.SourcePort, ind.SourceNode, from)
+		c.relay(now, target, requester, ind.SeqNo, ind.Nack)
+	}
+}
+
+// instantOf is a transport's timestamp on the core's clock. Transports that
+// give none, or one that cannot be, get the time of handling.
+func (m *Memberlist) instantOf(now instant, t time.Time) instant {
+	if at := instant(t.Sub(m.epoch)); !t.IsZero() && at > 0 && at < now {
+		return at
+	}
+	return now
+}
+
+// answerTo is where the answer to a ping or indirect ping goes: to the source
+// that it names, else to where it came from (W69, W70).
+func answerTo(ip []byte, port uint16, name string, from sender) destination {
+	to := from.destination()
+	if len(ip) > 0 && port > 0 {
+		to = destination{addr: addrPortOf(ip, port)}
+	}
+	to.name = strings.Clone(name)
+	return to
+}
+
+// answer replies to a ping packet (P60).
+func (in *intake) answer(body []byte, from sender) {
+	m := in.m
+	var p ping
+	if _, err := p.decode(body); err != nil {
+		m.log.errorf(logFields{addr: from.String(), err: err}, "Failed to decode ping message: %v %s", err, from.log())
+		return
+	}
+	if p.Node != "" && p.Node != m.config.Name {
+		m.log.warnf(logFields{addr: from.String()}, "Got ping for unexpected node '%s' %s", strings.Clone(p.Node), from.log())
+		return
+	}
+	reply := ack{SeqNo: p.SeqNo}
+	if m.config.Ping != nil {
+		reply.Payload = m.config.Ping.AckPayload()
+	}
+	out := outPacket{
+		to: answerTo(p.SourceAddr, p.SourcePort, p.SourceNode, from), msg: reply.appendTo(nil),
+		riders: true, urgent: urgentReply,
+	}
+	m.send(&out)
+}
+
+// heldMessage is a membership message on its way to the AliveDelegate.
+type heldMessage struct {
+	kind messageType
+	raw  []byte
+	from sender
+}
+
+// hold queues a membership message for the goroutine that may ask the
+// AliveDelegate, so that its slowness does not hold up pings.
+func (m *Memberlist) hold(l *lane[heldMessage], msg *message, from sender) {
+	if !l.put(heldMessage{kind: msg.kind, raw: bytes.Clone(msg.raw), from: from}) {
+		m.dropped(msg.kind, 1, from)
+	}
+}
+
+// dropped tells of messages for which their lane had no room.
+func (m *Memberlist) dropped(kind messageType, n int, from sender) {
+	m.countDropped(kind.String(), n)
+	m.log.warnf(logFields{addr: from.String()}, "handler queue full, dropping message (%d) %s", kind, from.log())
+}
+
+// handleHeld lets one membership message pass the gates and apply.
+func (m *Memberlist) handleHeld(held heldMessage) {
+	in := intake{m: m}
+	in.decode(&message{kind: held.kind, raw: held.raw, body: held.raw[1:]}, held.from)
+	in.apply(time.Time{}, held.from)
+}
+
+// userMessages are the user messages of one packet, in one piece of memory.
+type userMessages struct {
+	data []byte
+	ends []int
+}
+
+func (u *userMessages) add(msg []byte) {
+	u.data = append(u.data, msg...)
+	u.ends = append(u.ends, len(u.data))
+}
+
+// handOverUserMessages puts the packet's user messages into their lane.
+func (in *intake) handOverUserMessages(from sender) {
+	n := len(in.users.ends)
+	if n == 0 {
+		return
+	}
+	if in.m.config.Delegate != nil && !in.m.userLane.put(in.users) {
+		in.m.dropped(userMsg, n, from)
+	}
+	in.users = userMessages{}
+}
+
+// deliverUserMessages tells the delegate of user messages that came in one
+// packet (P89). The bytes are the delegate's.
+func (m *Memberlist) deliverUserMessages(u userMessages) {
+	start := 0
+	for _, end := range u.ends {
+		if m.down.Load() {
+			return
+		}
+		m.config.Delegate.NotifyMsg(u.data[start:end:end])
+		start = end
+	}
+}
+
+// queueRoundTrips tells the ping delegate of answered probes (P53), apart from
+// the packets, since it may be slow.
+func (m *Memberlist) queueRoundTrips(rtts []roundTrip) {
+	if m.config.Ping == nil {
+		return
+	}
+	for _, rt := range rtts {
+		rt.payload = bytes.Clone(rt.payload)
+		m.rttLane.put(rt)
+	}
+}
+
+func (m *Memberlist) deliverRoundTrip(rt roundTrip) {
+	m.config.Ping.NotifyPingComplete(rt.node, rt.rtt, rt.payload)
+}

@@ -1,0 +1,176 @@
+package memberlist
+
+import (
+	"context"
+	"sync"
+)
+
+// eventKind says which delegate method an event goes to.
+type eventKind uint8
+
+const (
+	eventNone eventKind = iota // only a change of state, for EventReasonDelegate
+	eventJoin
+	eventLeave
+	eventUpdate
+	eventConflict
+)
+
+// event is one thing to tell the user.
+type event struct {
+	kind   eventKind
+	node   *Node
+	other  *Node // eventConflict: who claims the name
+	change Change
+}
+
+// notifier tells events to the delegates, one at a time, in the order in which
+// they happened (P125). Events are queued under the core's lock and delivered
+// without any, by a goroutine that exists while there are events. The queue has
+// no bound, since no event may be lost; what fills it are changes of members.
+type notifier struct {
+	crew     *crew
+	events   EventDelegate
+	reasons  EventReasonDelegate
+	conflict ConflictDelegate
+
+	mu struct {
+		sync.Mutex
+		queue     []event
+		queued    uint64 // events queued since the start
+		delivered uint64
+		waiters   []eventWaiter
+		busy      bool
+		closed    bool
+	}
+}
+
+// eventWaiter is a caller who wants all events up to a number delivered.
+type eventWaiter struct {
+	upTo uint64
+	done chan struct{}
+}
+
+func newNotifier(c *crew, cfg *Config) *notifier {
+	n := &notifier{crew: c, events: cfg.Events, conflict: cfg.Conflict}
+	n.reasons, _ = cfg.Events.(EventReasonDelegate)
+	return n
+}
+
+// push queues events and returns the number of the last one queued so far.
+func (n *notifier) push(events []event) uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, e := range events {
+		if n.wanted(&e) && !n.mu.closed {
+			n.mu.queue = append(n.mu.queue, e)
+			n.mu.queued++
+		}
+	}
+	if len(n.mu.queue) > 0 && !n.mu.busy {
+		n.mu.busy = n.crew.startLoop(n.work)
+	}
+	return n.mu.queued
+}
+
+func (n *notifier) wanted(e *event) bool {
+	switch e.kind {
+	case eventConflict:
+		return n.conflict != nil
+	case eventNone:
+		return n.reasons != nil
+	}
+	return n.events != nil
+}
+
+func (n *notifier) work() {
+	for {
+		n.mu.Lock()
+		if len(n.mu.queue) == 0 || n.mu.closed {
+			n.mu.busy = false
+			n.mu.Unlock()
+			return
+		}
+		e := n.mu.queue[0]
+		n.mu.queue[0] = event{}
+		n.mu.queue = n.mu.queue[1:]
+		n.mu.Unlock()
+
+		n.deliver(&e)
+		n.countDelivered()
+	}
+}
+
+func (n *notifier) deliver(e *event) {
+	if e.kind == eventConflict {
+		n.conflict.NotifyConflict(e.node, e.other)
+		return
+	}
+	if n.reasons != nil {
+		n.reasons.NotifyChange(e.change)
+	}
+	switch e.kind {
+	case eventJoin:
+		n.events.NotifyJoin(e.node)
+	case eventLeave:
+		n.events.NotifyLeave(e.node)
+	case eventUpdate:
+		n.events.NotifyUpdate(e.node)
+	}
+}
+
+func (n *notifier) countDelivered() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.delivered++
+	n.wake(n.mu.delivered)
+}
+
+// wake releases those who wait for no more than the given number of events.
+func (n *notifier) wake(upTo uint64) {
+	left := n.mu.waiters[:0]
+	for _, w := range n.mu.waiters {
+		if w.upTo <= upTo {
+			close(w.done)
+			continue
+		}
+		left = append(left, w)
+	}
+	n.mu.waiters = left
+}
+
+// wait returns when the events up to a number have been delivered, when ctx
+// ends, or at once from inside a callback: an event cannot wait for those that
+// are queued behind it.
+func (n *notifier) wait(ctx context.Context, upTo uint64) error {
+	done := n.waiter(upTo)
+	if done == nil || n.crew.inCallback() {
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (n *notifier) waiter(upTo uint64) <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.mu.delivered >= upTo || n.mu.closed {
+		return nil
+	}
+	w := eventWaiter{upTo: upTo, done: make(chan struct{})}
+	n.mu.waiters = append(n.mu.waiters, w)
+	return w.done
+}
+
+// close drops events that have not been delivered and releases who waits.
+func (n *notifier) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.closed = true
+	n.mu.queue = nil
+	n.wake(n.mu.queued)
+}

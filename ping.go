@@ -1,0 +1,162 @@
+package memberlist
+
+import (
+	"net/netip"
+	"time"
+)
+
+// pingPurpose says why a ping was sent and so what its ack means.
+type pingPurpose uint8
+
+const (
+	pingProbe  pingPurpose = iota // the running probe round (SWIM §3.1)
+	pingRelay                     // on behalf of another node (P58)
+	pingCaller                    // Memberlist.Ping (P40)
+	pingLeave                     // carries the own departure
+)
+
+// pendingPing is a ping whose ack is awaited. An ack or nack counts only while
+// its ping is pending, and an ack only once (P59). Sequence numbers are drawn at
+// random, so that an outsider cannot guess one that is pending.
+type pendingPing struct {
+	seq     uint32
+	purpose pingPurpose
+	sent    instant // when it was made, then when the packet went out
+
+	relay  relayRequest // pingRelay
+	waiter *pingWaiter  // pingCaller
+	m      *member      // pingLeave
+}
+
+// relayRequest is the indirect ping that a relayed ping serves.
+type relayRequest struct {
+	seq       uint32
+	requester destination
+	wantsNack bool
+}
+
+// pingWaiter is a caller of Ping.
+type pingWaiter struct {
+	done chan struct{} // closed with the answer
+	rtt  time.Duration
+}
+
+// maxRelays bounds the pings that are pending on behalf of others.
+const maxRelays = 4096
+
+// newPing registers a ping under an unused sequence number.
+func (c *core) newPing(now instant, purpose pingPurpose, patience time.Duration) *pendingPing {
+	seq := c.rng.Uint32()
+	for seq == 0 || c.pings[seq] != nil {
+		seq = c.rng.Uint32()
+	}
+	p := &pendingPing{seq: seq, purpose: purpose, sent: now}
+	c.pings[seq] = p
+	c.alarms.push(alarm{at: now.add(patience), kind: alarmPing, seq: seq})
+	return p
+}
+
+// pingMessage is an encoded ping to the node of that name, with this node as
+// its source (P51).
+func (c *core) pingMessage(seq uint32, name string) []byte {
+	n := c.self.node
+	m := ping{SeqNo: seq, Node: name, SourceAddr: n.Addr, SourcePort: n.Port, SourceNode: n.Name}
+	return m.appendTo(nil)
+}
+
+// sendPing lets a ping packet go out; broadcasts may ride along.
+func (c *core) sendPing(p *pendingPing, to destination, urgent urgency) {
+	c.fx.packets = append(c.fx.packets, outPacket{
+		to: to, msg: c.pingMessage(p.seq, to.name), riders: true, urgent: urgent, seq: p.seq,
+	})
+}
+
+// pingSent tells when the transport sent the packet of a ping.
+func (c *core) pingSent(seq uint32, at instant) {
+	if p := c.pings[seq]; p != nil {
+		p.sent = at
+	}
+}
+
+// ack applies an ack that arrived at the given time.
+func (c *core) ack(now instant, a *ack, arrived instant) {
+	p := c.pings[a.SeqNo]
+	if p == nil {
+		return // P59, W77
+	}
+	delete(c.pings, a.SeqNo)
+	switch p.purpose {
+	case pingProbe:
+		c.probeAcked(now, p, a.Payload, arrived)
+	case pingRelay:
+		c.relays--
+		reply := ack{SeqNo: p.relay.seq}
+		c.reply(p.relay.requester, reply.appendTo(nil))
+	case pingCaller:
+		p.waiter.rtt = max(arrived.sub(p.sent), 0)
+		c.fx.signals = append(c.fx.signals, p.waiter.done)
+	case pingLeave:
+		c.departureHeard(p.m)
+	}
+}
+
+// nack applies a relay's word that it could not reach the target either (P58).
+func (c *core) nack(n *nack) {
+	p := c.pings[n.SeqNo]
+	if p == nil || p.purpose != pingProbe {
+		return
+	}
+	c.probing.nacks++
+}
+
+// pingOver ends the patience for a ping.
+func (c *core) pingOver(now instant, seq uint32) {
+	p := c.pings[seq]
+	if p == nil {
+		return
+	}
+	if p.purpose == pingProbe {
+		c.probeOverdue(now, p)
+		return
+	}
+	delete(c.pings, seq)
+	if p.purpose != pingRelay {
+		return
+	}
+	c.relays--
+	if p.relay.wantsNack {
+		n := nack{SeqNo: p.relay.seq}
+		c.reply(p.relay.requester, n.appendTo(nil))
+	}
+}
+
+func (c *core) reply(to destination, msg []byte) {
+	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, riders: true, urgent: urgentReply})
+}
+
+// relay pings a target for a node that could not reach it (P58). It does not
+// touch the own view.
+func (c *core) relay(now instant, target, requester destination, seq uint32, wantsNack bool) {
+	if c.relays >= maxRelays {
+		c.fx.metrics.relaysRefused++
+		return
+	}
+	c.relays++
+	p := c.newPing(now, pingRelay, c.cfg.ProbeTimeout)
+	p.relay = relayRequest{seq: seq, requester: requester, wantsNack: wantsNack}
+	c.sendPing(p, target, urgentReply)
+}
+
+// pingFor registers a ping for a caller of Ping, who sends it himself (P40).
+func (c *core) pingFor(now instant, name, addr string, w *pingWaiter, patience time.Duration) outPacket {
+	p := c.newPing(now, pingCaller, patience)
+	p.waiter = w
+	to := destination{text: addr, name: name}
+	if ap, err := netip.ParseAddrPort(addr); err == nil {
+		to = destination{addr: ap, name: name}
+	}
+	return outPacket{to: to, msg: c.pingMessage(p.seq, name), riders: true, seq: p.seq}
+}
+
+// forgetPing drops a ping whose caller has gone.
+func (c *core) forgetPing(seq uint32) { delete(c.pings, seq) }

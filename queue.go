@@ -1,0 +1,300 @@
+package memberlist
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// TransmitLimitedQueue holds broadcasts that wait for a ride on outgoing
+// packets, and gives each one out until it has been sent often enough for the
+// size of the cluster. Those sent least often go first; among them the longest,
+// so that packets fill well; among these the newest.
+//
+// The zero value is ready for use once NumNodes and RetransmitMult are set;
+// they must not be changed afterwards. All methods may be called concurrently,
+// also from NumNodes and from the Finished, Message and Name methods of
+// broadcasts; only Invalidates is called with the queue locked. A
+// TransmitLimitedQueue must not be copied after first use.
+type TransmitLimitedQueue struct {
+	// NumNodes returns the number of nodes in the cluster. It is called each
+	// time broadcasts are drawn from a queue that is not empty.
+	NumNodes func() int
+
+	// RetransmitMult is the factor of the retransmit limit: each broadcast is
+	// sent RetransmitMult × ⌈log₁₀(n + 1)⌉ times in a cluster of n nodes, but
+	// at least once.
+	RetransmitMult int
+
+	size atomic.Int64 // len of the queue: written under mu, read by anybody
+
+	mu struct {
+		sync.Mutex
+		queueState
+	}
+}
+
+// QueueBroadcast adds a broadcast and drops those that it makes pointless: for
+// a [NamedBroadcast] the queued one of the same name, for a [UniqueBroadcast]
+// none, for any other each queued one that is neither named nor unique and that
+// b.Invalidates says is obsolete.
+func (q *TransmitLimitedQueue) QueueBroadcast(b Broadcast) {
+	msg := b.Message()
+	name, plain := replacementRule(b)
+	var scratch [4]Broadcast
+	finishAll(q.replace(b, msg, name, plain, scratch[:0]))
+}
+
+// replace is the locked part of QueueBroadcast. What it drops it appends to
+// finished. The lock is released even if Invalidates panics.
+func (q *TransmitLimitedQueue) replace(b Broadcast, msg []byte, name string, plain bool, finished []Broadcast) []Broadcast {
+	q.mu.Lock()
+	defer q.unlock()
+	if name != "" {
+		return q.mu.addNamed(b, msg, name, finished)
+	}
+	if plain {
+		finished = q.mu.dropInvalidated(b, finished)
+	}
+	q.mu.add(b, msg, plain)
+	return finished
+}
+
+// replacementRule tells how a broadcast replaces others (P80): by its name, or, if
+// plain, by asking it. A unique one has neither.
+func replacementRule(b Broadcast) (name string, plain bool) {
+	if named, ok := b.(NamedBroadcast); ok {
+		name = named.Name()
+		return name, name == ""
+	}
+	_, unique := b.(UniqueBroadcast)
+	return "", !unique
+}
+
+// GetBroadcasts draws messages for one packet: in queue order those that still
+// fit, where each one takes overhead bytes beyond its length and the sum may
+// not exceed limit. It counts them as sent, and finishes those that thereby
+// reach the retransmit limit. The result is nil if there is nothing to send.
+// The messages are those of the broadcasts, not copies; they must not be
+// changed.
+func (q *TransmitLimitedQueue) GetBroadcasts(overhead, limit int) [][]byte {
+	msgs, _ := q.drawInto(nil, overhead, limit)
+	return msgs
+}
+
+// drawInto is GetBroadcasts without allocating: it appends the messages to dst
+// and returns how many bytes of the limit they and their overhead use.
+func (q *TransmitLimitedQueue) drawInto(dst [][]byte, overhead, limit int) (out [][]byte, used int) {
+	if q.size.Load() == 0 {
+		return dst, 0
+	}
+	transmits := retransmitLimit(q.RetransmitMult, q.NumNodes())
+	var scratch [32]Broadcast
+	finished := scratch[:0]
+
+	q.mu.Lock()
+	taken := q.mu.take(overhead, limit)
+	if dst == nil && len(taken) > 0 {
+		dst = make([][]byte, 0, len(taken))
+	}
+	for _, it := range taken {
+		dst = append(dst, it.msg)
+		used += len(it.msg) + overhead
+	}
+	finished = q.mu.putBack(taken, transmits, finished)
+	q.unlock()
+
+	finishAll(finished)
+	return dst, used
+}
+
+// NumQueued returns the number of broadcasts in the queue. It does not wait for
+// anybody.
+func (q *TransmitLimitedQueue) NumQueued() int {
+	return int(q.size.Load())
+}
+
+// Prune drops broadcasts from the end of the queue order, those sent most often
+// first, until at most maxRetain are left.
+func (q *TransmitLimitedQueue) Prune(maxRetain int) {
+	var finished []Broadcast
+	q.mu.Lock()
+	for q.mu.len > max(maxRetain, 0) {
+		finished = append(finished, q.mu.drop(q.mu.order.last()))
+	}
+	q.unlock()
+	finishAll(finished)
+}
+
+// Reset drops all broadcasts.
+func (q *TransmitLimitedQueue) Reset() {
+	q.Prune(0)
+}
+
+// unlock publishes the size and releases the lock.
+func (q *TransmitLimitedQueue) unlock() {
+	q.size.Store(int64(q.mu.len))
+	q.mu.Unlock()
+}
+
+// finishAll tells broadcasts that have left the queue. The lock must not be held:
+// what they do about it is their business.
+func finishAll(broadcasts []Broadcast) {
+	for _, b := range broadcasts {
+		b.Finished()
+	}
+}
+
+// retransmitLimit returns how often a message is sent in a cluster of n nodes
+// (P77): mult × ⌈log₁₀(n + 1)⌉. The logarithm is the number of digits of n.
+func retransmitLimit(mult, n int) int {
+	digits := 0
+	for ; n > 0; n /= 10 {
+		digits++
+	}
+	return mult * digits
+}
+
+// queueState is what the lock of a TransmitLimitedQueue guards. An item is in
+// order always, in byName if it has a name, and in plain if it is neither named
+// nor unique.
+type queueState struct {
+	len     int
+	deepest int // largest len since memory was released
+	lastID  uint64
+	order   queueOrder
+	byName  map[string]*queueItem
+	plain   []*queueItem // in no order
+
+	spareItems spares[queueItem]
+	taken      []*queueItem // scratch of take
+}
+
+// add queues a broadcast that has no name.
+func (s *queueState) add(b Broadcast, msg []byte, plain bool) {
+	it := s.newItem()
+	if plain {
+		s.plain = append(s.plain, it)
+		it.plain = int32(len(s.plain))
+	}
+	s.enter(it, b, msg)
+}
+
+// addNamed queues a named broadcast. One of the same name makes room for it and
+// is appended to finished. The new one takes over its item, so that the index
+// need not change: in a long queue that is the greater part of the work.
+func (s *queueState) addNamed(b Broadcast, msg []byte, name string, finished []Broadcast) []Broadcast {
+	it, ok := s.byName[name]
+	if ok {
+		finished = append(finished, it.broadcast)
+		s.order.remove(it)
+	} else {
+		it = s.newItem()
+		it.name = name
+		if s.byName == nil {
+			s.byName = make(map[string]*queueItem)
+		}
+		s.byName[name] = it
+	}
+	s.enter(it, b, msg)
+	return finished
+}
+
+func (s *queueState) newItem() *queueItem {
+	s.len++
+	s.deepest = max(s.deepest, s.len)
+	return s.spareItems.get()
+}
+
+// enter puts an item into the order as the newest one.
+func (s *queueState) enter(it *queueItem, b Broadcast, msg []byte) {
+	s.lastID++
+	it.broadcast, it.msg, it.id, it.sent = b, msg, s.lastID, 0
+	s.order.insert(it)
+}
+
+// take removes from the order what goes into the next packet. putBack must
+// follow.
+func (s *queueState) take(overhead, limit int) []*queueItem {
+	s.taken = s.order.take(s.taken[:0], overhead, limit)
+	return s.taken
+}
+
+// putBack returns taken items to the order with one more transmission, but
+// those that have reached the limit: they are dropped and appended to finished.
+func (s *queueState) putBack(taken []*queueItem, transmits int, finished []Broadcast) []Broadcast {
+	for _, it := range taken {
+		it.sent++
+		if int(it.sent) < transmits {
+			s.order.insert(it)
+			continue
+		}
+		finished = append(finished, s.forget(it))
+	}
+	clear(taken)
+	return finished
+}
+
+// dropInvalidated drops the plain broadcasts that b makes obsolete. All are
+// asked before the first one is dropped: should b panic, nothing has happened.
+func (s *queueState) dropInvalidated(b Broadcast, finished []Broadcast) []Broadcast {
+	var obsolete []*queueItem
+	for _, it := range s.plain {
+		if b.Invalidates(it.broadcast) {
+			obsolete = append(obsolete, it)
+		}
+	}
+	for _, it := range obsolete {
+		finished = append(finished, s.drop(it))
+	}
+	return finished
+}
+
+// drop removes a queued item.
+func (s *queueState) drop(it *queueItem) Broadcast {
+	s.order.remove(it)
+	return s.forget(it)
+}
+
+// forget gives up an item that is not in the order any more, and returns its
+// broadcast, which has to be finished.
+func (s *queueState) forget(it *queueItem) Broadcast {
+	if it.name != "" {
+		delete(s.byName, it.name)
+	}
+	if it.plain > 0 {
+		s.forgetPlain(it)
+	}
+	b := it.broadcast
+	*it = queueItem{}
+	s.spareItems.put(it)
+	s.len--
+	if s.len == 0 {
+		s.releaseMemory()
+	}
+	return b
+}
+
+// forgetPlain takes an item out of the list of plain ones; the last one moves
+// into the gap.
+func (s *queueState) forgetPlain(it *queueItem) {
+	last := len(s.plain) - 1
+	moved := s.plain[last]
+	s.plain[it.plain-1] = moved
+	moved.plain = it.plain
+	s.plain[last] = nil
+	s.plain = s.plain[:last]
+}
+
+// deepQueue is where a queue is so long that its memory is not kept for the
+// next time.
+const deepQueue = 1024
+
+// releaseMemory is called when the queue has run empty: maps never shrink, and
+// the lists do not either.
+func (s *queueState) releaseMemory() {
+	if s.deepest <= deepQueue {
+		return
+	}
+	s.deepest = 0
+	s.byName, s.plain, s.taken = nil, nil, nil
+}

@@ -1,0 +1,247 @@
+package memberlist
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// packetScratch is the memory for making one packet.
+type packetScratch struct {
+	riders [][]byte // messages that go out together
+	user   []byte   // user broadcasts with their type byte
+	msg    []byte   // a compound
+	sealed []byte   // what goes to the socket; only NetTransport gives it back
+}
+
+// perRider is the overhead of a message in a compound: its length (P72).
+const perRider = 2
+
+// perUserRider is perRider and the type byte of a user message (P74).
+const perUserRider = 3
+
+// sendsAtOnce reports whether sending a packet never waits for the network: true
+// of the library's own transports. Others may be built on streams.
+func sendsAtOnce(t Transport) bool {
+	switch t.(type) {
+	case *NetTransport, *MockTransport:
+		return true
+	}
+	return false
+}
+
+// send lets a packet go out, on this goroutine if that does not block, else in
+// the lane of its urgency.
+func (m *Memberlist) send(p *outPacket) {
+	l := m.outbox[p.urgent]
+	if l == nil {
+		m.sendNow(p)
+		return
+	}
+	if !l.put(*p) {
+		m.countDropped("outgoing packet", 1)
+		to := m.address(p.to)
+		m.log.warnf(logFields{node: to.Name, addr: to.Addr}, "outgoing queue full, dropping packet to %s", to.String())
+	}
+}
+
+// sendNow sends a packet and logs a failure.
+func (m *Memberlist) sendNow(p *outPacket) {
+	if err := m.transmit(p); err != nil {
+		m.logUnsent(p.to, err)
+	}
+}
+
+// transmit makes a packet and sends it. One without a main message is gossip:
+// as many queued broadcasts as fit.
+func (m *Memberlist) transmit(p *outPacket) error {
+	s := m.scratch.Get().(*packetScratch)
+	defer m.scratch.Put(s)
+	s.riders = s.riders[:0]
+	switch {
+	case p.msg == nil:
+		m.addRiders(s, m.wire.gossipSpace())
+	case p.riders:
+		s.riders = append(s.riders, p.msg)
+		m.addRiders(s, m.wire.piggybackSpace(len(p.msg)))
+	default:
+		s.riders = append(s.riders, p.msg)
+	}
+	at, err := m.sendTogether(s, p.to)
+	clear(s.riders)
+	if p.seq != 0 {
+		m.pingOut(p.seq, at, err)
+	}
+	return err
+}
+
+// addRiders draws broadcasts that fit into the space: membership first, then
+// the user's (P74).
+func (m *Memberlist) addRiders(s *packetScratch, space int) {
+	riders, used := m.broadcasts.drawInto(s.riders, perRider, space)
+	s.riders = riders
+	left := space - used
+	if m.config.Delegate == nil || left <= perUserRider {
+		return
+	}
+	s.user = s.user[:0]
+	msgs := m.config.Delegate.GetBroadcasts(perUserRider, left)
+	for _, msg := range msgs {
+		s.user = append(append(s.user, byte(userMsg)), msg...)
+	}
+	rest := s.user
+	for _, msg := range msgs {
+		s.riders = append(s.riders, rest[:1+len(msg):1+len(msg)])
+		rest = rest[1+len(msg):]
+	}
+}
+
+// sendTogether sends the messages in s.riders in as few packets as their number
+// allows: one alone is sent bare, more as compounds (W16, W17).
+func (m *Memberlist) sendTogether(s *packetScratch, to destination) (at time.Time, err error) {
+	if len(s.riders) == 0 {
+		return at, nil
+	}
+	for i, group := range splitCompounds(s.riders) {
+		msg := group[0]
+		if len(group) > 1 || len(s.riders) > maxCompoundParts && len(msg) <= maxPartLen {
+			s.msg = appendCompound(s.msg[:0], group)
+			msg = s.msg
+		}
+		sent, failed := m.write(s, to, msg)
+		if i == 0 {
+			at, err = sent, failed
+		} else if failed != nil {
+			m.logUnsent(to, failed)
+		}
+	}
+	return at, err
+}
+
+// write seals a message and gives it to the transport.
+func (m *Memberlist) write(s *packetScratch, to destination, msg []byte) (time.Time, error) {
+	if m.config.RequireNodeNames && to.name == "" {
+		return time.Time{}, ErrNodeNameRequired
+	}
+	checksum := m.wantsChecksum(to)
+	if m.udp != nil && to.text == "" && to.addr.IsValid() {
+		return m.writeDirect(s, to.addr, msg, checksum)
+	}
+	buf, err := m.wire.sealPacket(nil, msg, checksum)
+	if err != nil {
+		return time.Time{}, err
+	}
+	m.count(metricUDPSent, len(buf)-m.wire.labelOverhead())
+	return m.transport.WriteToAddress(buf, m.address(to))
+}
+
+// writeDirect is write for the own sockets, which do not keep the buffer.
+func (m *Memberlist) writeDirect(s *packetScratch, to netip.AddrPort, msg []byte, checksum bool) (time.Time, error) {
+	sealed, err := m.wire.sealPacket(s.sealed[:0], msg, checksum)
+	if err != nil {
+		return time.Time{}, err
+	}
+	s.sealed = sealed
+	m.count(metricUDPSent, len(sealed)-m.wire.labelOverhead())
+	if err := m.udp.sendDirect(sealed, to); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now(), nil
+}
+
+// address is a destination as transports take it.
+func (m *Memberlist) address(to destination) Address {
+	text := to.text
+	if text == "" && to.node != nil {
+		text = to.node.Address()
+	}
+	if text == "" {
+		text = to.addr.String()
+	}
+	return Address{Addr: text, Name: to.name}
+}
+
+// wantsChecksum reports whether the receiver is known to understand a checksum
+// (W25): a member that the packet is meant for, or, by a quirk of the format, a
+// member whose name is the bare address that the packet goes to.
+func (m *Memberlist) wantsChecksum(to destination) bool {
+	if to.node != nil {
+		return to.node.PMax >= 5
+	}
+	if m.view.addressNames.Load() == 0 {
+		return false
+	}
+	host := to.addr.Addr().String()
+	if to.text != "" {
+		host = hostOf(to.text)
+	}
+	m.locked.Lock()
+	defer m.locked.Unlock()
+	known := m.locked.core.table.get(host)
+	return known != nil && known.node.PMax >= 5
+}
+
+func hostOf(hostPort string) string {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return hostPort
+	}
+	return host
+}
+
+// pingOut tells the core how sending a ping went.
+func (m *Memberlist) pingOut(seq uint32, at time.Time, err error) {
+	m.step(func(c *core, now instant) {
+		if err != nil {
+			c.probeUnsent(now, seq, remoteFailure(err))
+			return
+		}
+		c.pingSent(seq, m.instantOf(now, at))
+	})
+}
+
+func (m *Memberlist) logUnsent(to destination, err error) {
+	if m.down.Load() {
+		return
+	}
+	addr := m.address(to)
+	m.log.errorf(logFields{node: to.name, addr: addr.Addr, err: err}, "Failed to send packet to %s: %v", addr.String(), err)
+}
+
+// remoteFailure reports whether a failure to send looks like the fault of the
+// other end (P52).
+func remoteFailure(err error) bool {
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		return false
+	}
+	switch {
+	case strings.HasPrefix(op.Net, "tcp"):
+		return op.Op == "dial" || op.Op == "read" || op.Op == "write"
+	case strings.HasPrefix(op.Net, "udp"):
+		return op.Op == "write"
+	}
+	return false
+}
+
+// gossip sends queued broadcasts to the targets of a gossip round (P69, P70).
+func (m *Memberlist) gossip(fx *effects) {
+	targets := fx.gossip
+	if fx.gossipDue {
+		targets = m.selectNodes(m.config.GossipNodes, (*core).gossipTargets)
+	}
+	if len(targets) == 0 {
+		return
+	}
+	start := time.Now()
+	for _, n := range targets {
+		if m.config.Delegate == nil && m.broadcasts.NumQueued() == 0 {
+			break
+		}
+		p := outPacket{to: toNode(n), urgent: urgentGossip}
+		m.send(&p)
+	}
+	m.measureSince(metricGossip, start)
+}

@@ -1,0 +1,529 @@
+package memberlist
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// NodeStateType is what a node is held to be. The numbers are part of the wire
+// format (W53).
+type NodeStateType int
+
+const (
+	// StateAlive is a member in good standing.
+	StateAlive NodeStateType = iota
+	// StateSuspect is a member that somebody could not reach. It still counts as
+	// a member and has until the end of the suspicion to refute.
+	StateSuspect
+	// StateDead is a node that did not refute a suspicion in time.
+	StateDead
+	// StateLeft is a node that announced its departure.
+	StateLeft
+)
+
+// String is the name of the state in lower case, as in the label node_state of
+// the metric memberlist.node.instances.
+func (s NodeStateType) String() string {
+	switch s {
+	case StateAlive:
+		return "alive"
+	case StateSuspect:
+		return "suspect"
+	case StateDead:
+		return "dead"
+	case StateLeft:
+		return "left"
+	}
+	return fmt.Sprintf("unknown state %d", int(s))
+}
+
+// Node is a snapshot of one member. The library never writes to a Node that it
+// has handed out: an update appears as a new Node in the next call or event. It
+// is shared by all who asked, so callers must not write to it either, nor to the
+// bytes of its Addr and Meta.
+type Node struct {
+	// Name is the unique name of the node.
+	Name string
+	// Addr is the advertised IP address in the form in which the node announced
+	// it: 4 or 16 bytes (W72).
+	Addr net.IP
+	// Port is the advertised port, for packets and streams.
+	Port uint16
+	// Meta is what the node's Delegate gave as NodeMeta; at most MetaMaxSize
+	// bytes come from this library.
+	Meta []byte
+	// State is the node's state at the time of the snapshot. For the nodes given
+	// to MergeDelegate.NotifyMerge it is the other side's view. Programs that must
+	// also run on hashicorp/memberlist cannot rely on it: it is always 0 there,
+	// except in NotifyMerge (P35).
+	State NodeStateType
+	// PMin is the lowest protocol version that the node understands, PMax the
+	// highest, PCur the one that it speaks (W65).
+	PMin, PMax, PCur uint8
+	// DMin, DMax and DCur are the same for the user's own protocol, as configured
+	// by DelegateProtocolMin, Max and Version.
+	DMin, DMax, DCur uint8
+}
+
+// Address is "ip:port", with the IP in brackets if it is IPv6 (P37).
+func (n *Node) Address() string { return joinHostPort(n.Addr, n.Port) }
+
+// FullAddress is the address together with the node's name.
+func (n *Node) FullAddress() Address { return Address{Addr: n.Address(), Name: n.Name} }
+
+// String is the node's name.
+func (n *Node) String() string { return n.Name }
+
+// NodeState is a node together with what the member table records about it. It
+// is what a NodeSelectionDelegate chooses from, a snapshot like Node.
+type NodeState struct {
+	Node
+	// Incarnation orders what is said about the node: newer beats older. Only the
+	// node itself raises it.
+	Incarnation uint32
+	// State is the node's state.
+	State NodeStateType
+	// StateChange is when the node entered this state.
+	StateChange time.Time
+}
+
+// Address is "ip:port" of the node.
+func (s *NodeState) Address() string { return s.Node.Address() }
+
+// FullAddress is the node's address with its name.
+func (s *NodeState) FullAddress() Address { return s.Node.FullAddress() }
+
+// DeadOrLeft reports whether the node is no member any more.
+func (s *NodeState) DeadOrLeft() bool { return s.State == StateDead || s.State == StateLeft }
+
+// core is the protocol: the member table, the rules by which messages change it
+// (SWIM §4, Lifeguard §IV), and the deadlines. It has no clock, socket,
+// goroutine or log; it is given the time with each call and leaves effects
+// behind. It is not safe for concurrent use.
+type core struct {
+	cfg   *Config
+	rng   *rand.Rand
+	queue *TransmitLimitedQueue // broadcasts about members (P84)
+
+	table   table
+	rumours rumours
+	alarms  alarms
+	pings   map[uint32]*pendingPing
+	relays  int // pending pings that are for others
+
+	self        *member
+	incarnation uint32 // the highest that this node has used or was accused with
+	leaving     bool   // Leave was called and Join not since
+	departure   *departure
+	health      awareness
+	probing     prober
+	syncing     bool // a periodic push/pull is on its way
+
+	fx effects
+}
+
+func newCore(cfg *Config, rng *rand.Rand) *core {
+	c := &core{
+		cfg:     cfg,
+		rng:     rng,
+		table:   newTable(),
+		rumours: newRumours(cfg.GossipToTheDeadTime),
+		pings:   make(map[uint32]*pendingPing),
+		health:  newAwareness(cfg.AwarenessMaxMultiplier),
+	}
+	c.queue = &TransmitLimitedQueue{
+		NumNodes:       func() int { return int(c.table.view.known.Load()) },
+		RetransmitMult: cfg.RetransmitMult,
+	}
+	return c
+}
+
+// introduce makes this node a member of its own table, or announces a new
+// address or meta of it (P12, P27). done, if not nil, is closed when the
+// announcement has been sent often enough or was replaced.
+func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done func()) {
+	c.incarnation++
+	versions := c.cfg.BuildVsnArray()
+	n := newNode(c.cfg.Name, ip, port, meta, versions, StateAlive)
+	if c.self == nil {
+		c.self = c.table.add(c.rng, n, StateDead, now)
+	}
+	c.metAgain(now, c.self, n, c.incarnation, c.cfg.Name)
+	c.fx.metrics.alive++
+	c.broadcastSelf(n.Name, done)
+}
+
+// broadcastSelf queues an alive message about this node under the given name.
+func (c *core) broadcastSelf(name string, done func()) {
+	n := c.self.node
+	versions := n.versions()
+	a := alive{
+		Incarnation: c.self.incarnation, Node: n.Name, Addr: n.Addr, Port: n.Port,
+		Meta: n.Meta, Vsn: versions[:],
+	}
+	c.broadcast(name, a.appendTo(nil), done)
+}
+
+func (c *core) broadcast(name string, msg []byte, done func()) {
+	c.queue.QueueBroadcast(&memberBroadcast{name: name, msg: msg, done: done})
+}
+
+// alive applies an alive message from the network. raw is the message as it
+// came in if that is how it is to be gossiped on, else nil. The gates of P90,
+// P93 and P94 have been passed.
+func (c *core) alive(now instant, a *alive, raw []byte) {
+	m := c.table.get(a.Node)
+	switch {
+	case m == c.self && m != nil:
+		c.aliveSelf(a)
+	case m == nil:
+		c.aliveStranger(now, a, raw)
+	case !m.node.at(a.Addr, a.Port):
+		c.aliveElsewhere(now, m, a, raw)
+	case a.Incarnation <= m.incarnation: // P97
+		c.tellAccused(now, m)
+	default:
+		c.acceptAlive(now, m, a, raw)
+	}
+}
+
+// aliveSelf handles what others say about this node: an echo is ignored,
+// anything else that is not older has to be overruled (P92, P96, P98, P100).
+func (c *core) aliveSelf(a *alive) {
+	n := c.self.node
+	switch {
+	case c.leaving:
+		c.incarnation = max(c.incarnation, a.Incarnation)
+	case !n.at(a.Addr, a.Port):
+		c.conflict(c.self, a)
+	case a.Incarnation < c.self.incarnation:
+	case a.Incarnation == c.self.incarnation && n.sameContent(a.Meta, a.Vsn):
+	default:
+		c.logf(levelWarn, logFields{node: n.Name, incarnation: a.Incarnation},
+			"Refuting an alive message for '%s' (%s) meta:(%q VS %q), vsn:(%v VS %v)",
+			n.Name, joinHostPort(a.Addr, a.Port), slices.Clone(a.Meta), n.Meta, slices.Clone(a.Vsn), n.versions())
+		c.refute(a.Incarnation)
+	}
+}
+
+// aliveStranger admits a node that is not in the table (P95), unless something
+// newer was said about it before it was known.
+func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
+	if a.Incarnation == 0 {
+		return
+	}
+	n := newNode(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
+	rumour, accused := c.rumours.take(now, n.Name)
+	accused = accused && rumour.incarnation >= a.Incarnation
+	if accused && rumour.state != StateSuspect {
+		m := c.table.add(c.rng, n.withState(rumour.state), rumour.state, now)
+		m.incarnation = rumour.incarnation
+		c.tellAccused(now, m)
+		return
+	}
+	m := c.table.add(c.rng, n.withState(StateDead), StateDead, now)
+	c.acceptAlive(now, m, a, raw)
+	if accused {
+		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: n.Name, From: rumour.from}, nil)
+	}
+}
+
+// aliveElsewhere handles a known name at another address: the node has moved if
+// it left, or died long enough ago; else two nodes claim one name (P96).
+func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
+	reclaim := c.cfg.DeadNodeReclaimTime
+	moved := m.state == StateLeft ||
+		m.state == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
+	if !moved {
+		c.conflict(m, a)
+		return
+	}
+	c.logf(levelInfo, logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port)},
+		"Updating address for left or failed node %s from %s to %s",
+		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
+	c.acceptAlive(now, m, a, raw)
+}
+
+// conflict reports that somebody else claims the name of m (P96).
+func (c *core) conflict(m *member, a *alive) {
+	theirs := joinHostPort(a.Addr, a.Port)
+	c.logf(levelError, logFields{node: m.node.Name, addr: theirs},
+		"Conflicting address for %s. Mine: %s Theirs: %s Old state: %d",
+		m.node.Name, m.node.Address(), theirs, int(m.state))
+	other := newNode(a.Node, a.Addr, a.Port, a.Meta, nil, StateAlive)
+	c.fx.events = append(c.fx.events, event{kind: eventConflict, node: m.node, other: other})
+}
+
+// acceptAlive takes over what an alive message says (P99, P101).
+func (c *core) acceptAlive(now instant, m *member, a *alive, raw []byte) {
+	if raw == nil {
+		raw = a.appendTo(nil)
+	} else {
+		raw = slices.Clone(raw)
+	}
+	n := newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
+	if len(a.Vsn) < 6 {
+		versions := m.node.versions()
+		n.setVersions(versions[:])
+	}
+	c.broadcast(n.Name, raw, nil)
+	c.fx.metrics.alive++
+	c.metAgain(now, m, n, a.Incarnation, n.Name)
+}
+
+// metAgain makes m alive as n says, and tells what that changed (P102).
+func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by string) {
+	before, suspected, old := m.state, m.suspicion, m.node
+	change := c.change(now, m, StateAlive, by)
+	change.New = m.incarnation == 0 && before == StateDead
+	m.suspicion = nil
+	m.incarnation = incarnation
+	c.table.setState(m, StateAlive, n, now)
+	change.Node, change.Incarnation = n, incarnation
+	kind := eventNone
+	switch {
+	case before == StateDead || before == StateLeft:
+		kind = eventJoin
+	case string(old.Meta) != string(n.Meta):
+		kind = eventUpdate
+	case suspected == nil:
+		return
+	}
+	c.fx.events = append(c.fx.events, event{kind: kind, node: n, change: change})
+}
+
+// change begins the description of a transition of m.
+func (c *core) change(now instant, m *member, to NodeStateType, by string) Change {
+	change := Change{Node: m.node, From: m.state, To: to, By: strings.Clone(by), Incarnation: m.incarnation}
+	if m.suspicion != nil {
+		change.Confirmations = m.suspicion.confirmations()
+		change.SuspectFor = now.sub(m.suspicion.start)
+	}
+	return change
+}
+
+// suspect applies a suspect message. raw is as in alive.
+func (c *core) suspect(now instant, s *suspect, raw []byte) {
+	m := c.table.get(s.Node)
+	switch {
+	case m == nil: // P103
+		c.rumours.note(now, s.Node, rumour{incarnation: s.Incarnation, state: StateSuspect, from: s.From})
+	case s.Incarnation < m.incarnation: // P103
+	case m == c.self:
+		c.accused(s.Incarnation, s.From, "Refuting a suspect message (from: %s)")
+	case m.suspicion != nil:
+		c.confirm(m, s, raw)
+	case m.state == StateAlive || s.Incarnation > m.incarnation: // P105
+		// An accusation with a newer incarnation than that of a dead node proves
+		// that the node was back in between.
+		c.beginSuspicion(now, m, s, raw)
+	}
+}
+
+// accused refutes what is said about this node, unless it is on its way out or
+// the accusation is out of date (P106, P111).
+func (c *core) accused(incarnation uint32, from, line string) {
+	if c.leaving {
+		c.incarnation = max(c.incarnation, incarnation)
+		return
+	}
+	c.logf(levelWarn, logFields{node: c.self.node.Name, incarnation: incarnation},
+		line, strings.Clone(from))
+	c.refute(incarnation)
+}
+
+// confirm counts a further accuser of a suspect (P63, P104). A newer
+// incarnation is remembered: what is older than any accusation stays overruled,
+// in whatever order the messages arrive.
+func (c *core) confirm(m *member, s *suspect, raw []byte) {
+	m.incarnation = max(m.incarnation, s.Incarnation)
+	if !m.suspicion.confirm(s.From) {
+		return
+	}
+	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	c.spread(s.Node, raw, s)
+}
+
+// encodable is a message that can be encoded anew when it was not canonical.
+type encodable interface{ appendTo([]byte) []byte }
+
+// spread gossips a message about name on, as the bytes it came in as if possible.
+func (c *core) spread(name string, raw []byte, m encodable) {
+	if raw == nil {
+		raw = m.appendTo(nil)
+	} else {
+		raw = slices.Clone(raw)
+	}
+	c.broadcast(strings.Clone(name), raw, nil)
+}
+
+// beginSuspicion makes m a suspect with a deadline (P107).
+func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
+	c.spread(m.node.Name, raw, s)
+	c.fx.metrics.suspect++
+	n := len(c.table.order)
+	shortest := suspicionTimeout(c.cfg.SuspicionMult, n, c.cfg.ProbeInterval)
+	longest := time.Duration(c.cfg.SuspicionMaxTimeoutMult) * shortest
+	wanted := confirmationsWanted(c.cfg.SuspicionMult, n)
+
+	change := c.change(now, m, StateSuspect, s.From)
+	change.Incarnation = s.Incarnation
+	kind := eventNone
+	if m.gone() {
+		kind = eventJoin
+	}
+	m.incarnation = s.Incarnation
+	m.suspicion = newSuspicion(now, s.From, wanted, shortest, longest)
+	c.table.setState(m, StateSuspect, m.node.withState(StateSuspect), now)
+	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	change.Node = m.node
+	c.fx.events = append(c.fx.events, event{kind: kind, node: m.node, change: change})
+}
+
+// suspicionOver declares a suspect dead when its time is really up (P65).
+func (c *core) suspicionOver(now instant, m *member) {
+	if m.suspicion == nil || m.suspicion.deadline() > now {
+		return
+	}
+	count := m.suspicion.confirmations()
+	if count < m.suspicion.wanted {
+		c.fx.metrics.degradedTimeout++
+	}
+	c.logf(levelInfo, logFields{node: m.node.Name, addr: m.node.Address(), incarnation: m.incarnation},
+		"Marking %s as failed, suspect timeout reached (%d peer confirmations)", m.node.Name, count)
+	c.dead(now, &dead{Incarnation: m.incarnation, Node: m.node.Name, From: c.cfg.Name}, nil)
+}
+
+// dead applies a dead message, which is a departure if it comes from the node
+// itself (W13). raw is as in alive.
+func (c *core) dead(now instant, d *dead, raw []byte) {
+	state := StateDead
+	if d.From == d.Node {
+		state = StateLeft
+	}
+	m := c.table.get(d.Node)
+	switch {
+	case m == nil: // P108
+		c.rumours.note(now, d.Node, rumour{incarnation: d.Incarnation, state: state, from: d.From})
+	case d.Incarnation < m.incarnation: // P108
+	case m.gone():
+		c.goneAgain(now, m, d.Incarnation, state)
+	case m == c.self:
+		c.accused(d.Incarnation, d.From, "Refuting a dead message (from: %s)")
+	default:
+		c.spread(m.node.Name, raw, d)
+		c.bury(now, m, d.Incarnation, state, d.From)
+	}
+}
+
+// goneAgain records a further word about a node that is gone: no event, and not
+// gossiped on (P110), but the newest incarnation counts from now on, and a
+// departure weighs more than a death, so that the order of arrival does not matter.
+func (c *core) goneAgain(now instant, m *member, incarnation uint32, state NodeStateType) {
+	if state == StateLeft && m.state == StateDead {
+		since := m.since
+		c.table.setState(m, StateLeft, m.node.withState(StateLeft), now)
+		m.since = since
+	}
+	m.incarnation = incarnation
+}
+
+// bury makes a member dead or left and tells so (P109, P112).
+func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateType, by string) {
+	c.fx.metrics.dead++
+	change := c.change(now, m, state, by)
+	m.suspicion = nil
+	m.incarnation = incarnation
+	c.table.setState(m, state, m.node.withState(state), now)
+	change.Node, change.Incarnation = m.node, incarnation
+	c.fx.events = append(c.fx.events, event{kind: eventLeave, node: m.node, change: change})
+}
+
+// refute overrules what was said about this node with the given incarnation
+// (P113). It is bad news about the own health: others could not hear us.
+func (c *core) refute(accusation uint32) {
+	c.adjustHealth(+1)
+	c.incarnation++
+	if accusation >= c.incarnation {
+		c.incarnation = accusation + 1
+	}
+	c.self.incarnation = c.incarnation
+	c.broadcastSelf(c.self.node.Addr.String(), nil)
+}
+
+// tellAccused sends what is recorded against m to m itself, so that it can
+// refute. This happens when it, or somebody in its name, says that it is alive
+// with an incarnation that the accusation beats: after a restart it counts from
+// 1 again and does not know what was said about its previous life (P15).
+func (c *core) tellAccused(now instant, m *member) {
+	if m.state == StateAlive || m.told != 0 && now.sub(m.told) < c.cfg.ProbeInterval {
+		return
+	}
+	m.told = max(now, 1)
+	from := c.cfg.Name
+	if m.state == StateLeft {
+		from = m.node.Name
+	}
+	d := dead{Incarnation: m.incarnation, Node: m.node.Name, From: from}
+	msg := d.appendTo(nil)
+	if m.state == StateSuspect {
+		s := suspect(d)
+		msg = s.appendTo(nil)
+	}
+	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(m.node), msg: msg, urgent: urgentProbe})
+}
+
+// toNode is the destination of a packet to a known member.
+func toNode(n *Node) destination {
+	return destination{addr: addrPortOf(n.Addr, n.Port), name: n.Name, node: n}
+}
+
+// merge applies the node list of a push/pull (P114). The gates have been passed
+// by the entries that are alive. A death is never believed second-hand, only
+// suspected, in the own name; a departure is believed.
+func (c *core) merge(now instant, states []pushNodeState) {
+	for i := range states {
+		s := &states[i]
+		switch s.State {
+		case StateAlive:
+			c.alive(now, &alive{
+				Incarnation: s.Incarnation, Node: s.Name, Addr: s.Addr, Port: s.Port,
+				Meta: s.Meta, Vsn: s.Vsn,
+			}, nil)
+		case StateLeft:
+			if c.table.get(s.Name) != nil {
+				c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
+			}
+		case StateDead, StateSuspect:
+			c.mergeAccused(now, s)
+		}
+	}
+}
+
+// mergeAccused applies a suspect or dead entry of a push/pull. That a node is
+// dead is no reason to suspect one that we hold for gone as well.
+func (c *core) mergeAccused(now instant, s *pushNodeState) {
+	m := c.table.get(s.Name)
+	switch {
+	case m == nil:
+	case m.gone() && s.State == StateDead:
+		c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: c.cfg.Name}, nil)
+	default:
+		c.suspect(now, &suspect{Incarnation: s.Incarnation, Node: s.Name, From: c.cfg.Name}, nil)
+	}
+}
+
+// adjustHealth changes the local health score (P67).
+func (c *core) adjustHealth(delta int) {
+	if c.health.apply(delta) {
+		c.fx.metrics.health, c.fx.metrics.healthChanged = c.health.score, true
+	}
+}
+
+func (c *core) logf(level logLevel, fields logFields, format string, args ...any) {
+	c.fx.logs = append(c.fx.logs, logLine{level: level, fields: fields, format: format, args: args})
+}

@@ -1,0 +1,463 @@
+package memberlist
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"slices"
+	"sync"
+)
+
+// Limits of what is accepted on a stream (W62). Lengths below zero are refused
+// like those that are too large.
+const (
+	maxFrame       = 20 << 20 // length of an encrypted frame
+	maxUserState   = 20 << 20
+	maxUserMessage = 20 << 20
+	maxStateNodes  = 1 << 20
+)
+
+// Limits of our own: where the wire format sets none, a peer could otherwise make
+// a node collect bytes until its time is up.
+const (
+	maxStreamValue     = 1 << 20   // one MessagePack map
+	maxCompressedValue = 64 << 20  // the map around compressed data, which is at most 60 MiB for maxUnpacked
+	maxStates          = 512 << 20 // all nodes of a push/pull
+)
+
+// frameHeadLen is the length of what stands before the box in a frame: the type
+// byte and the length of the box (W36).
+const frameHeadLen = 5
+
+// streamBuffers holds memory for writing streams.
+var streamBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// keepStreamBuffer is the size up to which such memory is kept.
+const keepStreamBuffer = 4 << 20
+
+// writeStream writes msg to a stream, compressed and sealed as configured (W44).
+// Only the side that opened the stream sends the label (W61), in the same write.
+// sent is what was written of the message, without the label.
+func (w *wire) writeStream(conn net.Conn, msg []byte, opener bool) (sent int, err error) {
+	var label []byte
+	if opener {
+		label = w.label
+	}
+	keys := w.sealingKeys()
+	if len(label) == 0 && len(keys) == 0 && !w.cfg.EnableCompression {
+		return conn.Write(msg)
+	}
+	buf := streamBuffers.Get().(*[]byte)
+	dressed := append((*buf)[:0], label...)
+	if len(keys) == 0 {
+		dressed = w.appendStreamContent(dressed, msg)
+	} else if dressed, err = w.appendFrame(dressed, msg, keys[0]); err != nil {
+		return 0, err
+	}
+	sent, err = conn.Write(dressed)
+	if cap(dressed) <= keepStreamBuffer {
+		*buf = dressed
+		streamBuffers.Put(buf)
+	}
+	return max(sent-len(label), 0), err
+}
+
+// appendStreamContent appends msg, compressed if so configured: on streams whether
+// or not that is shorter (W20).
+func (w *wire) appendStreamContent(dst, msg []byte) []byte {
+	if w.cfg.EnableCompression {
+		return appendLonger(dst, msg)
+	}
+	return append(dst, msg...)
+}
+
+// appendFrame appends msg in an encrypted frame (W36). The head of the frame is
+// authenticated with it, so the length has to be known before sealing.
+func (w *wire) appendFrame(dst, msg []byte, key sealingKey) ([]byte, error) {
+	version := boxVersion(w.cfg.ProtocolVersion)
+	head := len(dst)
+	dst = slices.Grow(dst, frameHeadLen+boxOverhead+paddingBlock+len(msg))
+	dst = append(dst, byte(encryptMsg), 0, 0, 0, 0)
+	box := len(dst)
+	dst, err := beginBox(dst, version, w.random)
+	if err != nil {
+		return nil, fmt.Errorf("no nonce: %w", err)
+	}
+	dst = w.appendStreamContent(dst, msg)
+	n := boxLen(version, len(dst)-box-boxHeadLen)
+	binary.BigEndian.PutUint32(dst[head+1:], uint32(n))
+	return sealBox(dst, box, key, w.frameData(dst[head:box])), nil
+}
+
+// frameData is the additional data of a frame: its head and the label (W29).
+func (w *wire) frameData(head []byte) []byte {
+	return slices.Concat(head, w.labelBytes())
+}
+
+// unreadable is the reason why a stream could not be read as far as the type of
+// its message, and that the other side is told (W48).
+type unreadable struct{ error }
+
+// Unwrap returns the reason.
+func (u unreadable) Unwrap() error { return u.error }
+
+// answersWithError reports whether an error of openInbound is to be answered with
+// an error message: wrong encryption and bad compression are; a stream that ends, a
+// wrong label and a failure of the connection are not (W48).
+func answersWithError(err error) bool {
+	var u unreadable
+	return errors.As(err, &u)
+}
+
+// openInbound reads the beginning of a stream that another node opened: label
+// (W41), encryption and compression (W46). It returns the type of the message and
+// a reader for its body. If the stream ends in there, the error is io.EOF.
+func (w *wire) openInbound(conn net.Conn) (*streamReader, messageType, error) {
+	r := &streamReader{conn: conn}
+	label, _, err := readLabel(r)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, 0, err
+	}
+	if err := checkLabel(w.cfg, label); err != nil {
+		return nil, 0, err
+	}
+	kind, err := w.openContent(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	return r, kind, nil
+}
+
+// openReply reads the beginning of the answer on a stream that this node opened.
+// An answer carries no label (W61): one that does has the type of a label header.
+func (w *wire) openReply(conn net.Conn) (*streamReader, messageType, error) {
+	r := &streamReader{conn: conn}
+	kind, err := w.openContent(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	return r, kind, nil
+}
+
+// openContent removes encryption and compression and reads the type byte.
+func (w *wire) openContent(r *streamReader) (messageType, error) {
+	first, err := r.Peek(1)
+	if err != nil {
+		return 0, err
+	}
+	keys := w.cfg.Keyring.load()
+	switch sealed := messageType(first[0]) == encryptMsg; {
+	case sealed && len(keys) == 0:
+		return 0, unreadable{ErrEncrypted}
+	case sealed:
+		if err := w.openFrame(r, keys); err != nil {
+			return 0, err
+		}
+	case len(keys) > 0 && w.cfg.GossipVerifyIncoming:
+		return 0, unreadable{ErrNotEncrypted}
+	}
+	kind, err := r.kind()
+	if err != nil || kind != compressMsg {
+		return kind, err
+	}
+	if err := r.expand(); err != nil {
+		return 0, err
+	}
+	return r.kind()
+}
+
+// openFrame opens the frame that is next and lets r go on with its content (W36,
+// W37).
+func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
+	head, err := r.Peek(frameHeadLen)
+	if err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(head[1:])
+	if n > maxFrame {
+		return unreadable{newKindError(ErrTooLarge, "remote node state is larger than limit (%d)", n)}
+	}
+	r.remoteSize = int(n)
+	data := w.frameData(head)
+	r.advance(frameHeadLen)
+	box, err := r.take(int(n))
+	if err != nil {
+		return err
+	}
+	// With several keys the box must survive a wrong one, else it is opened in place.
+	var dst []byte
+	if len(keys) == 1 && len(box) >= boxHeadLen {
+		dst = box[boxHeadLen:boxHeadLen]
+	}
+	plain, _, err := openBox(dst, box, keys, 0, data)
+	switch {
+	case err != nil:
+		return unreadable{err}
+	case len(plain) == 0: // W81
+		return unreadable{newKindError(ErrMalformed, "encrypted message is empty")}
+	}
+	r.continueWith(plain)
+	return nil
+}
+
+// streamReader reads one message from a stream. It reads ahead, but not further
+// than one Read of the connection happens to go: nothing follows the message
+// (W45). What its methods return are views of its memory, which is never used
+// again: they stay valid. It grows its memory as bytes arrive, never because some
+// were announced (W82).
+type streamReader struct {
+	conn io.Reader // nil: everything is in buf
+	buf  []byte    // buf[at:] has been read from conn and not been consumed
+	at   int
+	done int // bytes consumed so far
+
+	remoteSize int // length of the encrypted frame, 0 if there was none
+}
+
+// Sizes of a reader's memory.
+const (
+	firstChunk = 4 << 10
+	maxChunk   = 1 << 20
+)
+
+func (r *streamReader) unread() []byte { return r.buf[r.at:] }
+
+// advance consumes n bytes of what is unread.
+func (r *streamReader) advance(n int) {
+	r.at += n
+	r.done += n
+}
+
+// fill reads at least one more byte. want is the number of unread bytes that the
+// caller is going to need, 0 if it does not know.
+func (r *streamReader) fill(want int) error {
+	if r.conn == nil {
+		return io.EOF
+	}
+	if len(r.buf) == cap(r.buf) {
+		r.grow(want)
+	}
+	for range 100 {
+		n, err := r.conn.Read(r.buf[len(r.buf):cap(r.buf)])
+		r.buf = r.buf[:len(r.buf)+n]
+		if n > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return io.ErrNoProgress
+}
+
+// grow leaves the memory, which is full, to those who have views of it, and goes
+// on with a larger one.
+func (r *streamReader) grow(want int) {
+	have := len(r.unread())
+	size := max(firstChunk, min(2*cap(r.buf), maxChunk), 2*have)
+	if have < want {
+		size = min(size, max(want, firstChunk))
+	}
+	buf := make([]byte, have, size)
+	copy(buf, r.unread())
+	r.buf, r.at = buf, 0
+}
+
+// Peek returns the next n bytes without consuming them. If the stream ends before,
+// the error is io.EOF.
+func (r *streamReader) Peek(n int) ([]byte, error) {
+	for len(r.unread()) < n {
+		if err := r.fill(n); err != nil {
+			return nil, err
+		}
+	}
+	return r.unread()[:n:n], nil
+}
+
+// Discard consumes n bytes.
+func (r *streamReader) Discard(n int) (int, error) {
+	_, err := r.take(n)
+	return n, err
+}
+
+// take consumes and returns n bytes.
+func (r *streamReader) take(n int) ([]byte, error) {
+	b, err := r.Peek(n)
+	if err != nil {
+		return nil, err
+	}
+	r.advance(n)
+	return b, nil
+}
+
+// kind consumes the type byte of a message.
+func (r *streamReader) kind() (messageType, error) {
+	b, err := r.take(1)
+	if err != nil {
+		return 0, err
+	}
+	return messageType(b[0]), nil
+}
+
+// value consumes and returns one MessagePack value of at most so many bytes, and
+// not a byte more (W7).
+func (r *streamReader) value(most int) ([]byte, error) {
+	var e extent
+	for {
+		complete, err := e.measure(r.unread())
+		if err != nil {
+			return nil, err
+		}
+		if e.size > most || !complete && len(r.unread()) > most {
+			return nil, newKindError(ErrTooLarge, "a value of more than %d bytes is not accepted", most)
+		}
+		if complete {
+			return r.take(e.size)
+		}
+		if err := r.fill(0); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// continueWith makes the reader go on with b alone: the connection has nothing
+// more to give.
+func (r *streamReader) continueWith(b []byte) {
+	r.conn, r.buf, r.at = nil, b, 0
+}
+
+// expand reads the compressed message that is next, behind its type byte, and
+// goes on with its content.
+func (r *streamReader) expand() error {
+	value, err := r.value(maxCompressedValue)
+	switch {
+	case errors.Is(err, ErrMalformed), errors.Is(err, ErrTooLarge):
+		return unreadable{err}
+	case err != nil:
+		return err
+	}
+	var m compressed
+	if _, err := m.decode(value); err != nil {
+		return unreadable{err}
+	}
+	content, err := m.expand(make([]byte, 0, 2*len(m.Buf)), maxUnpacked)
+	if err != nil {
+		return unreadable{err}
+	}
+	r.continueWith(content)
+	return nil
+}
+
+// decodeFrom reads the body of a message from a stream, and not a byte more.
+
+func (m *ping) decodeFrom(r *streamReader) error           { return decodeValue(r, m) }
+func (m *ack) decodeFrom(r *streamReader) error            { return decodeValue(r, m) }
+func (m *pushPullHeader) decodeFrom(r *streamReader) error { return decodeValue(r, m) }
+func (m *userMsgHeader) decodeFrom(r *streamReader) error  { return decodeValue(r, m) }
+func (m *errorReply) decodeFrom(r *streamReader) error     { return decodeValue(r, m) }
+
+func (m *pushNodeState) decodeFrom(r *streamReader) error {
+	// The usual shape, when all of it is there, need not be measured first.
+	unread := r.unread()
+	if rest, ok := m.parse(unread); ok {
+		r.advance(len(unread) - len(rest))
+		return nil
+	}
+	return decodeValue(r, m)
+}
+
+// decodeValue reads a message from the value that is next.
+func decodeValue(r *streamReader, m interface {
+	decode(body []byte) (canonical bool, err error)
+}) error {
+	value, err := r.value(maxStreamValue)
+	if err != nil {
+		return cutShort(err)
+	}
+	_, err = m.decode(value)
+	return err
+}
+
+// cutShort is the error for a message whose end did not come.
+func cutShort(err error) error {
+	if errors.Is(err, io.EOF) {
+		return newKindError(ErrMalformed, "message ends early: %w", io.ErrUnexpectedEOF)
+	}
+	return err
+}
+
+// appendPushPull appends a push/pull (W51–W55): its header, the nodes, of which
+// there must be as many as count says, and the user state.
+func appendPushPull(dst []byte, join bool, count int, nodes iter.Seq[*pushNodeState], userState []byte) []byte {
+	const typicalState = 128
+	dst = slices.Grow(dst, typicalState*(count+1)+len(userState))
+	header := pushPullHeader{Nodes: count, UserStateLen: len(userState), Join: join}
+	dst = header.appendTo(dst)
+	for n := range nodes {
+		dst = n.appendTo(dst)
+	}
+	return append(dst, userState...)
+}
+
+// readPushPull reads the body of a push/pull. It gives each node to the function,
+// whose argument is used again for the next, and returns the user state, nil if
+// there is none. Fields of the nodes and the user state are views of the reader's
+// memory, and stay valid.
+func readPushPull(r *streamReader, each func(*pushNodeState) error) (header pushPullHeader, userState []byte, err error) {
+	if err := header.decodeFrom(r); err != nil {
+		return header, nil, err
+	}
+	if header.Nodes < 0 || header.Nodes > maxStateNodes {
+		return header, nil, newKindError(ErrTooLarge, "number of nodes in header (%d) exceeds limit", header.Nodes)
+	}
+	if header.UserStateLen < 0 || header.UserStateLen > maxUserState {
+		return header, nil, newKindError(ErrTooLarge, "user state length (%d) exceeds limit", header.UserStateLen)
+	}
+	var state pushNodeState
+	for range header.Nodes {
+		if err := state.decodeFrom(r); err != nil {
+			return header, nil, fmt.Errorf("cannot read node state: %w", err)
+		}
+		if r.done > maxStates {
+			return header, nil, newKindError(ErrTooLarge, "node states of more than %d bytes are not accepted", maxStates)
+		}
+		if err := each(&state); err != nil {
+			return header, nil, err
+		}
+	}
+	if header.UserStateLen == 0 {
+		return header, nil, nil
+	}
+	userState, err = r.take(header.UserStateLen)
+	if err != nil {
+		return header, nil, fmt.Errorf("cannot read user state: %w", cutShort(err))
+	}
+	return header, userState, nil
+}
+
+// appendUserMessage appends a user message as streams carry it (W58).
+func appendUserMessage(dst, payload []byte) []byte {
+	header := userMsgHeader{UserMsgLen: len(payload)}
+	dst = slices.Grow(dst, 32+len(payload))
+	return append(header.appendTo(dst), payload...)
+}
+
+// readUserMessage reads the body of a user message on a stream (W58). It is the
+// caller's.
+func readUserMessage(r *streamReader) ([]byte, error) {
+	var header userMsgHeader
+	if err := header.decodeFrom(r); err != nil {
+		return nil, err
+	}
+	if header.UserMsgLen < 0 || header.UserMsgLen > maxUserMessage {
+		return nil, newKindError(ErrTooLarge, "user message length (%d) exceeds limit", header.UserMsgLen)
+	}
+	msg, err := r.take(header.UserMsgLen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read user message: %w", cutShort(err))
+	}
+	return msg, nil
+}

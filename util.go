@@ -1,0 +1,90 @@
+package memberlist
+
+import (
+	crand "crypto/rand"
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// instant is a moment of a node's own monotonic clock: nanoseconds since the
+// node was made. The core knows no other time, which keeps it pure and its
+// records small.
+type instant int64
+
+// never is later than any deadline.
+const never = instant(math.MaxInt64)
+
+func (i instant) add(d time.Duration) instant { return i + instant(d) }
+
+func (i instant) sub(j instant) time.Duration { return time.Duration(i - j) }
+
+// suspicionTimeout is the shortest time a suspect has to refute in a table of n
+// nodes (P61). It grows with the logarithm of n, as dissemination does (SWIM §4.2).
+func suspicionTimeout(mult, n int, probeInterval time.Duration) time.Duration {
+	scale := math.Max(1, math.Log10(math.Max(1, float64(n))))
+	return time.Duration(mult) * time.Duration(scale*1000) * probeInterval / 1000
+}
+
+// confirmationsWanted is k of P61: none when too few others could confirm.
+func confirmationsWanted(mult, n int) int {
+	k := mult - 2
+	if n-2 < k {
+		return 0
+	}
+	return max(k, 0)
+}
+
+// pushPullWait is the period of full exchanges in a table of n nodes: beyond 32
+// each doubling of the cluster adds one interval (P43).
+func pushPullWait(interval time.Duration, n int) time.Duration {
+	const unscaled = 32
+	if n <= unscaled {
+		return interval
+	}
+	doublings := bits.Len(uint(n-1)) - bits.Len(uint(unscaled-1))
+	return interval * time.Duration(doublings+1)
+}
+
+// newRandom is a source for choices that must differ from node to node and,
+// for sequence numbers, must not be guessed by outsiders.
+func newRandom() *rand.Rand {
+	var seed [32]byte
+	if _, err := crand.Read(seed[:]); err != nil {
+		binary.LittleEndian.PutUint64(seed[:], rand.Uint64())
+		binary.LittleEndian.PutUint64(seed[8:], rand.Uint64())
+	}
+	return rand.New(rand.NewChaCha8(seed))
+}
+
+// jitter spreads a period by a tenth in both directions, so that nodes that
+// were started together do not stay in step.
+func jitter(rng *rand.Rand, d time.Duration) time.Duration {
+	if d < 10 {
+		return d
+	}
+	return d - d/10 + time.Duration(rng.Int64N(int64(d/5)))
+}
+
+// joinHostPort is the text form of an advertised address (P37, W73).
+func joinHostPort(ip net.IP, port uint16) string {
+	return net.JoinHostPort(ip.String(), strconv.Itoa(int(port)))
+}
+
+// addrPortOf is the address of a packet's destination or sender. The 16-byte
+// form of an IPv4 address gives the same result as the 4-byte one.
+func addrPortOf(ip []byte, port uint16) netip.AddrPort {
+	addr, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(addr.Unmap(), port)
+}
+
+// sameIP compares two advertised addresses. The 4-byte and the 16-byte form of
+// one IPv4 address are the same address, other than in the reference (W72).
+func sameIP(a, b []byte) bool {
+	return net.IP(a).Equal(net.IP(b)) || (len(a) == 0 && len(b) == 0)
+}
