@@ -11,6 +11,8 @@ const (
 	alarmSync                       // a push/pull
 	alarmSample                     // the queue depth metric
 	alarmLeave                      // tell more members of the own departure
+	alarmQuestion                   // a suspect is to be asked once more
+	alarmReconnect                  // a lost node is to be tried
 )
 
 // alarm is a deadline of the core. Alarms are never cancelled: one that has
@@ -20,7 +22,7 @@ type alarm struct {
 	at   instant
 	kind alarmKind
 	seq  uint32  // alarmPing
-	m    *member // alarmSuspicion
+	m    *member // alarmSuspicion, alarmQuestion
 }
 
 // alarms is a binary heap, the earliest alarm first.

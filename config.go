@@ -254,6 +254,10 @@ type Config struct {
 	// replace the first Join. Empty: none.
 	Seeds []string
 
+	// Detector switches off single parts of the failure detector that go beyond
+	// SWIM and Lifeguard, to compare or to rule one out. Zero: all are on.
+	Detector DetectorSwitches
+
 	// ---- Encryption ----
 
 	// SecretKey is the key to seal with: 16, 24 or 32 bytes for AES-128,
@@ -329,6 +333,34 @@ type Config struct {
 	// MsgpackUseNewTimeFormat has no effect, since no message contains a time
 	// (W8).
 	MsgpackUseNewTimeFormat bool
+}
+
+// DetectorSwitches names the parts of the failure detector that are this
+// library's own. All are on in the zero value; none changes the wire format, and
+// nodes with and without them live together. docs/detector.md tells what each is
+// worth.
+type DetectorSwitches struct {
+	// NoAlibi lets a node accuse others without proof that it can hear itself.
+	NoAlibi bool
+	// NoLastQuestion declares suspects dead without asking them once more.
+	NoLastQuestion bool
+	// NoSecondPing accuses after a single unanswered ping.
+	NoSecondPing bool
+	// NoHeardRelays chooses the relays of indirect probes uniformly.
+	NoHeardRelays bool
+	// NoStallGuard takes deadlines that passed while the process stood still for
+	// passed.
+	NoStallGuard bool
+	// NoAddressCheck takes a known name at another address for a conflict
+	// without asking at the old one.
+	NoAddressCheck bool
+	// NoTombstones forgets what was said about a node together with the node.
+	NoTombstones bool
+	// NoWakeUp waits for the next full exchange after having been cut off.
+	NoWakeUp bool
+	// NoWitnessCheck takes accusations by nodes that are gone themselves at
+	// their word.
+	NoWitnessCheck bool
 }
 
 // DefaultLANConfig returns the preset for a local network: round trips of a few

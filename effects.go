@@ -79,7 +79,8 @@ type streamKind uint8
 
 const (
 	streamProbe streamKind = iota // fallback ping (P55)
-	streamSync                    // periodic push/pull (P115)
+	streamSync                    // push/pull, periodic (P115) or for a reason
+	streamSeeds                   // a join with the configured seeds
 )
 
 // streamTask is an exchange that the core wants on a stream.

@@ -446,6 +446,8 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 		switch {
 		case t.kind == streamProbe:
 			m.crew.start(func() { m.probeByStream(t) })
+		case t.kind == streamSeeds:
+			m.crew.start(m.joinSeeds)
 		case t.node == nil:
 			m.crew.start(func() { m.syncWith(m.selectNodes(max(m.config.PushPullNodes, 1), (*core).syncTargets)) })
 		default:
@@ -481,7 +483,7 @@ func (m *Memberlist) probeByStream(t streamTask) {
 		}
 		return
 	}
-	m.step(func(c *core, _ instant) { c.streamAnswered(t.seq) })
+	m.step(func(c *core, now instant) { c.streamAnswered(now, t.seq) })
 }
 
 func (m *Memberlist) streamPing(ctx context.Context, t streamTask) error {

@@ -135,6 +135,23 @@ func (m *Memberlist) contactEntry(ctx context.Context, entry string, slots chan 
 	return results
 }
 
+// joinSeeds contacts the configured seeds, whose names are looked up anew each
+// time. Failures are logged: nobody waits for the result.
+func (m *Memberlist) joinSeeds() {
+	defer m.step(func(c *core, _ instant) { c.seeding = false })
+	slots := make(chan struct{}, maxJoins)
+	for _, seed := range m.config.Seeds {
+		addrs, err := m.resolver.resolveSeed(m.life, seed)
+		if err != nil {
+			m.log.warnf(logFields{addr: seed, err: err}, "Failed to resolve %s: %v", seed, err)
+			continue
+		}
+		for _, addr := range addrs {
+			m.contact(m.life, seed, addr, slots)
+		}
+	}
+}
+
 func takeSlot(ctx context.Context, slots chan struct{}) bool {
 	select {
 	case slots <- struct{}{}:
@@ -205,7 +222,11 @@ func (m *Memberlist) LeaveContext(ctx context.Context) error {
 	if err := m.waitForEvents(ctx, told); err != nil {
 		return m.waitError(ctx, errLeaveTimeout)
 	}
-	return m.waitFor(ctx, done, errLeaveTimeout)
+	err := m.waitFor(ctx, done, errLeaveTimeout)
+	if err != nil {
+		m.step(func(c *core, _ instant) { c.giveUpDeparture() })
+	}
+	return err
 }
 
 // waitFor waits for a channel to be closed; a nil one counts as closed. It does

@@ -10,6 +10,8 @@ type departure struct {
 	heard map[*member]bool // members that provably know
 	asked map[*member]instant
 	done  chan struct{}
+
+	givenUp bool // a caller's time ran out (P23)
 }
 
 // departureProofs is how many members must provably know of a departure before
@@ -20,7 +22,7 @@ const departureProofs = 3
 // provably arrived; nil if there is nobody to tell or nothing to wait for.
 func (c *core) leave(now instant) <-chan struct{} {
 	if c.leaving {
-		if c.departure != nil {
+		if c.departure != nil && !c.departure.givenUp {
 			return c.departure.done
 		}
 		return nil
@@ -85,7 +87,7 @@ func (c *core) leavePatience() time.Duration {
 
 func (c *core) pingWithDeparture(now instant, m *member) {
 	p := c.newPing(now, pingLeave, 4*c.leavePatience())
-	p.m = m
+	p.m, p.departure = m, c.departure
 	msg := appendCompound(nil, [][]byte{c.pingMessage(p.seq, m.node.Name), c.departure.msg})
 	c.fx.packets = append(c.fx.packets, outPacket{
 		to: toNode(m.node), msg: msg, urgent: urgentProbe,
@@ -93,11 +95,11 @@ func (c *core) pingWithDeparture(now instant, m *member) {
 }
 
 // departureHeard counts a member that acked the ping with the departure.
-func (c *core) departureHeard(m *member) {
-	if c.departure == nil {
-		return
+func (c *core) departureHeard(p *pendingPing) {
+	if c.departure == nil || p.departure != c.departure {
+		return // of an earlier Leave
 	}
-	c.departure.heard[m] = true
+	c.departure.heard[p.m] = true
 	c.departureProved()
 }
 
@@ -110,4 +112,12 @@ func (c *core) departureProved() bool {
 	c.departure = nil
 	c.fx.signals = append(c.fx.signals, d.done)
 	return true
+}
+
+// giveUpDeparture lets later calls of Leave return at once (P23). The departure
+// goes on spreading.
+func (c *core) giveUpDeparture() {
+	if c.departure != nil {
+		c.departure.givenUp = true
+	}
 }

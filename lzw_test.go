@@ -187,7 +187,7 @@ func TestLZWAllocatesNothing(t *testing.T) {
 
 func FuzzLZWCompress(f *testing.F) {
 	for _, src := range lzwSamples() {
-		f.Add(src[:min(len(src), 5000)], uint16(len(src)))
+		f.Add(src[:min(len(src), 3000)], uint16(len(src)))
 	}
 	f.Fuzz(func(t *testing.T, src []byte, most uint16) {
 		want := standardLZW(t, src)
@@ -206,11 +206,11 @@ func FuzzLZWCompress(f *testing.F) {
 
 func FuzzLZWExpand(f *testing.F) {
 	for _, src := range lzwSamples() {
-		f.Add(standardLZW(f, src[:min(len(src), 5000)]))
+		f.Add(standardLZW(f, src[:min(len(src), 3000)]))
 	}
 	f.Add(codesWithoutClear(3000))
 	f.Add(codesWithoutClear(8000))
-	const most = 1 << 20
+	const most = 1 << 16
 	f.Fuzz(func(t *testing.T, src []byte) {
 		want, wantErr := standardUnLZW(src, most)
 		got, err := expandLZW(nil, src, most)

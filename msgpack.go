@@ -326,6 +326,9 @@ func headSize(b []byte) (size, inner uint64, err error) {
 	for _, digit := range b[1:head] {
 		n = n<<8 | uint64(digit)
 	}
+	if f.lengthBytes > 0 && f.fixed > 0 {
+		n = max(n, 1) // go-msgpack takes no extension to be empty, and the two must agree
+	}
 	size = uint64(head) + uint64(f.fixed)
 	if f.unit == 0 {
 		return size + n, 0, nil

@@ -258,7 +258,7 @@ func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.
 	case ackMsg:
 		c.ack(now, &item.ack, m.instantOf(now, arrived))
 	case nackMsg:
-		c.nack(&item.nack)
+		c.nack(now, &item.nack)
 	case indirectPingMsg:
 		ind := &item.ind
 		target := destination{addr: addrPortOf(ind.Target, m.knownPort(ind.Port)), name: strings.Clone(ind.Node)}

@@ -9,10 +9,13 @@ import (
 type pingPurpose uint8
 
 const (
-	pingProbe  pingPurpose = iota // the running probe round (SWIM §3.1)
-	pingRelay                     // on behalf of another node (P58)
-	pingCaller                    // Memberlist.Ping (P40)
-	pingLeave                     // carries the own departure
+	pingProbe    pingPurpose = iota // the running probe round (SWIM §3.1)
+	pingRelay                       // on behalf of another node (P58)
+	pingCaller                      // Memberlist.Ping (P40)
+	pingLeave                       // carries the own departure
+	pingQuestion                    // the last question to a suspect
+	pingClaim                       // does a node still live at its old address?
+	pingLost                        // is a node back that was dead?
 )
 
 // pendingPing is a ping whose ack is awaited. An ack or nack counts only while
@@ -22,10 +25,26 @@ type pendingPing struct {
 	seq     uint32
 	purpose pingPurpose
 	sent    instant // when it was made, then when the packet went out
+	out     bool    // the transport has taken the packet
+	again   bool    // it was sent more than once
 
-	relay  relayRequest // pingRelay
-	waiter *pingWaiter  // pingCaller
-	m      *member      // pingLeave
+	m    *member // whom it concerns; nil for pingRelay and pingCaller
+	node *Node   // m as it was then
+
+	inquiry   inquiry      // pingProbe, pingQuestion
+	relay     relayRequest // pingRelay
+	waiter    *pingWaiter  // pingCaller
+	departure *departure   // pingLeave
+	claim     *alive       // pingClaim
+}
+
+// inquiry is what else is done to reach the target of a ping, and what came of it.
+type inquiry struct {
+	msg         []byte  // the ping, for sending it again
+	asked       instant // when the relays were asked
+	nacksWanted int
+	nacks       int
+	contact     bool // the target answered on a stream (P56)
 }
 
 // relayRequest is the indirect ping that a relayed ping serves.
@@ -33,6 +52,7 @@ type relayRequest struct {
 	seq       uint32
 	requester destination
 	wantsNack bool
+	nacked    bool
 }
 
 // pingWaiter is a caller of Ping.
@@ -73,8 +93,8 @@ func (c *core) sendPing(p *pendingPing, to destination, urgent urgency) {
 
 // pingSent tells when the transport sent the packet of a ping.
 func (c *core) pingSent(seq uint32, at instant) {
-	if p := c.pings[seq]; p != nil {
-		p.sent = at
+	if p := c.pings[seq]; p != nil && !p.out {
+		p.sent, p.out = at, true
 	}
 }
 
@@ -85,6 +105,9 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 		return // P59, W77
 	}
 	delete(c.pings, a.SeqNo)
+	if p.m != nil {
+		c.heardFrom(now, p.m, p.sent)
+	}
 	switch p.purpose {
 	case pingProbe:
 		c.probeAcked(now, p, a.Payload, arrived)
@@ -96,17 +119,25 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 		p.waiter.rtt = max(arrived.sub(p.sent), 0)
 		c.fx.signals = append(c.fx.signals, p.waiter.done)
 	case pingLeave:
-		c.departureHeard(p.m)
+		c.departureHeard(p)
+	case pingQuestion:
+		c.acquit(now, p.m)
+	case pingClaim:
+		c.claimRefused(now, p)
+	case pingLost:
+		c.lostFound(p)
 	}
 }
 
 // nack applies a relay's word that it could not reach the target either (P58).
-func (c *core) nack(n *nack) {
+// It proves that this node is heard and hears.
+func (c *core) nack(now instant, n *nack) {
 	p := c.pings[n.SeqNo]
-	if p == nil || p.purpose != pingProbe {
+	if p == nil || p.inquiry.nacks >= p.inquiry.nacksWanted {
 		return
 	}
-	c.probing.nacks++
+	p.inquiry.nacks++
+	c.heardFrom(now, nil, p.inquiry.asked)
 }
 
 // pingOver ends the patience for a ping.
@@ -115,20 +146,37 @@ func (c *core) pingOver(now instant, seq uint32) {
 	if p == nil {
 		return
 	}
-	if p.purpose == pingProbe {
+	switch p.purpose {
+	case pingProbe:
 		c.probeOverdue(now, p)
-		return
+	case pingRelay:
+		c.relayOverdue(now, p)
+	case pingClaim:
+		c.claimOverdue(now, p)
+	default:
+		delete(c.pings, seq)
 	}
-	delete(c.pings, seq)
-	if p.purpose != pingRelay {
+}
+
+// relayOverdue tells the requester that the target does not answer, early enough
+// for it to know at the end of its probe, and waits a little longer for an answer
+// that is late (P58).
+func (c *core) relayOverdue(now instant, p *pendingPing) {
+	if p.relay.wantsNack && !p.relay.nacked {
+		p.relay.nacked = true
+		n := nack{SeqNo: p.relay.seq}
+		c.reply(p.relay.requester, n.appendTo(nil))
+		c.alarms.push(alarm{at: now.add(c.cfg.ProbeTimeout - c.nackPatience()), kind: alarmPing, seq: p.seq})
 		return
 	}
 	c.relays--
-	if p.relay.wantsNack {
-		n := nack{SeqNo: p.relay.seq}
-		c.reply(p.relay.requester, n.appendTo(nil))
-	}
+	delete(c.pings, p.seq)
 }
+
+// nackPatience is how long a relay waits before it sends a nack. The requester's
+// round is over one ProbeTimeout after it asked, so that a nack after a full
+// ProbeTimeout, as P58 has it, always came too late.
+func (c *core) nackPatience() time.Duration { return c.cfg.ProbeTimeout * 4 / 5 }
 
 func (c *core) reply(to destination, msg []byte) {
 	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, riders: true, urgent: urgentReply})
@@ -137,12 +185,15 @@ func (c *core) reply(to destination, msg []byte) {
 // relay pings a target for a node that could not reach it (P58). It does not
 // touch the own view.
 func (c *core) relay(now instant, target, requester destination, seq uint32, wantsNack bool) {
+	if c.self == nil {
+		return // not introduced yet
+	}
 	if c.relays >= maxRelays {
 		c.fx.metrics.relaysRefused++
 		return
 	}
 	c.relays++
-	p := c.newPing(now, pingRelay, c.cfg.ProbeTimeout)
+	p := c.newPing(now, pingRelay, c.nackPatience())
 	p.relay = relayRequest{seq: seq, requester: requester, wantsNack: wantsNack}
 	c.sendPing(p, target, urgentReply)
 }

@@ -1,6 +1,8 @@
 package memberlist
 
 import (
+	"cmp"
+	"slices"
 	"time"
 )
 
@@ -16,21 +18,16 @@ const (
 // prober runs the probe rounds, one at a time, through the table in its random
 // order (SWIM §4.3, round-robin probing).
 type prober struct {
-	phase  probePhase
-	next   int     // place in the table of the next candidate (P45)
-	period instant // when the next round is due
-	owed   bool    // a round fell due while another was running (P42)
+	phase probePhase
+	next  int  // place in the table of the next candidate (P45)
+	owed  bool // a round fell due while another was running (P42)
 
-	seq         uint32
-	target      *member
-	node        *Node // the target as it was when the round began
-	incarnation uint32
+	ping        *pendingPing
+	incarnation uint32 // of the target when the round began
 	began       instant
-	ends        instant // of the stretched interval (P48)
-	unsent      bool    // the ping could not be sent (P67)
-	nacksWanted int
-	nacks       int
-	contact     bool // the fallback ping on a stream was answered (P56)
+	patience    time.Duration // for the direct answer
+	ends        instant       // of the stretched interval (P48)
+	unsent      bool          // the ping could not be sent (P67)
 }
 
 // start sets the first alarms, each at a random moment of its first period (P42).
@@ -48,6 +45,7 @@ func (c *core) start(now instant) {
 	if c.cfg.QueueCheckInterval > 0 {
 		c.alarms.push(alarm{at: now.add(c.cfg.QueueCheckInterval), kind: alarmSample})
 	}
+	c.startReconnecting(now)
 }
 
 func (c *core) withinPeriod(now instant, d time.Duration) instant {
@@ -56,6 +54,7 @@ func (c *core) withinPeriod(now instant, d time.Duration) instant {
 
 // tick does everything that has fallen due.
 func (c *core) tick(now instant) {
+	c.noticeStall(now)
 	for c.alarms.next() <= now {
 		a := c.alarms.pop()
 		switch a.kind {
@@ -74,6 +73,10 @@ func (c *core) tick(now instant) {
 			c.alarms.push(alarm{at: now.add(c.cfg.QueueCheckInterval), kind: alarmSample})
 		case alarmLeave:
 			c.spreadDeparture(now)
+		case alarmQuestion:
+			c.questionDue(now, a.m)
+		case alarmReconnect:
+			c.reconnectDue(now)
 		}
 	}
 }
@@ -101,21 +104,41 @@ func (c *core) beginProbe(now instant) {
 	if interval > c.cfg.ProbeInterval {
 		c.fx.metrics.degradedProbe++
 	}
-	patience := min(c.cfg.ProbeTimeout, interval)
+	patience := min(c.patienceFor(m), interval)
 	p := c.newPing(now, pingProbe, patience)
+	p.m, p.node = m, m.node
 	c.probing = prober{
-		phase: probeDirect, next: c.probing.next, seq: p.seq, target: m, node: m.node,
-		incarnation: m.incarnation, began: now, ends: now.add(interval),
+		phase: probeDirect, next: c.probing.next, ping: p, incarnation: m.incarnation,
+		began: now, patience: patience, ends: now.add(interval),
+	}
+	if !c.cfg.Detector.NoSecondPing {
+		c.alarms.push(alarm{at: now.add(patience / 2), kind: alarmPing, seq: p.seq})
 	}
 	to := toNode(m.node)
 	if m.state == StateAlive {
 		to.node = nil // W25: a plain ping carries no checksum
-		c.sendPing(p, to, urgentProbe)
+		p.inquiry.msg = c.pingMessage(p.seq, m.node.Name)
+		c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.inquiry.msg, riders: true, urgent: urgentProbe, seq: p.seq})
 		return
 	}
+	p.inquiry.msg = c.pingWithSuspicion(p.seq, m)
+	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq})
+}
+
+// pingWithSuspicion is a ping together with what the target is suspected of (P50).
+func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
 	s := suspect{Incarnation: m.incarnation, Node: m.node.Name, From: c.cfg.Name}
-	msg := appendCompound(nil, [][]byte{c.pingMessage(p.seq, m.node.Name), s.appendTo(nil)})
-	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, urgent: urgentProbe, seq: p.seq})
+	return appendCompound(nil, [][]byte{c.pingMessage(seq, m.node.Name), s.appendTo(nil)})
+}
+
+// patienceFor is how long a direct answer of m may take: ProbeTimeout, or with
+// AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2).
+func (c *core) patienceFor(m *member) time.Duration {
+	limit := c.cfg.ProbeTimeout
+	if !c.cfg.AdaptiveProbeTimeout || m.srtt == 0 {
+		return limit
+	}
+	return min(max(time.Duration(m.srtt+4*m.rttvar), limit/2), 4*limit)
 }
 
 // nextTarget is the next member in table order that is worth a probe, nil if
@@ -145,6 +168,9 @@ func (c *core) reap(now instant) {
 			continue
 		}
 		c.table.remove(m)
+		if c.cfg.Detector.NoTombstones {
+			continue
+		}
 		c.rumours.note(now, m.node.Name, rumour{incarnation: m.incarnation, state: m.state, from: c.cfg.Name})
 	}
 	c.table.shuffle(c.rng)
@@ -167,50 +193,95 @@ func (c *core) probeUnsent(now instant, seq uint32, remote bool) {
 	}
 	c.probing.unsent = true
 	if c.probing.phase == probeDirect {
-		c.askRelays(now)
+		c.widenProbe(now)
 	}
 }
 
-// probeOverdue moves a probe without answer to its next phase, or to its verdict.
+// probeOverdue goes on with a probe that has no answer yet: it asks again, then
+// by other ways, and at the end of the interval comes to its verdict.
 func (c *core) probeOverdue(now instant, p *pendingPing) {
+	pr := &c.probing
 	switch {
-	case p.seq != c.probing.seq:
+	case p != pr.ping:
 		delete(c.pings, p.seq)
-	case c.probing.phase == probeDirect:
-		c.askRelays(now)
-	case now >= c.probing.ends:
+	case now >= pr.ends:
 		delete(c.pings, p.seq)
 		c.probeUnanswered(now)
+	case pr.phase == probeDirect && now >= pr.began.add(pr.patience):
+		c.widenProbe(now)
+	default:
+		c.askAgain(p)
 	}
 }
 
-// askRelays asks other members to ping the target, and tries it on a stream,
-// since its packets may be lost by a misconfigured network (P54, P55).
-func (c *core) askRelays(now instant) {
+// askAgain repeats an unanswered ping, so that the loss of a packet costs a few
+// packets and not a suspicion that the whole cluster talks about.
+func (c *core) askAgain(p *pendingPing) {
+	if c.cfg.Detector.NoSecondPing || c.probing.unsent {
+		return
+	}
+	p.again = true
+	to := toNode(p.node)
+	to.node = nil
+	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.inquiry.msg, urgent: urgentProbe})
+}
+
+// repeatsWhileIndirect is how often the own ping is repeated while the relays try.
+const repeatsWhileIndirect = 3
+
+// widenProbe asks by other ways as well, after the own ping was not answered.
+func (c *core) widenProbe(now instant) {
 	pr := &c.probing
 	pr.phase = probeIndirect
-	c.alarms.push(alarm{at: pr.ends, kind: alarmPing, seq: pr.seq})
-	relays := c.choose(c.cfg.IndirectChecks, func(m *member) bool {
-		return m.state == StateAlive && m != c.self && m != pr.target
-	})
-	for _, r := range relays {
-		c.askRelay(r)
+	rest := pr.ends.sub(now)
+	c.alarms.push(alarm{at: pr.ends, kind: alarmPing, seq: pr.ping.seq})
+	if !c.cfg.Detector.NoSecondPing {
+		for i := range repeatsWhileIndirect {
+			at := now.add(rest * time.Duration(i+1) / (repeatsWhileIndirect + 1))
+			c.alarms.push(alarm{at: at, kind: alarmPing, seq: pr.ping.seq})
+		}
 	}
-	if !c.cfg.DisableTcpPings && pr.node.PMax >= 3 { // W60
+	c.askAgain(pr.ping)
+	c.inquire(now, pr.ping, rest)
+}
+
+// inquire asks other members to ping the target, and tries it on a stream, since
+// its packets may be lost by a misconfigured network (P54, P55).
+func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
+	p.inquiry.asked = now
+	for _, r := range c.chooseRelays(p.m) {
+		c.askRelay(p, r)
+	}
+	if !c.cfg.DisableTcpPings && p.node.PMax >= 3 { // W60
 		c.fx.streams = append(c.fx.streams, streamTask{
-			kind: streamProbe, node: pr.node, seq: pr.seq, timeout: pr.ends.sub(now),
+			kind: streamProbe, node: p.node, seq: p.seq, timeout: timeout,
 		})
 	}
 }
 
-func (c *core) askRelay(r *member) {
-	pr, me := &c.probing, c.self.node
+// chooseRelays picks members to ask for an indirect ping: of twice as many as are
+// needed, drawn at random, those that were heard from last.
+func (c *core) chooseRelays(target *member) []*member {
+	k := c.cfg.IndirectChecks
+	fits := func(m *member) bool {
+		return m.state == StateAlive && m != c.self && m != target
+	}
+	if c.cfg.Detector.NoHeardRelays {
+		return c.choose(k, fits)
+	}
+	drawn := c.choose(2*k, fits)
+	slices.SortStableFunc(drawn, func(a, b *member) int { return cmp.Compare(b.heard, a.heard) })
+	return drawn[:min(k, len(drawn))]
+}
+
+func (c *core) askRelay(p *pendingPing, r *member) {
+	me := c.self.node
 	wantsNack := r.node.PMax >= 4
 	if wantsNack {
-		pr.nacksWanted++
+		p.inquiry.nacksWanted++
 	}
 	ind := indirectPing{
-		SeqNo: pr.seq, Target: pr.node.Addr, Port: pr.node.Port, Node: pr.node.Name, Nack: wantsNack,
+		SeqNo: p.seq, Target: p.node.Addr, Port: p.node.Port, Node: p.node.Name, Nack: wantsNack,
 		SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: me.Name,
 	}
 	to := toNode(r.node)
@@ -223,13 +294,15 @@ func (c *core) askRelay(r *member) {
 // probeAcked ends a round well (P53, P56).
 func (c *core) probeAcked(now instant, p *pendingPing, payload []byte, arrived instant) {
 	pr := &c.probing
-	if p.seq != pr.seq {
+	if p != pr.ping {
 		return
 	}
 	if pr.phase == probeDirect {
 		rtt := max(arrived.sub(p.sent), 0)
-		pr.target.measured(now, rtt)
-		c.fx.rtts = append(c.fx.rtts, roundTrip{node: pr.node, rtt: rtt, payload: payload})
+		if !p.again { // else nobody knows which of the pings was answered (RFC 6298 §3)
+			p.m.measured(rtt)
+		}
+		c.fx.rtts = append(c.fx.rtts, roundTrip{node: p.node, rtt: rtt, payload: payload})
 	}
 	c.probeSucceeded(now)
 }
@@ -241,37 +314,46 @@ func (c *core) probeSucceeded(now instant) {
 	c.endProbe(now)
 }
 
-// streamAnswered notes that the target answered the fallback ping. It counts
-// when the round ends without an ack (P56).
-func (c *core) streamAnswered(seq uint32) {
-	if c.probing.phase == probeIndirect && c.probing.seq == seq {
-		c.probing.contact = true
+// streamAnswered notes that the target answered the fallback ping. For a probe it
+// counts when the round ends without an ack (P56), for a last question at once.
+func (c *core) streamAnswered(now instant, seq uint32) {
+	p := c.pings[seq]
+	if p == nil {
+		return
+	}
+	p.inquiry.contact = true
+	if p.purpose == pingQuestion {
+		delete(c.pings, seq)
+		c.acquit(now, p.m)
 	}
 }
 
 // probeUnanswered ends a round without an ack: the target is suspected unless a
-// stream reached it (P56, P57). Missing nacks are a sign that the fault may be
-// here (P67; Lifeguard §IV-A).
+// stream reached it (P56, P57) or this node has no alibi. Missing nacks are a sign
+// that the fault may be here (P67; Lifeguard §IV-A).
 func (c *core) probeUnanswered(now instant) {
-	pr := &c.probing
-	name := pr.node.Name
-	if pr.contact {
-		c.logf(levelWarn, logFields{node: name, addr: pr.node.Address()},
+	pr := c.probing
+	p := pr.ping
+	name := p.node.Name
+	if p.inquiry.contact {
+		c.logf(levelWarn, logFields{node: name, addr: p.node.Address()},
 			"Was able to connect to %s over TCP but UDP probes failed, network may be misconfigured", name)
 		c.probeSucceeded(now)
 		return
 	}
 	switch {
-	case pr.nacksWanted == 0:
+	case p.inquiry.nacksWanted == 0:
 		c.adjustHealth(+1)
-	case pr.nacks < pr.nacksWanted:
-		c.adjustHealth(pr.nacksWanted - pr.nacks)
+	case p.inquiry.nacks < p.inquiry.nacksWanted:
+		c.adjustHealth(p.inquiry.nacksWanted - p.inquiry.nacks)
 	}
-	c.logf(levelInfo, logFields{node: name, addr: pr.node.Address(), incarnation: pr.incarnation},
-		"Suspect %s has failed, no acks received", name)
-	s := suspect{Incarnation: pr.incarnation, Node: name, From: c.cfg.Name}
 	c.endProbe(now)
-	c.suspect(now, &s, nil)
+	a := accusation{m: p.m, incarnation: pr.incarnation, asked: p.sent, until: now.add(c.cfg.ProbeInterval)}
+	if !c.hasAlibi(now, p) {
+		c.accusing = a
+		return
+	}
+	c.accuse(now, a)
 }
 
 // endProbe closes the round, and begins the one that is owed.
@@ -285,8 +367,7 @@ func (c *core) endProbe(now instant) {
 }
 
 // measured takes a round trip time into the member's smoothed one (RFC 6298 §2).
-func (m *member) measured(now instant, rtt time.Duration) {
-	m.heard = max(now, 1)
+func (m *member) measured(rtt time.Duration) {
 	r := float64(rtt)
 	if m.srtt == 0 {
 		m.srtt, m.rttvar = r, r/2

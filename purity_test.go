@@ -21,8 +21,10 @@ import (
 // randomness is injected, and what is to happen is returned as data.
 var pureFiles = []string{
 	"alarm.go",
+	"alibi.go",
 	"awareness.go",
 	"broadcast.go",
+	"claim.go",
 	"codec.go",
 	"compress.go",
 	"effects.go",
@@ -34,7 +36,9 @@ var pureFiles = []string{
 	"ping.go",
 	"probe.go",
 	"queue.go",
+	"question.go",
 	"queue_order.go",
+	"reconnect.go",
 	"rumour.go",
 	"state.go",
 	"suspicion.go",

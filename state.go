@@ -121,7 +121,13 @@ type core struct {
 	departure   *departure
 	health      awareness
 	probing     prober
-	syncing     bool // a periodic push/pull is on its way
+	alibi       alibi
+	accusing    accusation // waits for an alibi; none if its member is nil
+	syncing     bool       // a periodic push/pull is on its way
+
+	lost          lostNodes
+	nextReconnect instant
+	seeding       bool // the seeds are being tried
 
 	fx effects
 }
@@ -178,7 +184,8 @@ func (c *core) broadcast(name string, msg []byte, done func()) {
 func (c *core) alive(now instant, a *alive, raw []byte) {
 	m := c.table.get(a.Node)
 	switch {
-	case m == c.self && m != nil:
+	case c.self == nil: // not introduced yet: no member of anything
+	case m == c.self:
 		c.aliveSelf(a)
 	case m == nil:
 		c.aliveStranger(now, a, raw)
@@ -206,6 +213,7 @@ func (c *core) aliveSelf(a *alive) {
 		c.logf(levelWarn, logFields{node: n.Name, incarnation: a.Incarnation},
 			"Refuting an alive message for '%s' (%s) meta:(%q VS %q), vsn:(%v VS %v)",
 			n.Name, joinHostPort(a.Addr, a.Port), slices.Clone(a.Meta), n.Meta, slices.Clone(a.Vsn), n.versions())
+		c.fx.metrics.alive++
 		c.refute(a.Incarnation)
 	}
 }
@@ -238,10 +246,16 @@ func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
 	reclaim := c.cfg.DeadNodeReclaimTime
 	moved := m.state == StateLeft ||
 		m.state == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
-	if !moved {
+	switch {
+	case moved:
+		c.move(now, m, a, raw)
+	case !c.beginClaim(now, m, a):
 		c.conflict(m, a)
-		return
 	}
+}
+
+// move takes over the new address of a known node.
+func (c *core) move(now instant, m *member, a *alive, raw []byte) {
 	c.logf(levelInfo, logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port)},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
@@ -280,7 +294,8 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 	before, suspected, old := m.state, m.suspicion, m.node
 	change := c.change(now, m, StateAlive, by)
 	change.New = m.incarnation == 0 && before == StateDead
-	m.suspicion = nil
+	c.endSuspicion(m)
+	c.lost.remove(n.Name)
 	m.incarnation = incarnation
 	c.table.setState(m, StateAlive, n, now)
 	change.Node, change.Incarnation = n, incarnation
@@ -317,6 +332,9 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 		c.accused(s.Incarnation, s.From, "Refuting a suspect message (from: %s)")
 	case m.suspicion != nil:
 		c.confirm(m, s, raw)
+	case c.discredited(s.From, m):
+		c.passOn(now, m, s.appendTo(nil))
+	case c.justAcquitted(now, m, s.Incarnation):
 	case m.state == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
 		// that the node was back in between.
@@ -380,13 +398,14 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 	m.suspicion = newSuspicion(now, s.From, wanted, shortest, longest)
 	c.table.setState(m, StateSuspect, m.node.withState(StateSuspect), now)
 	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	c.planQuestion(now, m)
 	change.Node = m.node
 	c.fx.events = append(c.fx.events, event{kind: kind, node: m.node, change: change})
 }
 
 // suspicionOver declares a suspect dead when its time is really up (P65).
 func (c *core) suspicionOver(now instant, m *member) {
-	if m.suspicion == nil || m.suspicion.deadline() > now {
+	if m.suspicion == nil || m.suspicion.deadline() > now || !c.proven(now, m) {
 		return
 	}
 	count := m.suspicion.confirmations()
@@ -414,6 +433,8 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.goneAgain(now, m, d.Incarnation, state)
 	case m == c.self:
 		c.accused(d.Incarnation, d.From, "Refuting a dead message (from: %s)")
+	case state == StateDead && c.discredited(d.From, m):
+		c.passOn(now, m, d.appendTo(nil))
 	default:
 		c.spread(m.node.Name, raw, d)
 		c.bury(now, m, d.Incarnation, state, d.From)
@@ -421,12 +442,16 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 }
 
 // goneAgain records a further word about a node that is gone: no event, and not
-// gossiped on (P110), but the newest incarnation counts from now on, and a
-// departure weighs more than a death, so that the order of arrival does not matter.
+// gossiped on (P110), but the newest word counts from now on, and at the same
+// incarnation a departure weighs more than a death, so that the order of arrival
+// does not matter.
 func (c *core) goneAgain(now instant, m *member, incarnation uint32, state NodeStateType) {
-	if state == StateLeft && m.state == StateDead {
+	if state == StateLeft {
+		c.lost.remove(m.node.Name)
+	}
+	if state != m.state && (state == StateLeft || incarnation > m.incarnation) {
 		since := m.since
-		c.table.setState(m, StateLeft, m.node.withState(StateLeft), now)
+		c.table.setState(m, state, m.node.withState(state), now)
 		m.since = since
 	}
 	m.incarnation = incarnation
@@ -436,9 +461,12 @@ func (c *core) goneAgain(now instant, m *member, incarnation uint32, state NodeS
 func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateType, by string) {
 	c.fx.metrics.dead++
 	change := c.change(now, m, state, by)
-	m.suspicion = nil
+	c.endSuspicion(m)
 	m.incarnation = incarnation
 	c.table.setState(m, state, m.node.withState(state), now)
+	if state == StateDead {
+		c.lose(now, m)
+	}
 	change.Node, change.Incarnation = m.node, incarnation
 	c.fx.events = append(c.fx.events, event{kind: eventLeave, node: m.node, change: change})
 }
@@ -460,10 +488,9 @@ func (c *core) refute(accusation uint32) {
 // with an incarnation that the accusation beats: after a restart it counts from
 // 1 again and does not know what was said about its previous life (P15).
 func (c *core) tellAccused(now instant, m *member) {
-	if m.state == StateAlive || m.told != 0 && now.sub(m.told) < c.cfg.ProbeInterval {
+	if m.state == StateAlive {
 		return
 	}
-	m.told = max(now, 1)
 	from := c.cfg.Name
 	if m.state == StateLeft {
 		from = m.node.Name
@@ -474,7 +501,7 @@ func (c *core) tellAccused(now instant, m *member) {
 		s := suspect(d)
 		msg = s.appendTo(nil)
 	}
-	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(m.node), msg: msg, urgent: urgentProbe})
+	c.passOn(now, m, msg)
 }
 
 // toNode is the destination of a packet to a known member.
@@ -513,7 +540,11 @@ func (c *core) mergeAccused(now instant, s *pushNodeState) {
 	case m.gone() && s.State == StateDead:
 		c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: c.cfg.Name}, nil)
 	default:
-		c.suspect(now, &suspect{Incarnation: s.Incarnation, Node: s.Name, From: c.cfg.Name}, nil)
+		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: c.cfg.Name}
+		c.suspect(now, &said, nil)
+		if s.Incarnation >= m.incarnation {
+			c.passOn(now, m, said.appendTo(nil))
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ type suspicion struct {
 	longest  time.Duration // with none
 	wanted   int           // confirmations that bring longest down to shortest; k of P61
 	accusers []string      // the one who began, then those that were counted
+	question *pendingPing  // the last question to the suspect, if it was asked
 }
 
 func newSuspicion(start instant, from string, wanted int, shortest, longest time.Duration) *suspicion {
@@ -51,6 +52,6 @@ func (s *suspicion) timeout() time.Duration {
 		return s.shortest
 	}
 	part := math.Log(float64(s.confirmations()+1)) / math.Log(float64(s.wanted+1))
-	seconds := s.longest.Seconds() - part*(s.longest.Seconds()-s.shortest.Seconds())
-	return max(time.Duration(math.Floor(seconds*1000))*time.Millisecond, s.shortest)
+	total := s.longest - time.Duration(part*float64(s.longest-s.shortest))
+	return max(total.Truncate(time.Millisecond), s.shortest)
 }

@@ -21,10 +21,13 @@ type member struct {
 
 	suspicion *suspicion // exactly while suspect
 
-	heard  instant // last direct ack, 0 = never
-	told   instant // last time it was told what is said about it, 0 = never
-	srtt   float64 // smoothed round trip time in nanoseconds, 0 = not measured
-	rttvar float64 // its smoothed deviation
+	heard        instant // last answer, 0 = never
+	told         instant // last time it was told what is said about it, 0 = never
+	acquitted    instant // last time it answered a last question, 0 = never
+	claimRefused instant // last time it defended its address, 0 = never
+	claimed      bool    // somebody else's claim to its name is being checked
+	srtt         float64 // smoothed round trip time in nanoseconds, 0 = not measured
+	rttvar       float64 // its smoothed deviation
 }
 
 func (m *member) gone() bool { return m.state == StateDead || m.state == StateLeft }

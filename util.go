@@ -2,7 +2,6 @@ package memberlist
 
 import (
 	crand "crypto/rand"
-	"encoding/binary"
 	"math"
 	"math/bits"
 	"math/rand/v2"
@@ -55,10 +54,7 @@ func pushPullWait(interval time.Duration, n int) time.Duration {
 // for sequence numbers, must not be guessed by outsiders.
 func newRandom() *rand.Rand {
 	var seed [32]byte
-	if _, err := crand.Read(seed[:]); err != nil {
-		binary.LittleEndian.PutUint64(seed[:], rand.Uint64())
-		binary.LittleEndian.PutUint64(seed[8:], rand.Uint64())
-	}
+	_, _ = crand.Read(seed[:]) // never fails
 	return rand.New(rand.NewChaCha8(seed))
 }
 

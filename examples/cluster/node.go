@@ -49,13 +49,11 @@ func startNode(o options) (*node, error) {
 	config.Label = o.label
 	config.Logger = log.New(o.logs, o.name+" ", log.Ltime|log.Lmicroseconds)
 
-	// Twice as fast as the preset, so that a death is found while one watches.
-	config.ProbeInterval = 500 * time.Millisecond
-	config.SuspicionMult = 4
+	// A death is to be found, and what gossip misses to be mended, while one
+	// watches. The name of a dead node may move to another address soon, and the
+	// dead are remembered to the end of the show.
+	config.SuspicionMaxTimeoutMult = 2
 	config.PushPullInterval = 5 * time.Second
-
-	// The name of a dead node may move to another address soon, and the dead
-	// are remembered to the end of the show.
 	config.DeadNodeReclaimTime = reclaimTime
 	config.GossipToTheDeadTime = time.Minute
 
@@ -63,7 +61,7 @@ func startNode(o options) (*node, error) {
 		meta: []byte(o.meta),
 		queue: &memberlist.TransmitLimitedQueue{
 			NumNodes:       func() int { return o.nodes },
-			RetransmitMult: config.RetransmitMult,
+			RetransmitMult: 4,
 		},
 	}
 	config.Delegate = n
@@ -84,6 +82,10 @@ type view struct {
 	state   memberlist.NodeStateType
 	meta    string
 	address string
+}
+
+func (v view) gone() bool {
+	return v.state == memberlist.StateDead || v.state == memberlist.StateLeft
 }
 
 func (n *node) sees() map[string]view {

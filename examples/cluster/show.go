@@ -213,7 +213,7 @@ func (s *show) reportVerdicts(died time.Time) error {
 			if !suspected {
 				return fmt.Errorf("%s declared %s dead that nobody suspected", r.observer, s.victim())
 			}
-			s.printf("   after %5.2f s %s sees it dead%s, suspect for %.2f s, %d confirmations\n",
+			s.printf("   after %5.2f s %s sees it dead%s, suspect for %.2f s, confirmed by %d\n",
 				after, r.observer, onTheWordOf(r.By, r.observer), r.SuspectFor.Seconds(), r.Confirmations)
 		}
 	}
@@ -297,20 +297,33 @@ func (s *show) shutdown() {
 // allAgree says who does not see the truth, or has not heard what was said.
 func (s *show) allAgree() error {
 	for observer, n := range s.nodes {
-		views := n.sees()
-		for name, want := range s.truth {
-			if have, known := views[name]; !known || have != want {
-				return fmt.Errorf("%s sees %s as %+v, not as %+v", observer, name, have, want)
-			}
+		if err := s.agrees(n.sees(), n.messages()); err != nil {
+			return fmt.Errorf("%s %w", observer, err)
 		}
-		if len(views) != len(s.truth) {
-			return fmt.Errorf("%s sees %d nodes instead of %d", observer, len(views), len(s.truth))
+	}
+	return nil
+}
+
+// agrees compares what one node sees with the truth. Who is gone need not be
+// known: a node that joins is not told of the dead and the departed.
+func (s *show) agrees(views map[string]view, heard []string) error {
+	for name, want := range s.truth {
+		have, known := views[name]
+		if !known && want.gone() {
+			continue
 		}
-		heard := n.messages()
-		for _, text := range s.said {
-			if !slices.Contains(heard, text) {
-				return fmt.Errorf("%s has not heard %q", observer, text)
-			}
+		if have != want {
+			return fmt.Errorf("sees %s as %v, not as %v", name, have, want)
+		}
+	}
+	for name := range views {
+		if _, exists := s.truth[name]; !exists {
+			return fmt.Errorf("sees %s, which is no member", name)
+		}
+	}
+	for _, text := range s.said {
+		if !slices.Contains(heard, text) {
+			return fmt.Errorf("has not heard %q", text)
 		}
 	}
 	return nil

@@ -1,0 +1,164 @@
+package memberlist
+
+import "time"
+
+// A verdict needs an alibi. A node that cannot hear, or whose packets do not get
+// out, finds everybody else silent; what it says then is wrong, and the whole
+// cluster pays for it. So a node accuses another, or declares it dead, only if a
+// round trip with a third node shows that its own ears and voice work: an ack or
+// a nack for something that it sent no earlier than the unanswered ping. Relays
+// that cannot reach the target send nacks, so that where the target is really
+// gone the alibi comes with the silence, and costs no time.
+
+// alibi holds the latest round trips with two different peers, so that one of
+// them is always with somebody else than the accused.
+type alibi struct {
+	peers [2]*member // nil is a relay that sent a nack
+	sent  [2]instant // when the question went out that the peer answered
+	last  instant    // when an answer came in
+}
+
+// note takes in an answer of a peer to something sent at the given time.
+func (a *alibi) note(now instant, peer *member, sent instant) {
+	a.last = now
+	if a.peers[0] == peer {
+		a.sent[0] = max(a.sent[0], sent)
+		return
+	}
+	a.peers[1], a.sent[1] = a.peers[0], a.sent[0]
+	a.peers[0], a.sent[0] = peer, sent
+}
+
+// covers reports whether somebody other than the accused answered something that
+// was sent at the given time or later.
+func (a *alibi) covers(asked instant, accused *member) bool {
+	for i, peer := range a.peers {
+		if peer != accused && a.sent[i] >= asked && a.sent[i] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// accusation is a probe without answer for which there is no alibi yet.
+type accusation struct {
+	m           *member
+	incarnation uint32
+	asked       instant // when the ping went out
+	until       instant // an alibi that comes later does not count
+}
+
+// heardFrom takes in that a peer answered something sent at the given time. nil
+// is a relay. It may be the alibi for an accusation that waits for one, and the
+// end of a time in which this node was cut off.
+func (c *core) heardFrom(now instant, peer *member, sent instant) {
+	silence := now.sub(c.alibi.last)
+	if peer != nil {
+		peer.heard = max(now, 1)
+	}
+	c.alibi.note(now, peer, sent)
+	if a := c.accusing; a.m != nil {
+		switch {
+		case peer == a.m || now > a.until:
+			c.accusing = accusation{}
+		case c.alibi.covers(a.asked, a.m):
+			c.accusing = accusation{}
+			c.accuse(now, a)
+		}
+	}
+	if silence > c.cutOffAfter() {
+		c.wakeUp(now, peer)
+	}
+}
+
+// hasAlibi reports whether this node may hold the silence of a ping's target
+// against it. With nobody else in the cluster there is no alibi to be had; and
+// after a long time without any answer, about the longest suspicion when all is
+// added up, the node takes it that it is the one who survived.
+func (c *core) hasAlibi(now instant, p *pendingPing) bool {
+	if c.cfg.Detector.NoAlibi || c.others(p.m) == 0 || now.sub(c.alibi.last) > c.loneAfter() {
+		return true
+	}
+	return p.out && c.alibi.covers(p.sent, p.m)
+}
+
+// loneAfter is how long nobody may answer before a node judges without alibi. The
+// suspicions that begin then take the shortest time at least.
+func (c *core) loneAfter() time.Duration {
+	shortest := suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
+	return max(c.longestSuspicion()-shortest, shortest)
+}
+
+// others counts the members besides this node and m.
+func (c *core) others(m *member) int {
+	n := c.table.live()
+	if !c.self.gone() {
+		n--
+	}
+	if !m.gone() {
+		n--
+	}
+	return n
+}
+
+// longestSuspicion is the longest time that a suspect has in this cluster.
+func (c *core) longestSuspicion() time.Duration {
+	shortest := suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
+	return time.Duration(c.cfg.SuspicionMaxTimeoutMult) * shortest
+}
+
+// accuse makes m a suspect on the own word (P57).
+func (c *core) accuse(now instant, a accusation) {
+	name := a.m.node.Name
+	c.logf(levelInfo, logFields{node: name, addr: a.m.node.Address(), incarnation: a.incarnation},
+		"Suspect %s has failed, no acks received", name)
+	c.suspect(now, &suspect{Incarnation: a.incarnation, Node: name, From: c.cfg.Name}, nil)
+}
+
+// cutOffAfter is how long nobody may answer before this node takes it that it was
+// cut off.
+func (c *core) cutOffAfter() time.Duration { return 3 * c.cfg.ProbeInterval }
+
+// wakeUp makes a full exchange at once, with the node that was heard if possible:
+// a node that was cut off does not know what was said about it meanwhile, and has
+// to refute it before the others bury it, or to come back if they did.
+func (c *core) wakeUp(now instant, peer *member) {
+	if c.cfg.Detector.NoWakeUp || c.cfg.ProbeInterval <= 0 || c.leaving {
+		return
+	}
+	if peer == nil || peer.gone() {
+		chosen := c.choose(1, c.syncsWith)
+		if len(chosen) == 0 {
+			return
+		}
+		peer = chosen[0]
+	}
+	c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: peer.node})
+}
+
+// noticeStall handles timers that go off late: the process stood still, and what
+// fell due meanwhile did so without anybody looking. The time is given back to
+// the suspects and to the running probe, and counts against the own health.
+func (c *core) noticeStall(now instant) {
+	late := now.sub(c.alarms.next())
+	if late <= max(c.cfg.GossipInterval, minStall) || c.cfg.Detector.NoStallGuard {
+		return
+	}
+	c.adjustHealth(+1)
+	for _, m := range c.table.order {
+		if s := m.suspicion; s != nil && s.deadline() <= now {
+			s.start = s.start.add(late)
+			c.alarms.push(alarm{at: s.deadline(), kind: alarmSuspicion, m: m})
+		}
+	}
+	if pr := &c.probing; pr.phase != probeIdle && pr.ends <= now {
+		pr.ends = pr.ends.add(late)
+		c.alarms.push(alarm{at: pr.ends, kind: alarmPing, seq: pr.ping.seq})
+	}
+	if late > c.cutOffAfter() {
+		c.wakeUp(now, nil)
+	}
+}
+
+// minStall is the lateness of a timer that says nothing.
+const minStall = 100 * time.Millisecond

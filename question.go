@@ -1,0 +1,145 @@
+package memberlist
+
+import "time"
+
+// Before a suspicion runs out, the suspect is asked a last time: directly, through
+// relays and on a stream. An answer clears it here, whatever the others said; and
+// with the question it gets the accusation, so that it can refute it everywhere.
+// Without an answer the question brings the alibi that the verdict needs. It is
+// asked one ProbeTimeout before the earliest moment at which the suspicion can run
+// out, so that the verdict is no later for it.
+
+// planQuestion sets the time of the last question to a new suspect.
+func (c *core) planQuestion(now instant, m *member) {
+	if c.cfg.Detector.NoLastQuestion {
+		return
+	}
+	at := m.suspicion.start.add(m.suspicion.shortest - c.cfg.ProbeTimeout)
+	c.alarms.push(alarm{at: max(at, now), kind: alarmQuestion, m: m})
+}
+
+// questionDue asks a suspect whose suspicion may run out soon.
+func (c *core) questionDue(now instant, m *member) {
+	s := m.suspicion
+	if s == nil || now < s.start.add(s.shortest-c.cfg.ProbeTimeout) {
+		return
+	}
+	if s.question != nil && !c.outdated(now, s) {
+		return
+	}
+	c.ask(now, m)
+	if repeat := s.deadline().add(-c.cfg.ProbeTimeout); repeat > now.add(s.shortest) {
+		c.alarms.push(alarm{at: repeat, kind: alarmQuestion, m: m})
+	}
+}
+
+// outdated reports whether the last question was asked so long ago that the
+// suspect may be back.
+func (c *core) outdated(now instant, s *suspicion) bool {
+	return now.sub(s.question.sent) > max(s.shortest, 2*c.cfg.ProbeTimeout)
+}
+
+// ask puts the last question to a suspect.
+func (c *core) ask(now instant, m *member) {
+	c.dropQuestion(m.suspicion)
+	p := c.newPing(now, pingQuestion, c.longestSuspicion())
+	p.m, p.node = m, m.node
+	p.inquiry.msg = c.pingWithSuspicion(p.seq, m)
+	m.suspicion.question = p
+	c.fx.packets = append(c.fx.packets, outPacket{
+		to: toNode(m.node), msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq,
+	})
+	c.inquire(now, p, c.cfg.ProbeTimeout)
+}
+
+// dropQuestion stops waiting for the answer to a last question.
+func (c *core) dropQuestion(s *suspicion) {
+	if s != nil && s.question != nil {
+		delete(c.pings, s.question.seq)
+		s.question = nil
+	}
+}
+
+// proven reports whether a suspicion that has run out may become a verdict: the
+// suspect was asked, had time to answer, and this node has an alibi. If not, it
+// sees to it that the answer is known soon.
+func (c *core) proven(now instant, m *member) bool {
+	s := m.suspicion
+	if c.cfg.Detector.NoLastQuestion {
+		return true
+	}
+	if s.question == nil || c.outdated(now, s) {
+		c.ask(now, m)
+		c.judgeLater(now.add(c.cfg.ProbeTimeout), m)
+		return false
+	}
+	if answerDue := s.question.sent.add(c.cfg.ProbeTimeout); answerDue > now && s.question.out {
+		c.judgeLater(answerDue, m)
+		return false
+	}
+	if c.hasAlibi(now, s.question) {
+		return true
+	}
+	c.ask(now, m)
+	c.judgeLater(now.add(max(c.cfg.ProbeInterval, c.cfg.ProbeTimeout)), m)
+	return false
+}
+
+func (c *core) judgeLater(at instant, m *member) {
+	c.alarms.push(alarm{at: at, kind: alarmSuspicion, m: m})
+}
+
+// acquit makes a suspect that answered the last question alive again, here. No
+// incarnation has changed: it is up to the member to refute what others say.
+func (c *core) acquit(now instant, m *member) {
+	if m.suspicion == nil {
+		return
+	}
+	change := c.change(now, m, StateAlive, c.cfg.Name)
+	c.endSuspicion(m)
+	m.acquitted = max(now, 1)
+	c.table.setState(m, StateAlive, m.node.withState(StateAlive), now)
+	change.Node = m.node
+	c.fx.events = append(c.fx.events, event{kind: eventNone, node: m.node, change: change})
+}
+
+// endSuspicion closes the case against m.
+func (c *core) endSuspicion(m *member) {
+	c.dropQuestion(m.suspicion)
+	m.suspicion = nil
+}
+
+// justAcquitted reports whether m answered a last question so recently that an
+// accusation with the same incarnation is old news.
+func (c *core) justAcquitted(now instant, m *member, incarnation uint32) bool {
+	if m.acquitted == 0 || incarnation != m.incarnation {
+		return false
+	}
+	return now.sub(m.acquitted) < suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
+}
+
+// discredited reports whether an accuser is itself held for dead or left. After a
+// partition the two sides exchange what they believed of each other, and such
+// words must not kill those who are here.
+func (c *core) discredited(from string, accused *member) bool {
+	if c.cfg.Detector.NoWitnessCheck || accused.state != StateAlive {
+		return false
+	}
+	witness := c.table.get(from)
+	return witness != nil && witness != accused && witness.gone()
+}
+
+// passOn sends an accusation to the one it concerns, so that it can refute it,
+// at most once in a while.
+func (c *core) passOn(now instant, m *member, accusation []byte) {
+	if m == c.self || m.told != 0 && now.sub(m.told) < c.tellingPause() {
+		return
+	}
+	m.told = max(now, 1)
+	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(m.node), msg: accusation, urgent: urgentProbe})
+}
+
+// tellingPause is the time between two tellings to one node.
+func (c *core) tellingPause() time.Duration {
+	return max(c.cfg.ProbeInterval, 100*time.Millisecond)
+}
