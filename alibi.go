@@ -85,8 +85,7 @@ func (c *core) hasAlibi(now instant, p *pendingPing) bool {
 // loneAfter is how long nobody may answer before a node judges without alibi. The
 // suspicions that begin then take the shortest time at least.
 func (c *core) loneAfter() time.Duration {
-	shortest := suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
-	return max(c.longestSuspicion()-shortest, shortest)
+	return max(c.longestSuspicion()-c.shortestSuspicion(), c.shortestSuspicion())
 }
 
 // others counts the members besides this node and m.
@@ -101,10 +100,14 @@ func (c *core) others(m *member) int {
 	return n
 }
 
-// longestSuspicion is the longest time that a suspect has in this cluster.
+// shortestSuspicion and longestSuspicion bound the time that a suspect has in a
+// cluster of this size (P61).
+func (c *core) shortestSuspicion() time.Duration {
+	return suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
+}
+
 func (c *core) longestSuspicion() time.Duration {
-	shortest := suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
-	return time.Duration(c.cfg.SuspicionMaxTimeoutMult) * shortest
+	return time.Duration(c.cfg.SuspicionMaxTimeoutMult) * c.shortestSuspicion()
 }
 
 // accuse makes m a suspect on the own word (P57).

@@ -79,6 +79,7 @@ func (c *mesh) grow(n int, changes ...func(*Config)) []*Memberlist {
 	within(c.t, 10*time.Second, "all nodes know all", func() bool {
 		return !slices.ContainsFunc(c.nodes, func(m *Memberlist) bool { return m.NumMembers() != n })
 	})
+	synctest.Wait()
 	return c.nodes
 }
 
@@ -571,4 +572,54 @@ func (p *puppet) readReply(conn net.Conn) (kind messageType, state remoteState, 
 		return kind, state, e.Error, err
 	}
 	return kind, state, "", nil
+}
+
+// accept makes the puppet handle the streams that are opened to it.
+func (p *puppet) accept(serve func(net.Conn)) {
+	done := make(chan struct{})
+	p.t.Cleanup(func() { close(done) })
+	go func() {
+		for {
+			select {
+			case conn := <-p.tr.StreamCh():
+				go func() {
+					defer conn.Close()
+					serve(conn)
+				}()
+			case <-done:
+				return
+			}
+		}
+	}()
+}
+
+// acceptState makes the puppet read push/pulls, keep them, and answer each with
+// what answer returns.
+func (p *puppet) acceptState(answer func(remoteState) []byte) (received func() []remoteState) {
+	var mu sync.Mutex
+	var list []remoteState
+	p.accept(func(conn net.Conn) {
+		r, kind, err := p.wire.openInbound(conn)
+		if err != nil || kind != pushPullMsg {
+			return
+		}
+		var s remoteState
+		header, user, err := readPushPull(r, func(n *pushNodeState) error {
+			s.nodes = append(s.nodes, *n)
+			return nil
+		})
+		if err != nil {
+			return
+		}
+		s.join, s.user = header.Join, user
+		mu.Lock()
+		list = append(list, s)
+		mu.Unlock()
+		_, _ = p.wire.writeStream(conn, answer(s), false)
+	})
+	return func() []remoteState {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(list)
+	}
 }

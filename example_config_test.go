@@ -1,4 +1,4 @@
-package memberlist_test
+package memberlist
 
 import (
 	"errors"
@@ -7,13 +7,11 @@ import (
 	"net"
 	"os"
 	"time"
-
-	"github.com/seed-83836a96/memberlist"
 )
 
 // Start from a preset and change what has to differ.
 func ExampleDefaultLANConfig() {
-	config := memberlist.DefaultLANConfig()
+	config := DefaultLANConfig()
 	config.Name = "web-1"
 	config.BindPort = 0 // let the system choose
 	config.Label = "production"
@@ -25,10 +23,10 @@ func ExampleDefaultLANConfig() {
 
 // The presets differ in their patience.
 func ExampleDefaultWANConfig() {
-	for _, config := range []*memberlist.Config{
-		memberlist.DefaultLocalConfig(),
-		memberlist.DefaultLANConfig(),
-		memberlist.DefaultWANConfig(),
+	for _, config := range []*Config{
+		DefaultLocalConfig(),
+		DefaultLANConfig(),
+		DefaultWANConfig(),
 	} {
 		fmt.Println(config.ProbeInterval, config.ProbeTimeout, config.TCPTimeout)
 	}
@@ -40,17 +38,17 @@ func ExampleDefaultWANConfig() {
 
 // Accept members from certain networks only.
 func ExampleParseCIDRs() {
-	networks, err := memberlist.ParseCIDRs([]string{"10.0.0.0/8", "fd00::/8"})
+	networks, err := ParseCIDRs([]string{"10.0.0.0/8", "fd00::/8"})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	config := memberlist.DefaultLANConfig()
+	config := DefaultLANConfig()
 	config.CIDRsAllowed = networks
 
 	fmt.Println(config.IPAllowed(net.ParseIP("10.1.2.3")))
 	err = config.IPAllowed(net.ParseIP("192.0.2.1"))
-	fmt.Println(err, errors.Is(err, memberlist.ErrRejected))
+	fmt.Println(err, errors.Is(err, ErrRejected))
 	// Output:
 	// <nil>
 	// 192.0.2.1 is not allowed true
@@ -58,16 +56,16 @@ func ExampleParseCIDRs() {
 
 // Read events from a channel instead of implementing EventDelegate.
 func ExampleChannelEventDelegate() {
-	events := make(chan memberlist.NodeEvent, 16)
-	config := memberlist.DefaultLocalConfig()
-	config.Events = &memberlist.ChannelEventDelegate{Ch: events}
+	events := make(chan NodeEvent, 16)
+	config := DefaultLocalConfig()
+	config.Events = &ChannelEventDelegate{Ch: events}
 
 	// A running node makes this call.
-	config.Events.NotifyJoin(&memberlist.Node{Name: "web-2"})
+	config.Events.NotifyJoin(&Node{Name: "web-2"})
 
 	select {
 	case event := <-events:
-		fmt.Println(event.Node.Name, event.Event == memberlist.NodeJoin)
+		fmt.Println(event.Node.Name, event.Event == NodeJoin)
 	case <-time.After(time.Second):
 		fmt.Println("nothing happened")
 	}

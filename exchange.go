@@ -422,6 +422,10 @@ func (m *Memberlist) extend(ctx context.Context, conn net.Conn) {
 // readAnswer reads the other side's push/pull, or its refusal (W50).
 func (m *Memberlist) readAnswer(conn net.Conn, from Address) (remoteState, error) {
 	r, kind, err := m.wire.openReply(conn)
+	if errors.Is(err, io.EOF) {
+		// W41, W48: that is all there is to see of it from here.
+		return remoteState{}, fmt.Errorf("no answer, which can mean that the labels differ: %w", err)
+	}
 	if err != nil {
 		return remoteState{}, err
 	}

@@ -61,7 +61,8 @@ func (m *Memberlist) untilShutdown(ctx context.Context) (context.Context, contex
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// comeBack makes a node that has left alive again.
+// comeBack makes a node that has left alive again. One that is refused by its own
+// gates can still exchange state.
 func (m *Memberlist) comeBack(ctx context.Context) error {
 	m.locked.Lock()
 	left := m.locked.core.leaving
@@ -69,7 +70,10 @@ func (m *Memberlist) comeBack(ctx context.Context) error {
 	if !left {
 		return nil
 	}
-	return m.announce(ctx, true, nil)
+	if err := m.announce(ctx, true, nil); err != nil && !errors.Is(err, ErrRejected) {
+		return err
+	}
+	return nil
 }
 
 // joinResult is what came of one address or entry.
@@ -171,9 +175,7 @@ func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, sl
 	if err == nil {
 		return joinResult{told: told}
 	}
-	if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
-		err = fmt.Errorf("%w: %w", cause(ctx), err)
-	}
+	err = m.explain(ctx, err)
 	m.log.debugf(logFields{node: addr.Name, addr: addr.Addr, err: err}, "Failed to join %s: %v", addr.Addr, err)
 	return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: err}}
 }
@@ -183,6 +185,22 @@ func cause(ctx context.Context) error {
 	err := context.Cause(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w: %w", ErrTimeout, err)
+	}
+	return err
+}
+
+// explain adds to the error of an exchange that Shutdown or the end of ctx cut it
+// off, or that it took too long, if so.
+func (m *Memberlist) explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil || errors.Is(err, context.Cause(ctx)):
+		return err
+	case m.down.Load():
+		return fmt.Errorf("%w: %w", ErrShutdown, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", cause(ctx), err)
+	case isTimeout(err) && !errors.Is(err, ErrTimeout):
+		return newKindError(ErrTimeout, "%w", err)
 	}
 	return err
 }
@@ -219,10 +237,12 @@ func (m *Memberlist) LeaveContext(ctx context.Context) error {
 	}
 	var done <-chan struct{}
 	told := m.step(func(c *core, now instant) { done = c.leave(now) })
-	if err := m.waitForEvents(ctx, told); err != nil {
-		return m.waitError(ctx, errLeaveTimeout)
+	err := m.waitForEvents(ctx, told)
+	if err != nil {
+		err = m.waitError(ctx, errLeaveTimeout)
+	} else {
+		err = m.waitFor(ctx, done, errLeaveTimeout)
 	}
-	err := m.waitFor(ctx, done, errLeaveTimeout)
 	if err != nil {
 		m.step(func(c *core, _ instant) { c.giveUpDeparture() })
 	}

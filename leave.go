@@ -19,7 +19,9 @@ type departure struct {
 const departureProofs = 3
 
 // leave announces the own departure (P21). The channel is closed when it has
-// provably arrived; nil if there is nobody to tell or nothing to wait for.
+// provably arrived; nil if there is nobody to tell or nothing to wait for. The
+// pings that carry it go out one gossip interval later, so that they do not
+// overtake a user broadcast of the same intent that has just gone out.
 func (c *core) leave(now instant) <-chan struct{} {
 	if c.leaving {
 		if c.departure != nil && !c.departure.givenUp {
@@ -39,9 +41,8 @@ func (c *core) leave(now instant) <-chan struct{} {
 		msg: msg, heard: make(map[*member]bool), asked: make(map[*member]instant),
 		done: make(chan struct{}),
 	}
-	done := c.departure.done
-	c.spreadDeparture(now)
-	return done
+	c.alarms.push(alarm{at: now.add(max(c.cfg.GossipInterval, 0)), kind: alarmLeave})
+	return c.departure.done
 }
 
 // returning takes back an earlier Leave: the node may announce itself again,

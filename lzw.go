@@ -3,6 +3,7 @@ package memberlist
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -193,36 +194,31 @@ func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
 			return out, errLZWEnd
 		}
 		code := in.take(width)
-		if code == lzwClear {
-			width, last, previous = lzwMinWidth, lzwEnd, lzwString{}
-			continue
-		}
-		if code == lzwEnd {
-			return out, nil
-		}
-		if code > last {
-			return out, errLZWCode
-		}
+		at := len(out)
 		if previous.size > 0 { // the newest entry ends with the byte that is about to come
-			d.entries[last&(lzwCodes-1)] = lzwString{previous.start, previous.size + 1}
-		}
-		at, s := len(out), lzwString{size: 1}
-		if code >= lzwClear {
-			s = d.entries[code&(lzwCodes-1)]
-		}
-		if at+int(s.size) > most {
-			return out, errLZWLimit
+			d.entries[last%lzwCodes] = lzwString{previous.start, previous.size + 1}
 		}
 		switch {
 		case code < lzwClear:
+			if at == most {
+				return out, errLZWLimit
+			}
 			out = append(out, byte(code))
-		case code == last && previous.size > 0: // its last byte is its first, just being written
-			out = appendWithin(out, previous)
-			out = append(out, out[at])
+		case code == lzwClear:
+			width, last, previous = lzwMinWidth, lzwEnd, lzwString{}
+			continue
+		case code == lzwEnd:
+			return out, nil
+		case code > last:
+			return out, errLZWCode
 		default:
-			out = appendWithin(out, s)
+			s := d.entries[code%lzwCodes]
+			if at+int(s.size) > most {
+				return out, errLZWLimit
+			}
+			out = appendWithin(out, s, most)
 		}
-		previous = lzwString{uint32(at), s.size}
+		previous = lzwString{uint32(at), uint32(len(out) - at)}
 		last++
 		if last == 1<<width {
 			if width < lzwMaxWidth {
@@ -235,20 +231,30 @@ func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
 	}
 }
 
-// appendWithin appends a part of out to it.
-func appendWithin(out []byte, s lzwString) []byte {
+// appendWithin appends a piece of out to it, the last byte of which may be the
+// first that it appends. The memory at least doubles when it has to grow, as far as
+// most allows.
+func appendWithin(out []byte, s lzwString, most int) []byte {
 	const short = 16
-	at, start, end := len(out), int(s.start), int(s.start)+int(s.size)
-	if s.size > short || cap(out)-at < short {
-		return append(out, out[start:end]...)
+	at, start, size := len(out), int(s.start), int(s.size)
+	if cap(out)-at < size+short {
+		out = slices.Grow(out, max(size+short, min(at, most-at)))
 	}
-	// Most strings are short. Two fixed moves beat a call of memmove by half;
-	// what they write beyond the end is written over by the next.
-	room := out[:at+short]
-	low, high := binary.LittleEndian.Uint64(room[start:]), binary.LittleEndian.Uint64(room[start+8:])
-	binary.LittleEndian.PutUint64(room[at:], low)
-	binary.LittleEndian.PutUint64(room[at+8:], high)
-	return room[:at+int(s.size)]
+	end := at + size
+	room := out[:end+short]
+	if size > short {
+		copy(room[at:end], room[start:])
+	} else {
+		// Most strings are short. Two fixed moves take half the time of a call of
+		// copy; what they write beyond the end is written over by the next.
+		low, high := binary.LittleEndian.Uint64(room[start:]), binary.LittleEndian.Uint64(room[start+8:])
+		binary.LittleEndian.PutUint64(room[at:], low)
+		binary.LittleEndian.PutUint64(room[at+8:], high)
+	}
+	if start+size > at {
+		room[end-1] = room[at]
+	}
+	return room[:end]
 }
 
 // lzwReader unpacks codes from bytes.

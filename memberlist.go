@@ -98,8 +98,10 @@ type Memberlist struct {
 // Create calls Delegate.NodeMeta and AliveDelegate.NotifyAlive for the own node
 // and returns after EventDelegate.NotifyJoin has been told of it (P12). It
 // fails, and leaves nothing running, if the configuration is wrong, the sockets
-// cannot be opened, the meta data is too long ([ErrTooLarge]) or the own node is
-// not admitted ([ErrRejected]).
+// cannot be opened, the meta data is too long ([ErrTooLarge]) or the own address
+// is in none of Config.CIDRsAllowed ([ErrRejected]). A node that its own
+// AliveDelegate refuses runs, but as one that has left: it is no member, and can
+// try again with Join (P14).
 func Create(conf *Config) (*Memberlist, error) {
 	if err := conf.validate(); err != nil {
 		return nil, err
@@ -184,7 +186,7 @@ func openTransport(conf *Config, log *logger) (Transport, error) {
 	}
 	t, err := NewNetTransport(nc)
 	if err != nil {
-		return nil, fmt.Errorf("could not set up network transport: %w", err)
+		return nil, fmt.Errorf("could not set up network transport: failed to obtain an address: %w", err)
 	}
 	if conf.BindPort == 0 {
 		port := t.GetAutoBindPort()
@@ -210,11 +212,19 @@ func (m *Memberlist) begin() error {
 	if err != nil {
 		return err
 	}
-	if err := m.admitSelf(ip, port, meta); err != nil {
-		return err
+	if err := m.config.IPAllowed(ip); err != nil {
+		return &RejectedError{Reason: err}
+	}
+	refusal := m.admitSelf(ip, port, meta)
+	if refusal != nil {
+		m.log.warnf(logFields{err: refusal}, "The own node was refused and takes no part: %v", refusal)
 	}
 	told := m.step(func(c *core, now instant) {
-		c.introduce(now, ip, port, meta, nil)
+		if refusal != nil {
+			c.standAside(now, ip, port, meta)
+		} else {
+			c.introduce(now, ip, port, meta, nil)
+		}
 		c.start(now)
 	})
 	return m.notifier.wait(m.life, told)

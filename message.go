@@ -71,16 +71,12 @@ func (m *Memberlist) SendReliableContext(ctx context.Context, to *Node, msg []by
 	defer cancel()
 	conn, err := m.dial(ctx, to.FullAddress(), m.config.TCPTimeout)
 	if err != nil {
-		return err
+		return m.explain(ctx, err)
 	}
 	defer m.streams.remove(conn)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	err = m.writeStream(conn, appendUserMessage(nil, msg), true)
-	if err != nil && ctx.Err() != nil {
-		return cause(ctx)
-	}
-	return err
+	return m.explain(ctx, m.writeStream(conn, appendUserMessage(nil, msg), true))
 }
 
 // Ping measures the round trip time to a node, which need not be a known

@@ -22,8 +22,9 @@ const (
 	mockInFlight = 4096
 
 	// mockPatience is how long a full queue holds up a sender before the
-	// packet is dropped. Two nodes that wait for each other get on again.
-	mockPatience = time.Second
+	// packet is dropped, so that two nodes that wait for each other get on
+	// again.
+	mockPatience = 100 * time.Millisecond
 
 	// mockDialLimit is when a dial without timeout gives up.
 	mockDialLimit = 2 * time.Minute
@@ -273,6 +274,7 @@ type MockTransport struct {
 	packets chan *Packet
 	streams chan net.Conn
 
+	clogged atomic.Bool    // nobody seems to take packets
 	done    chan struct{}  // closed when shut down
 	senders sync.WaitGroup // those that deliver to this endpoint; joined by Shutdown
 
@@ -311,7 +313,8 @@ func (t *MockTransport) WriteTo(b []byte, addr string) (time.Time, error) {
 // endpoint was shut down.
 //
 // If 256 packets wait to be taken there, it waits too, until there is room or
-// one of the two is shut down; after a second the packet is lost.
+// one of the two is shut down. After a tenth of a second the packet is lost, and
+// further ones are at once as long as there is no room.
 func (t *MockTransport) WriteToAddress(b []byte, addr Address) (time.Time, error) {
 	peer, err := t.network.lookup(addr)
 	if err != nil {
@@ -356,13 +359,17 @@ func (t *MockTransport) enter() bool {
 }
 
 // deliver puts a packet in the channel. If that is full, it waits for room, with
-// a limit.
+// a limit, and only until the first time that the limit was reached.
 func (t *MockTransport) deliver(p *Packet, giveUp <-chan struct{}) bool {
 	p.Timestamp = time.Now()
 	select {
 	case t.packets <- p:
+		t.clogged.Store(false)
 		return true
 	default:
+	}
+	if t.clogged.Load() {
+		return false
 	}
 	patience := time.NewTimer(mockPatience)
 	defer patience.Stop()
@@ -370,6 +377,7 @@ func (t *MockTransport) deliver(p *Packet, giveUp <-chan struct{}) bool {
 	case t.packets <- p:
 		return true
 	case <-patience.C:
+		t.clogged.Store(true)
 	case <-giveUp:
 	case <-t.done:
 	}

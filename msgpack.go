@@ -172,11 +172,16 @@ func (c *cursor) bool() bool {
 
 // uint reads an unsigned field of at most the given value in its smallest form.
 func (c *cursor) uint(most uint32) uint32 {
-	b := c.rest
-	if len(b) > 0 && b[0] < 0x80 {
+	if b := c.rest; len(b) > 0 && b[0] < 0x80 {
 		c.rest = b[1:]
 		return uint32(b[0])
 	}
+	return c.wideUint(most)
+}
+
+// wideUint reads an unsigned field that takes more than one byte.
+func (c *cursor) wideUint(most uint32) uint32 {
+	b := c.rest
 	var v, least uint32
 	switch {
 	case len(b) >= 2 && b[0] == mpUint8:
@@ -185,24 +190,29 @@ func (c *cursor) uint(most uint32) uint32 {
 		v, least, c.rest = uint32(binary.BigEndian.Uint16(b[1:])), maxUint8+1, b[3:]
 	case len(b) >= 5 && b[0] == mpUint32:
 		v, least, c.rest = binary.BigEndian.Uint32(b[1:]), maxUint16+1, b[5:]
-	default:
-		c.fail()
-		return 0
 	}
-	c.require(least <= v && v <= most)
+	c.require(0 < least && least <= v && v <= most)
 	return v
 }
 
 // int reads a signed field in its smallest form.
 func (c *cursor) int() int {
-	b := c.rest
-	if len(b) > 0 && (b[0] < 0x80 || b[0] >= mpNegative) {
+	if b := c.rest; len(b) > 0 && b[0] < 0x80 {
 		c.rest = b[1:]
-		return int(int8(b[0]))
+		return int(b[0])
 	}
+	return c.wideInt()
+}
+
+// wideInt reads a signed field that is negative or takes more than one byte.
+func (c *cursor) wideInt() int {
+	b := c.rest
 	var v int64
 	var smallest bool
 	switch {
+	case len(b) >= 1 && b[0] >= mpNegative:
+		v, c.rest = int64(int8(b[0])), b[1:]
+		smallest = true
 	case len(b) >= 2 && b[0] == mpInt8:
 		v, c.rest = int64(int8(b[1])), b[2:]
 		smallest = v < -32
@@ -237,20 +247,30 @@ func (c *cursor) string() string {
 // raw reads a raw value in its smallest form.
 func (c *cursor) raw() []byte {
 	b := c.rest
-	var head, least int
-	var n uint32
+	if len(b) == 0 || b[0]&0xe0 != mpFixRaw {
+		return c.longRaw()
+	}
+	end := 1 + int(b[0]&0x1f)
+	if end > len(b) {
+		c.fail()
+		return nil
+	}
+	c.rest = b[end:]
+	return b[1:end:end]
+}
+
+// longRaw reads a raw value of 32 bytes and more.
+func (c *cursor) longRaw() []byte {
+	b := c.rest
+	var head int
+	var n, least uint32
 	switch {
-	case len(b) >= 1 && b[0]&0xe0 == mpFixRaw:
-		n, head = uint32(b[0]&0x1f), 1
 	case len(b) >= 3 && b[0] == mpRaw16:
 		n, head, least = uint32(binary.BigEndian.Uint16(b[1:])), 3, 32
 	case len(b) >= 5 && b[0] == mpRaw32:
 		n, head, least = binary.BigEndian.Uint32(b[1:]), 5, maxUint16+1
-	default:
-		c.fail()
-		return nil
 	}
-	if uint64(n) > uint64(len(b)-head) || n < uint32(least) {
+	if head == 0 || n < least || uint64(n) > uint64(len(b)-head) {
 		c.fail()
 		return nil
 	}

@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -108,10 +109,10 @@ func (in *intake) batch(packets []datagram) {
 func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 	msgs, err := in.reader.read(buf)
 	for _, fault := range in.reader.faults {
-		in.m.log.errorf(logFields{addr: from.String(), err: fault}, "%v %s", fault, from.log())
+		in.m.logFault(fault, from)
 	}
 	if err != nil {
-		in.m.log.errorf(logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
+		in.m.logFault(err, from)
 		return
 	}
 	in.items, in.pings = in.items[:0], in.pings[:0]
@@ -123,6 +124,16 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 		in.answer(in.pings[i].body, from)
 	}
 	in.handOverUserMessages(from)
+}
+
+// logFault tells what is wrong with a packet. Damage on the way is a warning, what
+// nobody should have sent is an error (P150).
+func (m *Memberlist) logFault(err error, from sender) {
+	level := levelError
+	if errors.Is(err, errChecksum) || errors.Is(err, errTruncatedCompound) {
+		level = levelWarn
+	}
+	m.log.log(level, logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
 }
 
 // sort decodes a message and puts it where it will be handled.
@@ -361,16 +372,16 @@ func (in *intake) handOverUserMessages(from sender) {
 	in.users = userMessages{}
 }
 
-// deliverUserMessages tells the delegate of user messages that came in one
-// packet (P89). The bytes are the delegate's.
+// deliverUserMessages tells the delegate of user messages that came in one packet,
+// the last one first: broadcasts are drawn newest first (P78), so that this is the
+// order in which the sender queued them. The bytes are the delegate's (P89).
 func (m *Memberlist) deliverUserMessages(u userMessages) {
-	start := 0
-	for _, end := range u.ends {
-		if m.down.Load() {
-			return
+	for i := len(u.ends) - 1; i >= 0 && !m.down.Load(); i-- {
+		start := 0
+		if i > 0 {
+			start = u.ends[i-1]
 		}
-		m.config.Delegate.NotifyMsg(u.data[start:end:end])
-		start = end
+		m.config.Delegate.NotifyMsg(u.data[start:u.ends[i]:u.ends[i]])
 	}
 }
 

@@ -153,6 +153,8 @@ func (c *core) pingOver(now instant, seq uint32) {
 		c.relayOverdue(now, p)
 	case pingClaim:
 		c.claimOverdue(now, p)
+	case pingQuestion:
+		c.questionOverdue(now, p)
 	default:
 		delete(c.pings, seq)
 	}

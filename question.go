@@ -50,6 +50,25 @@ func (c *core) ask(now instant, m *member) {
 		to: toNode(m.node), msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq,
 	})
 	c.inquire(now, p, c.cfg.ProbeTimeout)
+	if !c.cfg.Detector.NoSecondPing {
+		for i := range repeatsOfQuestion {
+			at := now.add(c.cfg.ProbeTimeout * time.Duration(i+1) / (repeatsOfQuestion + 1))
+			c.alarms.push(alarm{at: at, kind: alarmPing, seq: p.seq})
+		}
+	}
+}
+
+// repeatsOfQuestion is how often a last question is repeated while its answer is
+// awaited.
+const repeatsOfQuestion = 2
+
+// questionOverdue repeats a last question; much later it forgets it.
+func (c *core) questionOverdue(now instant, p *pendingPing) {
+	if now.sub(p.inquiry.asked) >= c.cfg.ProbeTimeout {
+		delete(c.pings, p.seq)
+		return
+	}
+	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(p.node), msg: p.inquiry.msg, urgent: urgentProbe})
 }
 
 // dropQuestion stops waiting for the answer to a last question.
@@ -115,18 +134,37 @@ func (c *core) justAcquitted(now instant, m *member, incarnation uint32) bool {
 	if m.acquitted == 0 || incarnation != m.incarnation {
 		return false
 	}
-	return now.sub(m.acquitted) < suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
+	return now.sub(m.acquitted) < c.shortestSuspicion()
 }
 
-// discredited reports whether an accuser is itself held for dead or left. After a
-// partition the two sides exchange what they believed of each other, and such
-// words must not kill those who are here.
-func (c *core) discredited(from string, accused *member) bool {
-	if c.cfg.Detector.NoWitnessCheck || accused.state != StateAlive {
+// discredited reports whether an accuser is itself under suspicion or gone, or
+// was so a moment ago. After a partition the two sides exchange what they believed
+// of each other, and such words must not kill those who are here.
+func (c *core) discredited(now instant, from string, accused *member) bool {
+	if c.cfg.Detector.NoWitnessCheck || accused.gone() {
 		return false
 	}
 	witness := c.table.get(from)
-	return witness != nil && witness != accused && witness.gone()
+	switch {
+	case witness == nil || witness == accused || witness == c.self:
+		return false
+	case witness.state != StateAlive:
+		return true
+	}
+	return witness.cameBack != 0 && now.sub(witness.cameBack) < c.shortestSuspicion()
+}
+
+// newcomer reports whether a node has been known for less time than any suspicion
+// takes, while this one has been here longer. What it says of the dead it concluded elsewhere, perhaps on the other side
+// of a partition that lasted so long that it was forgotten here: that is a reason
+// for suspicion, but no verdict.
+func (c *core) newcomer(now instant, from string) bool {
+	witness := c.table.get(from)
+	if c.cfg.Detector.NoWitnessCheck || witness == nil || witness == c.self {
+		return false
+	}
+	shortest := c.shortestSuspicion()
+	return now.sub(witness.met) < shortest && now.sub(c.self.met) >= shortest
 }
 
 // passOn sends an accusation to the one it concerns, so that it can refute it,

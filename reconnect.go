@@ -57,7 +57,8 @@ func (l *lostNodes) remove(name string) {
 // startReconnecting sets the first alarm.
 func (c *core) startReconnecting(now instant) {
 	if c.cfg.ReconnectInterval > 0 {
-		c.alarms.push(alarm{at: c.withinPeriod(now, c.reconnectPause()), kind: alarmReconnect})
+		c.nextReconnect = c.withinPeriod(now, c.reconnectPause())
+		c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
 	}
 }
 
@@ -74,6 +75,9 @@ func (c *core) reconnectPause() time.Duration {
 // reconnectDue asks one of the lost nodes, by name, whether it is back, and lets
 // the seeds be tried when this node is alone.
 func (c *core) reconnectDue(now instant) {
+	if now < c.nextReconnect {
+		return // put forward since
+	}
 	c.nextReconnect = now.add(jitter(c.rng, c.reconnectPause()))
 	c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
 	if c.leaving {

@@ -127,7 +127,8 @@ type core struct {
 
 	lost          lostNodes
 	nextReconnect instant
-	seeding       bool // the seeds are being tried
+	seeding       bool    // the seeds are being tried
+	reminded      instant // last time the own refutation was queued
 
 	fx effects
 }
@@ -163,6 +164,14 @@ func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done 
 	c.broadcastSelf(n.Name, done)
 }
 
+// standAside makes the own record without becoming a member: the gates refused
+// this node (P14).
+func (c *core) standAside(now instant, ip []byte, port uint16, meta []byte) {
+	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
+	c.self = c.table.add(c.rng, n, StateLeft, now)
+	c.leaving = true
+}
+
 // broadcastSelf queues an alive message about this node under the given name.
 func (c *core) broadcastSelf(name string, done func()) {
 	n := c.self.node
@@ -186,7 +195,7 @@ func (c *core) alive(now instant, a *alive, raw []byte) {
 	switch {
 	case c.self == nil: // not introduced yet: no member of anything
 	case m == c.self:
-		c.aliveSelf(a)
+		c.aliveSelf(now, a)
 	case m == nil:
 		c.aliveStranger(now, a, raw)
 	case !m.node.at(a.Addr, a.Port):
@@ -200,7 +209,7 @@ func (c *core) alive(now instant, a *alive, raw []byte) {
 
 // aliveSelf handles what others say about this node: an echo is ignored,
 // anything else that is not older has to be overruled (P92, P96, P98, P100).
-func (c *core) aliveSelf(a *alive) {
+func (c *core) aliveSelf(now instant, a *alive) {
 	n := c.self.node
 	switch {
 	case c.leaving:
@@ -214,7 +223,7 @@ func (c *core) aliveSelf(a *alive) {
 			"Refuting an alive message for '%s' (%s) meta:(%q VS %q), vsn:(%v VS %v)",
 			n.Name, joinHostPort(a.Addr, a.Port), slices.Clone(a.Meta), n.Meta, slices.Clone(a.Vsn), n.versions())
 		c.fx.metrics.alive++
-		c.refute(a.Incarnation)
+		c.refute(now, a.Incarnation)
 	}
 }
 
@@ -254,8 +263,12 @@ func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
 	}
 }
 
-// move takes over the new address of a known node.
+// move takes over the new address of a known node. One that was a member is
+// another process now: the old one is gone first.
 func (c *core) move(now instant, m *member, a *alive, raw []byte) {
+	if !m.gone() {
+		c.bury(now, m, m.incarnation, StateDead, c.cfg.Name)
+	}
 	c.logf(levelInfo, logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port)},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
@@ -296,6 +309,9 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 	change.New = m.incarnation == 0 && before == StateDead
 	c.endSuspicion(m)
 	c.lost.remove(n.Name)
+	if before != StateAlive && !change.New {
+		m.cameBack = max(now, 1)
+	}
 	m.incarnation = incarnation
 	c.table.setState(m, StateAlive, n, now)
 	change.Node, change.Incarnation = n, incarnation
@@ -328,12 +344,13 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	case m == nil: // P103
 		c.rumours.note(now, s.Node, rumour{incarnation: s.Incarnation, state: StateSuspect, from: s.From})
 	case s.Incarnation < m.incarnation: // P103
+		c.remind(now, m)
 	case m == c.self:
-		c.accused(s.Incarnation, s.From, "Refuting a suspect message (from: %s)")
+		c.accused(now, s.Incarnation, s.From, "Refuting a suspect message (from: %s)")
+	case c.discredited(now, s.From, m):
+		c.passOn(now, m, s.appendTo(nil))
 	case m.suspicion != nil:
 		c.confirm(m, s, raw)
-	case c.discredited(s.From, m):
-		c.passOn(now, m, s.appendTo(nil))
 	case c.justAcquitted(now, m, s.Incarnation):
 	case m.state == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
@@ -344,14 +361,14 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 
 // accused refutes what is said about this node, unless it is on its way out or
 // the accusation is out of date (P106, P111).
-func (c *core) accused(incarnation uint32, from, line string) {
+func (c *core) accused(now instant, incarnation uint32, from, line string) {
 	if c.leaving {
 		c.incarnation = max(c.incarnation, incarnation)
 		return
 	}
 	c.logf(levelWarn, logFields{node: c.self.node.Name, incarnation: incarnation},
 		line, strings.Clone(from))
-	c.refute(incarnation)
+	c.refute(now, incarnation)
 }
 
 // confirm counts a further accuser of a suspect (P63, P104). A newer
@@ -383,10 +400,7 @@ func (c *core) spread(name string, raw []byte, m encodable) {
 func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 	c.spread(m.node.Name, raw, s)
 	c.fx.metrics.suspect++
-	n := len(c.table.order)
-	shortest := suspicionTimeout(c.cfg.SuspicionMult, n, c.cfg.ProbeInterval)
-	longest := time.Duration(c.cfg.SuspicionMaxTimeoutMult) * shortest
-	wanted := confirmationsWanted(c.cfg.SuspicionMult, n)
+	wanted := confirmationsWanted(c.cfg.SuspicionMult, len(c.table.order))
 
 	change := c.change(now, m, StateSuspect, s.From)
 	change.Incarnation = s.Incarnation
@@ -395,7 +409,7 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 		kind = eventJoin
 	}
 	m.incarnation = s.Incarnation
-	m.suspicion = newSuspicion(now, s.From, wanted, shortest, longest)
+	m.suspicion = newSuspicion(now, s.From, wanted, c.shortestSuspicion(), c.longestSuspicion())
 	c.table.setState(m, StateSuspect, m.node.withState(StateSuspect), now)
 	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
 	c.planQuestion(now, m)
@@ -429,12 +443,15 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 	case m == nil: // P108
 		c.rumours.note(now, d.Node, rumour{incarnation: d.Incarnation, state: state, from: d.From})
 	case d.Incarnation < m.incarnation: // P108
+		c.remind(now, m)
 	case m.gone():
 		c.goneAgain(now, m, d.Incarnation, state)
 	case m == c.self:
-		c.accused(d.Incarnation, d.From, "Refuting a dead message (from: %s)")
-	case state == StateDead && c.discredited(d.From, m):
+		c.accused(now, d.Incarnation, d.From, "Refuting a dead message (from: %s)")
+	case state == StateDead && c.discredited(now, d.From, m):
 		c.passOn(now, m, d.appendTo(nil))
+	case state == StateDead && m.suspicion == nil && c.newcomer(now, d.From):
+		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.spread(m.node.Name, raw, d)
 		c.bury(now, m, d.Incarnation, state, d.From)
@@ -473,13 +490,24 @@ func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateT
 
 // refute overrules what was said about this node with the given incarnation
 // (P113). It is bad news about the own health: others could not hear us.
-func (c *core) refute(accusation uint32) {
+func (c *core) refute(now instant, accusation uint32) {
 	c.adjustHealth(+1)
 	c.incarnation++
 	if accusation >= c.incarnation {
 		c.incarnation = accusation + 1
 	}
 	c.self.incarnation = c.incarnation
+	c.reminded = now
+	c.broadcastSelf(c.self.node.Addr.String(), nil)
+}
+
+// remind repeats the own refutation for somebody who has missed it, at most once
+// in a probe interval: an accusation of this node that is out of date says that.
+func (c *core) remind(now instant, accused *member) {
+	if accused != c.self || c.leaving || now.sub(c.reminded) < c.cfg.ProbeInterval {
+		return
+	}
+	c.reminded = now
 	c.broadcastSelf(c.self.node.Addr.String(), nil)
 }
 

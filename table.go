@@ -23,6 +23,8 @@ type member struct {
 
 	heard        instant // last answer, 0 = never
 	told         instant // last time it was told what is said about it, 0 = never
+	met          instant // when the record was made
+	cameBack     instant // last time it became alive again, 0 = never
 	acquitted    instant // last time it answered a last question, 0 = never
 	claimRefused instant // last time it defended its address, 0 = never
 	claimed      bool    // somebody else's claim to its name is being checked
@@ -49,7 +51,7 @@ func (t *table) get(name string) *member { return t.byName[name] }
 
 // add inserts a record at a random place (P95).
 func (t *table) add(rng *rand.Rand, n *Node, state NodeStateType, now instant) *member {
-	m := &member{node: n, state: state, since: now, slot: t.view.take(), place: len(t.order)}
+	m := &member{node: n, state: state, since: now, met: now, slot: t.view.take(), place: len(t.order)}
 	t.order = append(t.order, m)
 	t.swap(m.place, rng.IntN(len(t.order)))
 	t.byName[n.Name] = m

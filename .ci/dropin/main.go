@@ -63,6 +63,9 @@ func run() error {
 	if n := second.NumMembers(); n != 2 {
 		return fmt.Errorf("%d members", n)
 	}
+	if err := awaitEvent(events, memberlist.NodeJoin, "second"); err != nil {
+		return err
+	}
 	if err := second.SendReliable(first.LocalNode(), []byte("hello")); err != nil {
 		return err
 	}
@@ -74,19 +77,19 @@ func run() error {
 	if err := second.Leave(10 * time.Second); err != nil {
 		return err
 	}
-	return awaitLeave(events, "second")
+	return awaitEvent(events, memberlist.NodeLeave, "second")
 }
 
-func awaitLeave(events <-chan memberlist.NodeEvent, name string) error {
+func awaitEvent(events <-chan memberlist.NodeEvent, kind memberlist.NodeEventType, name string) error {
 	limit := time.After(10 * time.Second)
 	for {
 		select {
 		case e := <-events:
-			if e.Event == memberlist.NodeLeave && e.Node.Name == name {
+			if e.Event == kind && e.Node.Name == name {
 				return nil
 			}
 		case <-limit:
-			return fmt.Errorf("nobody saw %s leave", name)
+			return fmt.Errorf("no event %d of %s", kind, name)
 		}
 	}
 }

@@ -6,7 +6,7 @@
 // port. After each step it prints what every node sees. The exit status is 0
 // only if each node saw all of it.
 //
-//	go run ./examples/cluster            five nodes, about ten seconds
+//	go run ./examples/cluster            five nodes, less than ten seconds
 //	go run ./examples/cluster -nodes 12  more of them
 //	go run ./examples/cluster -v         with the log of the library
 package main

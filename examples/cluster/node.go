@@ -49,19 +49,20 @@ func startNode(o options) (*node, error) {
 	config.Label = o.label
 	config.Logger = log.New(o.logs, o.name+" ", log.Ltime|log.Lmicroseconds)
 
-	// A death is to be found, and what gossip misses to be mended, while one
-	// watches. The name of a dead node may move to another address soon, and the
-	// dead are remembered to the end of the show.
+	// News are to reach everybody and a death is to be found while one watches.
+	// The name of a dead node may move to another address soon, and the dead are
+	// remembered to the end of the show.
+	config.RetransmitMult = 4
 	config.SuspicionMaxTimeoutMult = 2
 	config.PushPullInterval = 5 * time.Second
 	config.DeadNodeReclaimTime = reclaimTime
-	config.GossipToTheDeadTime = time.Minute
+	config.GossipToTheDeadTime = 5 * time.Minute
 
 	n := &node{
 		meta: []byte(o.meta),
 		queue: &memberlist.TransmitLimitedQueue{
 			NumNodes:       func() int { return o.nodes },
-			RetransmitMult: 4,
+			RetransmitMult: config.RetransmitMult,
 		},
 	}
 	config.Delegate = n

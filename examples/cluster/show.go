@@ -16,7 +16,7 @@ const (
 	clusterLabel = "show"
 	clusterKey   = "0123456789abcdef"
 	reclaimTime  = 500 * time.Millisecond
-	stepLimit    = 30 * time.Second
+	stepLimit    = time.Minute
 )
 
 // show is the running cluster and what is true of it.

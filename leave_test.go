@@ -1,0 +1,261 @@
+package memberlist
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// isClosed reports whether the core wants the channel closed, which its shell
+// does.
+func (c *testCore) isClosed(done <-chan struct{}) bool {
+	for _, s := range c.fx.signals {
+		if s == done {
+			return true
+		}
+	}
+	return false
+}
+
+// departurePings takes the pings that carry the departure: whom, and under which
+// number.
+func (c *testCore) departurePings() map[string]uint32 {
+	c.t.Helper()
+	pings := map[string]uint32{}
+	for _, p := range c.fx.packets {
+		require.False(c.t, p.riders)
+		require.Same(c.t, c.table.get(p.to.name).node, p.to.node)
+		text := inWords(c.t, p.msg)
+		require.Equal(c.t, "ping "+p.to.name+" + dead me@1 by me", text)
+		pings[p.to.name] = firstPing(c.t, p.msg).SeqNo
+	}
+	c.fx.packets = nil
+	return pings
+}
+
+// firstPing is the ping that a compound begins with.
+func firstPing(t testing.TB, compound []byte) ping {
+	t.Helper()
+	require.Equal(t, byte(compoundMsg), compound[0])
+	var p ping
+	_, err := p.decode(compound[2+2*int(compound[1])+1:])
+	require.NoError(t, err)
+	return p
+}
+
+func (c *testCore) ackAll(pings map[string]uint32) {
+	for _, seq := range pings {
+		c.ack(c.now, &ack{SeqNo: seq}, c.now)
+	}
+}
+
+func TestP21LeavingMarksTheNodeLeft(t *testing.T) {
+	c := newTestCore(t)
+	c.refute(c.now, 4)
+	c.settle()
+	require.Nil(t, c.leave(c.now), "nobody to wait for (P22)")
+	require.Equal(t, "left@5", c.view("me"), "with the current incarnation")
+	require.Equal(t, []string{"leave me"}, c.events())
+	require.Equal(t, []string{"dead me@5 by me"}, c.broadcasts())
+	require.Equal(t, 1, c.fx.metrics.dead)
+	require.Zero(t, c.table.live(), "not a member any more (P25)")
+	require.Nil(t, c.leave(c.now), "already left")
+	require.Empty(t, c.events())
+	require.Empty(t, c.broadcasts())
+}
+
+func TestP22NobodyIsWaitedForIfAllOthersAreGone(t *testing.T) {
+	c := newTestCore(t)
+	c.know("dead", "left")
+	c.hearDead("dead", 1, "a")
+	c.hearDead("left", 1, "left")
+	require.Nil(t, c.leave(c.now))
+}
+
+// Leave is over when three members have acked a ping that carried the departure,
+// or all if there are fewer.
+func TestP22LeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
+	for others, wanted := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3, 20: 3} {
+		c := newTestCore(t)
+		c.know(nodeNames("n", others)...)
+		done := c.leave(c.now)
+		require.NotNil(t, done)
+		pings := c.departurePings()
+		require.Len(t, pings, wanted)
+		for _, seq := range pings {
+			require.False(t, c.isClosed(done))
+			c.ack(c.now, &ack{SeqNo: seq}, c.now)
+		}
+		require.True(t, c.isClosed(done), "%d others", others)
+		c.settle()
+		c.pass(time.Minute)
+		require.Empty(t, c.departurePings(), "nobody else is bothered")
+	}
+}
+
+// A member that does not answer is not waited for as long as there are others;
+// when all have been asked, it begins anew.
+func TestP22SilentMembersArePassedOver(t *testing.T) {
+	c := newTestCore(t)
+	c.know(nodeNames("n", 6)...)
+	done := c.leave(c.now)
+	first := c.departurePings()
+	require.Len(t, first, 3)
+	c.pass(c.cfg.ProbeTimeout)
+	second := c.departurePings()
+	require.Len(t, second, 3)
+	for name := range second {
+		require.NotContains(t, first, name)
+	}
+	c.pass(c.cfg.ProbeTimeout)
+	require.Len(t, c.departurePings(), 3, "once more")
+	c.ackAll(second)
+	require.True(t, c.isClosed(done))
+}
+
+// A late answer counts as well.
+func TestP22LateAnswersCount(t *testing.T) {
+	c := newTestCore(t)
+	c.know("a", "b", "d", "e")
+	done := c.leave(c.now)
+	first := c.departurePings()
+	c.pass(c.cfg.ProbeTimeout)
+	c.departurePings()
+	c.ackAll(first)
+	require.True(t, c.isClosed(done))
+}
+
+// The same member twice is not two members.
+func TestP22AMemberCountsOnce(t *testing.T) {
+	c := newTestCore(t)
+	c.know("a", "b")
+	done := c.leave(c.now)
+	first := c.departurePings()
+	c.ack(c.now, &ack{SeqNo: first["a"]}, c.now)
+	c.ack(c.now, &ack{SeqNo: first["a"]}, c.now)
+	c.pass(10 * c.cfg.ProbeTimeout)
+	require.False(t, c.isClosed(done))
+	again := c.departurePings()
+	require.NotContains(t, again, "a", "it has answered")
+	c.ackAll(again)
+	require.True(t, c.isClosed(done))
+}
+
+// Members that die meanwhile need not know.
+func TestP22MembersThatDieAreNotWaitedFor(t *testing.T) {
+	c := newTestCore(t)
+	c.know("a", "b")
+	done := c.leave(c.now)
+	c.hearDead("a", 1, "b")
+	c.hearDead("b", 1, "b")
+	c.settle()
+	c.pass(c.cfg.ProbeTimeout)
+	require.True(t, c.isClosed(done))
+}
+
+func TestP22SuspectsAreToldAsWell(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.hearSuspect("x", 1, "a")
+	c.settle()
+	require.NotNil(t, c.leave(c.now))
+	require.Contains(t, c.departurePings(), "x")
+}
+
+// A second call waits with the first; after a timeout it does not wait.
+func TestP21P23FurtherCallsOfLeave(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	done := c.leave(c.now)
+	require.Equal(t, done, c.leave(c.now))
+	c.giveUpDeparture()
+	require.Nil(t, c.leave(c.now))
+	require.Equal(t, "left@1", c.view("me"))
+	c.pass(c.cfg.ProbeTimeout)
+	require.NotEmpty(t, c.departurePings(), "it goes on spreading")
+}
+
+func TestP25AfterLeavingNothingBringsTheNodeBack(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.leave(c.now)
+	c.settle()
+	c.hearAlive("me", 9)
+	c.hearSuspect("me", 20, "x")
+	c.hearDead("me", 30, "x")
+	c.merge(c.now, []pushNodeState{stateOf("me", 7, StateAlive), stateOf("me", 40, StateDead)})
+	require.Contains(t, c.view("me"), "left@")
+	require.Empty(t, c.events())
+	require.Empty(t, c.broadcasts())
+	require.Zero(t, c.health.score)
+
+	c.hearAlive("y", 1)
+	require.Equal(t, "alive@1", c.view("y"), "it still follows the others")
+	c.relay(c.now, relayTarget, relayRequester, 1, true)
+	require.Len(t, c.fx.packets, 1, "and serves them")
+}
+
+// It comes back only of its own will, with an incarnation above everything that
+// was said about it meanwhile.
+func TestP25ReturningBeatsWhatWasSaid(t *testing.T) {
+	for name, say := range map[string]func(c *testCore){
+		"nothing": func(*testCore) {},
+		"alive":   func(c *testCore) { c.hearAlive("me", 50) },
+		"suspect": func(c *testCore) { c.hearSuspect("me", 50, "x") },
+		"dead":    func(c *testCore) { c.hearDead("me", 50, "x") },
+		"left":    func(c *testCore) { c.hearDead("me", 50, "me") },
+	} {
+		c := newTestCore(t)
+		c.know("x")
+		c.leave(c.now)
+		say(c)
+		c.settle()
+		c.returning()
+		c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+		want := "alive@51"
+		if name == "nothing" {
+			want = "alive@2"
+		}
+		require.Equal(t, want, c.view("me"), name)
+		require.Equal(t, []string{"join me"}, c.events(), name)
+	}
+}
+
+// The answers to an earlier departure prove nothing about a later one.
+func TestP22AnswersOfAnEarlierDepartureDoNotCount(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.leave(c.now)
+	earlier := c.departurePings()
+	c.returning()
+	c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+	c.settle()
+	done := c.leave(c.now)
+	c.ackAll(earlier)
+	require.False(t, c.isClosed(done))
+	later := firstPing(t, c.fx.packets[0].msg)
+	c.ack(c.now, &ack{SeqNo: later.SeqNo}, c.now)
+	require.True(t, c.isClosed(done))
+}
+
+func TestP22LeaveWithoutProbeTimeoutHasPatienceAllTheSame(t *testing.T) {
+	c := newTestCore(t, func(cfg *Config) { cfg.ProbeTimeout = 0 })
+	c.know("x")
+	c.leave(c.now)
+	require.Len(t, c.departurePings(), 1)
+	c.pass(499 * time.Millisecond)
+	require.Empty(t, c.departurePings())
+	c.pass(time.Millisecond)
+	require.Len(t, c.departurePings(), 1)
+}
+
+// The highest incarnation there is does not keep a node from returning.
+func TestP113IncarnationsWrap(t *testing.T) {
+	c := newTestCore(t)
+	c.refute(c.now, math.MaxUint32)
+	require.Equal(t, "alive@0", c.view("me"))
+	c.refute(c.now, 0)
+	require.Equal(t, "alive@1", c.view("me"))
+}

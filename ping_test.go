@@ -1,0 +1,250 @@
+package memberlist
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// ---- sequence numbers
+
+// A sequence number cannot be guessed from earlier ones, and is not 0 nor one
+// that is pending.
+func TestP59SequenceNumbersAreRandomAndUnused(t *testing.T) {
+	c := newTestCore(t)
+	small := 0
+	for range 2000 {
+		before := len(c.pings)
+		p := c.newPing(c.now, pingProbe, time.Second)
+		require.NotZero(t, p.seq)
+		require.Len(t, c.pings, before+1)
+		if p.seq < 1<<31 {
+			small++
+		}
+	}
+	require.InDelta(t, 1000, small, 150, "spread over all 32 bits")
+}
+
+func TestP59SequenceNumbersInUseAreNotDrawn(t *testing.T) {
+	cfg := DefaultLANConfig()
+	cfg.Name = "me"
+	c := newCore(cfg, rand.New(&fixedSource{0, 7 << 32, 7 << 32, 0, 9 << 32}))
+	require.EqualValues(t, 7, c.newPing(0, pingRelay, time.Second).seq)
+	require.EqualValues(t, 9, c.newPing(0, pingRelay, time.Second).seq)
+}
+
+type fixedSource []uint64
+
+func (s *fixedSource) Uint64() uint64 {
+	v := (*s)[0]
+	*s = (*s)[1:]
+	return v
+}
+
+// ---- acks and nacks
+
+func TestP59W77WhatNobodyWaitsForIsIgnored(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.ack(c.now, &ack{SeqNo: 0}, c.now)
+	c.ack(c.now, &ack{SeqNo: 5}, c.now)
+	c.nack(c.now, &nack{SeqNo: 5})
+	require.True(t, c.fx.empty())
+	c.pinged()
+	c.settle()
+	c.ack(c.now, &ack{SeqNo: c.probing.ping.seq + 1}, c.now)
+	require.True(t, c.fx.empty())
+	require.Equal(t, probeDirect, c.probing.phase)
+}
+
+// A nack ends nothing: an ack after it still counts.
+func TestP59NackDoesNotEndTheWait(t *testing.T) {
+	c := unanswered(t, func(c *testCore) { c.know("r") })
+	c.nack(c.now, &nack{SeqNo: c.probing.ping.seq})
+	require.Equal(t, 1, c.probing.ping.inquiry.nacks)
+	c.acked()
+	c.pass(time.Minute)
+	require.Equal(t, "alive@1", c.view("x"))
+}
+
+func TestP59NackForAnotherPingDoesNotCount(t *testing.T) {
+	c := unanswered(t, func(c *testCore) { c.know("r") })
+	relayed := c.newPing(c.now, pingRelay, time.Second)
+	c.nack(c.now, &nack{SeqNo: relayed.seq})
+	require.Zero(t, c.probing.ping.inquiry.nacks)
+}
+
+// Pings leave nothing behind, whatever becomes of them.
+func TestP59PendingPingsAreForgotten(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x", "y", "z")
+	c.start(c.now)
+	c.pass(5 * time.Minute) // nobody ever answers
+	c.relay(c.now, destination{name: "x"}, destination{name: "y"}, 1, true)
+	w := &pingWaiter{done: make(chan struct{})}
+	c.pingFor(c.now, "x", "10.0.0.1:1", w, time.Second)
+	c.pass(time.Minute)
+	require.LessOrEqual(t, len(c.pings), 1)
+	require.Zero(t, c.relays)
+	require.Less(t, len(c.alarms), 20)
+}
+
+// ---- being a relay
+
+var (
+	relayTarget    = destination{addr: netip.MustParseAddrPort("10.0.0.2:7946"), name: "x"}
+	relayRequester = destination{addr: netip.MustParseAddrPort("10.0.0.3:7946"), name: "y"}
+)
+
+func TestP58RelayPingsInItsOwnName(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x", "y")
+	c.relay(c.now, relayTarget, relayRequester, 42, true)
+	require.Len(t, c.fx.packets, 1)
+	p := c.fx.packets[0]
+	require.Equal(t, relayTarget, p.to)
+	require.True(t, p.riders, "P75")
+	var sent ping
+	_, err := sent.decode(p.msg[1:])
+	require.NoError(t, err)
+	require.Equal(t, ping{
+		SeqNo: p.seq, Node: "x", SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: "me",
+	}, sent)
+	require.NotEqual(t, uint32(42), p.seq, "an own sequence number")
+}
+
+func TestP58AckIsPassedOnWithTheRequestersNumber(t *testing.T) {
+	c := newTestCore(t)
+	c.relay(c.now, relayTarget, relayRequester, 42, true)
+	seq := c.fx.packets[0].seq
+	c.settle()
+	c.pass(100 * time.Millisecond)
+	c.ack(c.now, &ack{SeqNo: seq, Payload: []byte("of the target")}, c.now)
+	require.Len(t, c.fx.packets, 1)
+	p := c.fx.packets[0]
+	require.Equal(t, relayRequester, p.to)
+	require.True(t, p.riders, "P75")
+	require.Equal(t, (&ack{SeqNo: 42}).appendTo(nil), p.msg, "without payload")
+	require.Zero(t, c.relays)
+	c.settle()
+	c.ack(c.now, &ack{SeqNo: seq}, c.now)
+	c.pass(time.Minute)
+	require.Empty(t, c.fx.packets, "neither a second ack nor a nack")
+}
+
+// The nack comes a little before the requester's round is over, which is one
+// ProbeTimeout after it asked; in the reference it comes a little later, and too
+// late.
+func TestP58NackIsSentOnceIfWanted(t *testing.T) {
+	for _, wanted := range []bool{true, false} {
+		c := newTestCore(t)
+		c.know("x")
+		c.relay(c.now, relayTarget, relayRequester, 42, wanted)
+		seq := c.fx.packets[0].seq
+		c.settle()
+		c.pass(400*time.Millisecond - 1)
+		require.Empty(t, c.fx.packets)
+		c.pass(1)
+		if wanted {
+			require.Len(t, c.fx.packets, 1)
+			p := c.fx.packets[0]
+			require.Equal(t, relayRequester, p.to)
+			require.True(t, p.riders, "P75")
+			require.Equal(t, (&nack{SeqNo: 42}).appendTo(nil), p.msg)
+		}
+		c.settle()
+		c.pass(time.Minute)
+		c.ack(c.now, &ack{SeqNo: seq}, c.now) // too late
+		require.Empty(t, c.fx.packets)
+		require.Zero(t, c.relays)
+		require.Equal(t, "alive@1", c.view("x"), "the own view does not change")
+		require.Zero(t, c.health.score)
+	}
+}
+
+// An answer that is late, but not later than ProbeTimeout, is passed on although
+// the nack has gone out.
+func TestP58LateAnswerIsPassedOnAfterTheNack(t *testing.T) {
+	c := newTestCore(t)
+	c.relay(c.now, relayTarget, relayRequester, 42, true)
+	seq := c.fx.packets[0].seq
+	c.pass(450 * time.Millisecond)
+	c.settle()
+	c.ack(c.now, &ack{SeqNo: seq}, c.now)
+	require.Equal(t, []string{"y: ack"}, c.packets())
+	require.Zero(t, c.relays)
+}
+
+// What others can make us remember is bounded.
+func TestP58RelayedPingsAreBounded(t *testing.T) {
+	c := newTestCore(t)
+	for range maxRelays + 10 {
+		c.relay(c.now, relayTarget, relayRequester, 1, false)
+	}
+	require.Len(t, c.pings, maxRelays)
+	require.Equal(t, 10, c.fx.metrics.relaysRefused)
+	c.pass(time.Second)
+	require.Empty(t, c.pings)
+	c.settle()
+	c.relay(c.now, relayTarget, relayRequester, 1, false)
+	require.Len(t, c.pings, 1)
+}
+
+// ---- Ping
+
+func TestP40PingOfACaller(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.health.score = 2
+	w := &pingWaiter{done: make(chan struct{})}
+	p := c.pingFor(c.now, "somebody", "10.0.0.2:7946", w, 500*time.Millisecond)
+	require.True(t, p.riders, "P75")
+	require.Equal(t, netip.MustParseAddrPort("10.0.0.2:7946"), p.to.addr)
+	require.Equal(t, "ping somebody", inWords(t, p.msg))
+	c.pingSent(p.seq, c.now.add(time.Millisecond))
+	c.pass(10 * time.Millisecond)
+	c.ack(c.now, &ack{SeqNo: p.seq}, c.now.add(-time.Millisecond))
+	require.Equal(t, 8*time.Millisecond, w.rtt)
+	require.Equal(t, []chan struct{}{w.done}, c.fx.signals)
+	require.Empty(t, c.fx.rtts, "the ping delegate is not called")
+	require.Equal(t, 2, c.health.score, "the health does not change")
+	require.Empty(t, c.pings)
+}
+
+func TestP40PingWithoutAnswerChangesNothing(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	w := &pingWaiter{done: make(chan struct{})}
+	p := c.pingFor(c.now, "x", "not an address", w, 500*time.Millisecond)
+	require.Equal(t, "not an address", p.to.text, "left to the transport")
+	c.pass(500 * time.Millisecond)
+	c.ack(c.now, &ack{SeqNo: p.seq}, c.now)
+	require.True(t, c.fx.empty())
+	require.Equal(t, "alive@1", c.view("x"))
+}
+
+func TestP40PingOfACallerWhoHasGone(t *testing.T) {
+	c := newTestCore(t)
+	w := &pingWaiter{done: make(chan struct{})}
+	p := c.pingFor(c.now, "x", "10.0.0.2:1", w, time.Second)
+	c.forgetPing(p.seq)
+	c.ack(c.now, &ack{SeqNo: p.seq}, c.now)
+	c.pass(time.Minute)
+	require.True(t, c.fx.empty())
+}
+
+// Clocks of transports may be odd: a round trip never takes less than nothing.
+func TestP53RoundTripIsNeverNegative(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.pinged()
+	c.ack(c.now, &ack{SeqNo: c.probing.ping.seq}, c.now.add(-time.Second))
+	require.Zero(t, c.fx.rtts[0].rtt)
+	w := &pingWaiter{done: make(chan struct{})}
+	p := c.pingFor(c.now, "x", "10.0.0.2:1", w, time.Second)
+	c.ack(c.now, &ack{SeqNo: p.seq}, c.now.add(-time.Second))
+	require.Zero(t, w.rtt)
+}

@@ -1,0 +1,589 @@
+package memberlist
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// pinged lets the core begin a probe round and returns the member that it pings.
+func (c *testCore) pinged() *member {
+	c.t.Helper()
+	c.beginProbe(c.now)
+	if c.probing.phase == probeIdle {
+		return nil
+	}
+	return c.probing.ping.m
+}
+
+// acked answers the running probe.
+func (c *testCore) acked() {
+	c.ack(c.now, &ack{SeqNo: c.probing.ping.seq}, c.now)
+}
+
+// ---- the rounds
+
+func TestP41ZeroIntervalsSwitchBackgroundWorkOff(t *testing.T) {
+	kinds := func(change func(*Config)) map[alarmKind]int {
+		c := newTestCore(t, func(cfg *Config) { cfg.QueueCheckInterval = 0 }, change)
+		c.start(c.now)
+		found := map[alarmKind]int{}
+		for _, a := range c.alarms {
+			found[a.kind]++
+		}
+		return found
+	}
+	all := map[alarmKind]int{alarmProbe: 1, alarmGossip: 1, alarmSync: 1}
+	require.Equal(t, all, kinds(func(*Config) {}))
+	for kind, change := range map[alarmKind]func(*Config){
+		alarmProbe:  func(cfg *Config) { cfg.ProbeInterval = 0 },
+		alarmGossip: func(cfg *Config) { cfg.GossipInterval = 0 },
+		alarmSync:   func(cfg *Config) { cfg.PushPullInterval = 0 },
+	} {
+		found := kinds(change)
+		require.NotContains(t, found, kind)
+		require.Len(t, found, 2)
+	}
+	require.NotContains(t, kinds(func(cfg *Config) { cfg.GossipNodes = 0 }), alarmGossip)
+	sampled := kinds(func(cfg *Config) { cfg.QueueCheckInterval = time.Second })
+	require.Equal(t, 1, sampled[alarmSample], "and the queue depth (P85)")
+}
+
+// Work begins at a random moment of its first period, so that nodes that are
+// created together do not move in step.
+func TestP42FirstRoundsComeAtRandomMoments(t *testing.T) {
+	phases := map[instant]bool{}
+	for seed := range uint64(200) {
+		cfg := DefaultLANConfig()
+		c := newCore(cfg, rand.New(rand.NewPCG(seed, 7)))
+		c.introduce(0, addrOfTestNode("me"), 7946, nil, nil)
+		c.start(0)
+		for _, a := range c.alarms {
+			switch a.kind {
+			case alarmProbe:
+				require.Greater(t, a.at, instant(0))
+				require.LessOrEqual(t, a.at, instant(cfg.ProbeInterval))
+				phases[a.at/instant(cfg.ProbeInterval/10)] = true
+			case alarmGossip:
+				require.LessOrEqual(t, a.at, instant(cfg.GossipInterval))
+			case alarmSync:
+				require.Greater(t, a.at, instant(cfg.PushPullInterval), "a random wait, then the period (P43)")
+				require.LessOrEqual(t, a.at, instant(2*cfg.PushPullInterval))
+			}
+		}
+	}
+	require.GreaterOrEqual(t, len(phases), 10, "in every tenth of the period")
+}
+
+// Rounds do not overlap. Those that fall due during another one are made up for
+// by a single one afterwards.
+func TestP42RoundsDoNotOverlap(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.health.score = 3 // a round without answer takes 4 s
+	c.probeDue(c.now)
+	began := c.now
+	require.Equal(t, []string{"x: ping x"}, c.packets())
+	for range 3 {
+		c.now = c.now.add(time.Second)
+		c.probeDue(c.now)
+		require.Empty(t, c.packets())
+		require.Equal(t, began, c.probing.began)
+	}
+	c.acked()
+	require.Equal(t, []string{"x: ping x"}, c.packets(), "the one that is owed")
+	c.acked()
+	require.Empty(t, c.packets())
+	require.Equal(t, probeIdle, c.probing.phase)
+}
+
+func TestP42RoundsComeEachPeriod(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.start(c.now)
+	rounds, last := 0, c.now
+	for range 1000 {
+		c.now = c.alarms.next()
+		c.tick(c.now)
+		if len(c.packets()) > 0 {
+			gap := c.now.sub(last)
+			require.LessOrEqual(t, gap, 1100*time.Millisecond)
+			if rounds > 0 {
+				require.GreaterOrEqual(t, gap, 900*time.Millisecond)
+			}
+			last = c.now
+			rounds++
+			c.acked()
+		}
+	}
+	require.Greater(t, rounds, 100)
+}
+
+// In one pass through the table each member is probed once, in a random order;
+// the own node, the dead and the left never.
+func TestP45EachMemberIsProbedOnceInAPass(t *testing.T) {
+	c := newTestCore(t)
+	members := nodeNames("n", 20)
+	c.know(members...)
+	c.know("dead", "left")
+	c.hearDead("dead", 1, "a")
+	c.hearDead("left", 1, "left")
+	c.hearSuspect("n003", 1, "a")
+	c.probing.next = len(c.table.order) // a new pass
+	var orders []string
+	for range 5 {
+		var pass []string
+		for range members {
+			pass = append(pass, c.pinged().node.Name)
+			c.acked()
+		}
+		require.ElementsMatch(t, members, pass)
+		orders = append(orders, strings.Join(pass, " "))
+	}
+	require.Len(t, slices.Compact(sortedCopy(orders)), 5, "each pass has another order (P46)")
+}
+
+func TestP46ReapingForgetsWhoIsGoneForLong(t *testing.T) {
+	c := newTestCore(t)
+	c.know("dead", "left", "late", "x")
+	c.hearDead("dead", 1, "a")
+	c.hearDead("left", 1, "left")
+	c.pass(1)
+	c.hearDead("late", 1, "a")
+	c.pass(c.cfg.GossipToTheDeadTime)
+	c.settle()
+	c.probing.next = len(c.table.order) - 1
+	for c.probing.next != 1 { // up to the first candidate of the next pass
+		c.pinged()
+		c.acked()
+		if len(c.table.order) == 3 {
+			break
+		}
+	}
+	require.Equal(t, []string{"unknown", "unknown", "dead@1", "alive@1"}, c.views("dead", "left", "late", "x"))
+	require.Empty(t, c.events(), "there is no event for it")
+	checkTable(t, &c.table)
+}
+
+// The own entry stays, also after Leave.
+func TestP26P46OwnEntryIsNeverReaped(t *testing.T) {
+	c := newTestCore(t)
+	c.leave(c.now)
+	c.pass(10 * c.cfg.GossipToTheDeadTime)
+	c.reap(c.now)
+	require.Equal(t, "left@1", c.view("me"))
+}
+
+func TestP47RoundWithoutCandidatesGivesUp(t *testing.T) {
+	c := newTestCore(t)
+	require.Nil(t, c.pinged(), "alone")
+	c.know("a", "b")
+	c.hearDead("a", 1, "b")
+	c.hearDead("b", 1, "b")
+	c.settle()
+	for range 10 {
+		require.Nil(t, c.pinged(), "all others are gone")
+	}
+	require.Empty(t, c.packets())
+	require.Equal(t, metricCounts{}, c.fx.metrics)
+}
+
+func TestP48HealthStretchesTheRoundButNotTheDirectWait(t *testing.T) {
+	for score := range 4 {
+		c := newTestCore(t)
+		c.know("x", "relay")
+		c.hearSuspect("relay", 1, "a") // no relay, to keep to the times
+		c.health.score = score
+		for c.pinged().node.Name != "x" {
+			c.acked()
+			c.health.score = score
+		}
+		c.settle()
+		c.pass(500*time.Millisecond - 1)
+		require.Equal(t, probeDirect, c.probing.phase)
+		c.pass(1)
+		require.Equal(t, probeIndirect, c.probing.phase, "ProbeTimeout is never scaled")
+		c.pass(time.Duration(score)*time.Second + 500*time.Millisecond - 1)
+		require.Equal(t, probeIndirect, c.probing.phase)
+		c.pass(1)
+		require.Equal(t, probeIdle, c.probing.phase)
+		require.Equal(t, "suspect@1", c.view("x"))
+		require.Equal(t, time.Duration(score+1)*time.Second, c.fx.metrics.probeTook)
+	}
+}
+
+func TestP48P147StretchedProbesAreCounted(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.pinged()
+	require.Zero(t, c.fx.metrics.degradedProbe)
+	c.acked()
+	c.health.score = 1
+	c.pinged()
+	require.Equal(t, 1, c.fx.metrics.degradedProbe)
+}
+
+// ---- the direct ping
+
+func TestP49AlivePingMayCarryBroadcasts(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.pinged()
+	require.Len(t, c.fx.packets, 1)
+	p := c.fx.packets[0]
+	require.True(t, p.riders)
+	require.Nil(t, p.to.node, "no checksum (W25)")
+	require.Equal(t, "x", p.to.name)
+	require.Equal(t, addrPortOf(addrOfTestNode("x"), 7946), p.to.addr)
+	require.Equal(t, c.probing.ping.seq, p.seq)
+	require.Equal(t, []string{"x: ping x"}, c.packets())
+}
+
+func TestP51PingsNameTheirSource(t *testing.T) {
+	c := newTestCore(t)
+	c.introduce(c.now, []byte{10, 0, 0, 9}, 8301, nil, nil)
+	var p ping
+	_, err := p.decode(c.pingMessage(77, "x")[1:])
+	require.NoError(t, err)
+	require.Equal(t, ping{SeqNo: 77, Node: "x", SourceAddr: []byte{10, 0, 0, 9}, SourcePort: 8301, SourceNode: "me"}, p)
+}
+
+func TestP50SuspectGetsItsSuspicionAlong(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x", "a", "b")
+	c.hearSuspect("x", 7, "a")
+	c.settle()
+	for c.pinged().node.Name != "x" {
+		c.acked()
+		c.settle()
+	}
+	require.Len(t, c.fx.packets, 1)
+	p := c.fx.packets[0]
+	require.False(t, p.riders, "nothing else rides along")
+	require.Same(t, c.table.get("x").node, p.to.node, "a checksum if the node understands it")
+	require.Equal(t, c.probing.ping.seq, p.seq)
+	require.Equal(t, []string{"x: ping x + suspect x@7 by me"}, c.packets())
+}
+
+func TestP53DirectAckInTime(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.health.score = 2
+	c.pinged()
+	seq := c.probing.ping.seq
+	c.pingSent(seq, c.now.add(time.Millisecond))
+	c.pass(50 * time.Millisecond)
+	c.ack(c.now, &ack{SeqNo: seq, Payload: []byte("payload")}, c.now.add(-9*time.Millisecond))
+	require.Equal(t, []roundTrip{{node: c.table.get("x").node, rtt: 40 * time.Millisecond, payload: []byte("payload")}}, c.fx.rtts)
+	require.Equal(t, probeIdle, c.probing.phase)
+	require.Equal(t, 1, c.health.score, "P67: −1")
+	require.Equal(t, 50*time.Millisecond, c.fx.metrics.probeTook)
+	require.Empty(t, c.pings)
+	c.ack(c.now, &ack{SeqNo: seq}, c.now)
+	require.Len(t, c.fx.rtts, 1, "an ack counts once (P59)")
+	require.Equal(t, 1, c.health.score)
+	c.pass(time.Minute)
+	require.Equal(t, "alive@1", c.view("x"))
+}
+
+// Round trip times are smoothed as TCP does it (RFC 6298 §2).
+func TestP53RoundTripTimesAreSmoothed(t *testing.T) {
+	m := new(member)
+	m.measured(80 * time.Millisecond)
+	require.InDelta(t, 80e6, m.srtt, 1)
+	require.InDelta(t, 40e6, m.rttvar, 1)
+	m.measured(40 * time.Millisecond)
+	require.InDelta(t, 75e6, m.srtt, 1)
+	require.InDelta(t, 40e6, m.rttvar, 1)
+}
+
+// ---- a ping that cannot be sent
+
+func TestP52FaultOfTheOtherEndAsksTheRelaysAtOnce(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x", "r")
+	target := c.pinged()
+	c.settle()
+	c.probeUnsent(c.now, c.probing.ping.seq, true)
+	require.Equal(t, probeIndirect, c.probing.phase)
+	require.Len(t, c.fx.packets, 1, "the relay")
+	c.health.score = 2
+	c.acked()
+	require.Equal(t, 2, c.health.score, "P67: 0, also if it succeeds indirectly")
+	require.Equal(t, StateAlive, target.state)
+}
+
+func TestP52P67UnsentPingThatFails(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.pinged()
+	c.probeUnsent(c.now, c.probing.ping.seq, true)
+	c.pass(time.Second)
+	require.Equal(t, "suspect@1", c.view("x"))
+	require.Equal(t, 1, c.health.score, "P67: on failure as otherwise")
+}
+
+func TestP52OtherFaultsEndTheRound(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.health.score = 2
+	c.pinged()
+	seq := c.probing.ping.seq
+	c.probeUnsent(c.now, seq, false)
+	require.Equal(t, probeIdle, c.probing.phase)
+	require.Empty(t, c.pings)
+	c.pass(time.Minute)
+	require.Equal(t, "alive@1", c.view("x"))
+	require.Equal(t, 2, c.health.score)
+	c.probeUnsent(c.now, seq, true) // the report of a round that is over
+	require.Equal(t, probeIdle, c.probing.phase)
+}
+
+// ---- relays and streams
+
+// unanswered lets a probe of x run into its indirect phase and returns the core.
+func unanswered(t *testing.T, prepare func(c *testCore), changes ...func(*Config)) *testCore {
+	t.Helper()
+	c := newTestCore(t, changes...)
+	c.know("x")
+	prepare(c)
+	c.settle()
+	c.probing.next = c.table.get("x").place
+	require.Equal(t, "x", c.pinged().node.Name)
+	c.settle()
+	c.pass(c.cfg.ProbeTimeout)
+	return c
+}
+
+func TestP54RelaysAreAsked(t *testing.T) {
+	c := unanswered(t, func(c *testCore) {
+		c.know("a", "b", "d", "e", "suspect", "dead", "left")
+		c.hearSuspect("suspect", 1, "a")
+		c.hearDead("dead", 1, "a")
+		c.hearDead("left", 1, "left")
+	})
+	require.Len(t, c.fx.packets, 3, "IndirectChecks")
+	seen := map[string]bool{}
+	for _, p := range c.fx.packets {
+		require.Contains(t, []string{"a", "b", "d", "e"}, p.to.name, "alive, neither the target nor ourselves")
+		require.False(t, seen[p.to.name])
+		seen[p.to.name] = true
+		require.True(t, p.riders, "broadcasts may ride along")
+		require.Nil(t, p.to.node, "no checksum (W25)")
+		require.Zero(t, p.seq, "its sending is nobody's concern")
+		var ind indirectPing
+		_, err := ind.decode(p.msg[1:])
+		require.NoError(t, err)
+		require.Equal(t, indirectPing{
+			SeqNo: c.probing.ping.seq, Target: addrOfTestNode("x"), Port: 7946, Node: "x", Nack: true,
+			SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: "me",
+		}, ind)
+	}
+	require.Equal(t, 3, c.probing.ping.inquiry.nacksWanted)
+}
+
+func TestP54NacksAreWantedOfRelaysThatKnowThem(t *testing.T) {
+	for pmax, want := range map[byte]string{3: "r: indirect ping x", 4: "r: indirect ping x nack", 5: "r: indirect ping x nack"} {
+		c := unanswered(t, func(c *testCore) { c.hearAlive("r", 2, withPMax(pmax)) })
+		require.Equal(t, []string{want}, c.packets())
+		require.Equal(t, strings.Contains(want, "nack"), c.probing.ping.inquiry.nacksWanted == 1)
+	}
+}
+
+func TestP54NoRelaysIfNoneAreConfigured(t *testing.T) {
+	c := unanswered(t, func(c *testCore) { c.know("r") }, func(cfg *Config) { cfg.IndirectChecks = 0 })
+	require.Empty(t, c.packets())
+}
+
+func TestP55FallbackPingOnAStream(t *testing.T) {
+	for name, row := range map[string]struct {
+		pmax     byte
+		disabled bool
+		want     int
+	}{
+		"understood":     {3, false, 1},
+		"not understood": {2, false, 0},
+		"disabled":       {5, true, 0},
+	} {
+		c := unanswered(t, func(c *testCore) { c.hearAlive("x", 2, withPMax(row.pmax)) },
+			func(cfg *Config) { cfg.DisableTcpPings = row.disabled })
+		require.Len(t, c.fx.streams, row.want, name)
+		if row.want > 0 {
+			require.Equal(t, streamTask{
+				kind: streamProbe, node: c.table.get("x").node, seq: c.probing.ping.seq, timeout: 500 * time.Millisecond,
+			}, c.fx.streams[0], name)
+		}
+	}
+}
+
+// ---- the end of a round
+
+func TestP56AnyAckBeforeTheEndIsSuccess(t *testing.T) {
+	c := unanswered(t, func(c *testCore) { c.know("r") })
+	c.health.score = 2
+	c.pass(499 * time.Millisecond)
+	c.acked()
+	require.Equal(t, 1, c.health.score, "P67")
+	require.Empty(t, c.fx.rtts, "the ping delegate is not told")
+	require.Zero(t, c.table.get("x").srtt, "nor is this a round trip time")
+	c.pass(time.Minute)
+	require.Equal(t, "alive@1", c.view("x"))
+}
+
+// The answer on a stream counts, but only when the time for acks is over.
+func TestP56P67StreamContactIsSuccess(t *testing.T) {
+	c := unanswered(t, func(c *testCore) {})
+	c.health.score = 2
+	c.streamAnswered(c.now, c.probing.ping.seq)
+	c.pass(500*time.Millisecond - 1)
+	require.Equal(t, probeIndirect, c.probing.phase, "the round goes on")
+	c.pass(1)
+	require.Equal(t, "alive@1", c.view("x"))
+	require.Equal(t, 1, c.health.score)
+	require.Equal(t, []string{
+		"Was able to connect to x over TCP but UDP probes failed, network may be misconfigured",
+	}, c.logs(levelWarn))
+}
+
+func TestP56StreamContactOfAnotherRoundDoesNotCount(t *testing.T) {
+	c := unanswered(t, func(c *testCore) {})
+	seq := c.probing.ping.seq
+	c.streamAnswered(c.now, seq+1)
+	c.pass(time.Second)
+	require.Equal(t, "suspect@1", c.view("x"))
+	c.streamAnswered(c.now, seq)
+	require.Equal(t, "suspect@1", c.view("x"), "its round is over")
+}
+
+func TestP57SilenceMakesSuspect(t *testing.T) {
+	c := unanswered(t, func(c *testCore) { c.hearAlive("x", 7) })
+	c.settle()
+	c.pass(500*time.Millisecond - 1)
+	require.Equal(t, "alive@7", c.view("x"))
+	c.pass(1)
+	require.Equal(t, "suspect@7", c.view("x"))
+	require.Equal(t, []string{"me"}, c.table.get("x").suspicion.accusers)
+	require.Equal(t, []string{"suspect x@7 by me"}, c.broadcasts())
+	require.Equal(t, []string{"Suspect x has failed, no acks received"}, c.logs(levelInfo))
+}
+
+// The accusation has the incarnation of the beginning of the round. A target
+// that refuted in between is not accused.
+func TestP57AccusationIsThatOfTheBeginning(t *testing.T) {
+	c := unanswered(t, func(c *testCore) {})
+	c.hearAlive("x", 2)
+	c.pass(time.Second)
+	require.Equal(t, "alive@2", c.view("x"))
+}
+
+// The own repeated failure confirms somebody else's suspicion, once (P63).
+func TestP63OwnProbeConfirms(t *testing.T) {
+	c := unanswered(t, func(c *testCore) {
+		c.know("a", "b")
+		c.hearSuspect("x", 1, "a")
+	})
+	c.pass(time.Second)
+	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion.accusers)
+}
+
+func TestP67MissingNacksAreBadNewsAboutOneself(t *testing.T) {
+	for _, row := range []struct {
+		relays, nacks, want int
+	}{
+		{0, 0, 1}, // nobody was asked
+		{3, 0, 3},
+		{3, 1, 2},
+		{3, 2, 1},
+		{3, 3, 0},
+		{3, 9, 0}, // more than there can be
+	} {
+		c := unanswered(t, func(c *testCore) { c.know(nodeNames("r", row.relays)...) })
+		for range row.nacks {
+			c.nack(c.now, &nack{SeqNo: c.probing.ping.seq})
+		}
+		c.pass(time.Second)
+		require.Equal(t, row.want, c.health.score, "%+v", row)
+		require.Equal(t, "suspect@1", c.view("x"))
+		require.Equal(t, row.want, c.fx.metrics.health)
+	}
+}
+
+// A relay that knows no nacks cannot be missed.
+func TestP67OnlyRelaysThatKnowNacksCount(t *testing.T) {
+	c := unanswered(t, func(c *testCore) {
+		c.hearAlive("r", 2, withPMax(3))
+		c.hearAlive("s", 2, withPMax(4))
+	})
+	c.pass(time.Second)
+	require.Equal(t, 1, c.health.score)
+	c = unanswered(t, func(c *testCore) { c.hearAlive("r", 2, withPMax(3)) })
+	c.pass(time.Second)
+	require.Equal(t, 1, c.health.score, "no relay was asked for a nack")
+}
+
+// ---- choosing
+
+// With fewer than 3k nodes all are tried, else random ones are drawn. Either way
+// the choice has no repetitions, fits, and is fair.
+func TestP71ChoiceIsRandomAndFair(t *testing.T) {
+	for _, size := range []int{2, 5, 9, 10, 40} {
+		c := newTestCore(t)
+		c.know(nodeNames("n", size-1)...)
+		counts := map[string]int{}
+		const rounds = 6000
+		for range rounds {
+			chosen := c.choose(3, func(m *member) bool { return m != c.self })
+			require.Len(t, chosen, min(3, size-1))
+			for i, m := range chosen {
+				require.NotSame(t, c.self, m)
+				require.False(t, contains(chosen[:i], m))
+				counts[m.node.Name]++
+			}
+		}
+		require.Len(t, counts, size-1)
+		want := rounds * min(3, size-1) / (size - 1)
+		for name, n := range counts {
+			require.InDelta(t, want, n, float64(want)/4, "%s of %d", name, size)
+		}
+	}
+}
+
+func TestP71FewThatFit(t *testing.T) {
+	c := newTestCore(t)
+	c.know(nodeNames("n", 5)...)
+	fits := func(m *member) bool { return m.node.Name == "n002" }
+	require.Len(t, c.choose(3, fits), 1, "fewer than 3k nodes: the one that fits is found")
+	require.Empty(t, c.choose(0, fits))
+	require.Empty(t, c.choose(-1, fits))
+	require.Empty(t, c.choose(3, func(*member) bool { return false }))
+
+	c.know(nodeNames("m", 200)...)
+	tries := 0
+	require.Empty(t, c.choose(3, func(*member) bool { tries++; return false }))
+	require.Equal(t, 3*206, tries, "at most three times the table")
+}
+
+func TestProbesOfAClusterAreSpreadEvenly(t *testing.T) {
+	c := newTestCore(t)
+	c.know(nodeNames("n", 7)...)
+	c.start(c.now)
+	counts := map[string]int{}
+	for range 140 {
+		for len(c.fx.packets) == 0 {
+			c.now = c.alarms.next()
+			c.tick(c.now)
+		}
+		for _, p := range c.packets() {
+			counts[p]++
+		}
+		c.acked()
+	}
+	for name, n := range counts {
+		require.InDelta(t, 20, n, 1, fmt.Sprint(name, counts))
+	}
+}

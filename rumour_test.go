@@ -1,0 +1,105 @@
+package memberlist
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func suspicionRumour(incarnation uint32) rumour {
+	return rumour{incarnation: incarnation, state: StateSuspect, from: "accuser"}
+}
+
+// The newest word counts, and at one incarnation the gravest.
+func TestP103P108TheNewestRumourCounts(t *testing.T) {
+	steps := []struct {
+		said rumour
+		want string
+	}{
+		{rumour{incarnation: 3, state: StateSuspect, from: "a"}, "suspect@3 by a"},
+		{rumour{incarnation: 3, state: StateSuspect, from: "b"}, "suspect@3 by a"},
+		{rumour{incarnation: 2, state: StateLeft, from: "b"}, "suspect@3 by a"},
+		{rumour{incarnation: 3, state: StateDead, from: "b"}, "dead@3 by b"},
+		{rumour{incarnation: 3, state: StateLeft, from: "c"}, "left@3 by c"},
+		{rumour{incarnation: 3, state: StateDead, from: "d"}, "left@3 by c"},
+		{rumour{incarnation: 4, state: StateSuspect, from: "d"}, "suspect@4 by d"},
+	}
+	for n := range steps {
+		r := newRumours(time.Minute)
+		for _, s := range steps[:n+1] {
+			r.note(1, "x", s.said)
+		}
+		got, ok := r.take(1, "x")
+		require.True(t, ok)
+		require.Equal(t, steps[n].want, fmt.Sprintf("%s@%d by %s", got.state, got.incarnation, got.from))
+		_, ok = r.take(1, "x")
+		require.False(t, ok, "taken once")
+	}
+}
+
+func TestRumoursExpire(t *testing.T) {
+	r := newRumours(30 * time.Second)
+	r.note(0, "x", suspicionRumour(1))
+	r.note(0, "y", suspicionRumour(1))
+	_, ok := r.take(instant(30*time.Second), "x")
+	require.True(t, ok)
+	_, ok = r.take(instant(30*time.Second)+1, "y")
+	require.False(t, ok)
+}
+
+func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
+	r := newRumours(0)
+	r.note(0, "x", suspicionRumour(1))
+	require.Empty(t, r.byName)
+}
+
+// What outsiders say about names that do not exist takes bounded memory; the
+// oldest goes first.
+func TestRumoursAreBounded(t *testing.T) {
+	r := newRumours(time.Hour)
+	for i := range 10 * maxRumours {
+		r.note(instant(i), fmt.Sprint(i), suspicionRumour(1))
+		require.LessOrEqual(t, len(r.byName), maxRumours)
+		require.LessOrEqual(t, len(r.order), maxRumours)
+	}
+	_, oldest := r.take(instant(10*maxRumours), fmt.Sprint(9*maxRumours-1))
+	require.False(t, oldest)
+	_, kept := r.take(instant(10*maxRumours), fmt.Sprint(9*maxRumours))
+	require.True(t, kept)
+}
+
+// Noting and taking the same names over and over leaves nothing behind.
+func TestRumoursTakenLeaveNoTrace(t *testing.T) {
+	r := newRumours(time.Hour)
+	for i := range 10 * maxRumours {
+		r.note(instant(i), "x", suspicionRumour(uint32(i)))
+		r.take(instant(i), "x")
+	}
+	require.Empty(t, r.byName)
+	require.LessOrEqual(t, len(r.order), maxRumours)
+}
+
+// Old ones make room before the limit is reached.
+func TestExpiredRumoursAreForgotten(t *testing.T) {
+	r := newRumours(time.Minute)
+	for i := range 100 {
+		r.note(0, fmt.Sprint(i), suspicionRumour(1))
+	}
+	r.note(instant(time.Hour), "new", suspicionRumour(1))
+	require.Len(t, r.byName, 1)
+	require.Len(t, r.order, 1)
+}
+
+// A rumour outlives the packet that brought it.
+func TestRumoursAreKept(t *testing.T) {
+	r := newRumours(time.Minute)
+	name, from := []byte("name"), []byte("from")
+	r.note(0, viewString(name), rumour{incarnation: 1, state: StateDead, from: viewString(from)})
+	clear(name)
+	clear(from)
+	got, ok := r.take(0, "name")
+	require.True(t, ok)
+	require.Equal(t, "from", got.from)
+}

@@ -1,0 +1,263 @@
+package memberlist
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func testNode(name string, state NodeStateType) *Node {
+	return newNode(name, addrOfTestNode(name), 7946, nil, testVersions(), state)
+}
+
+// A new record comes at a random place of the probe order, so that new nodes are
+// neither first nor last.
+func TestP95NewNodesGetARandomPlace(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const rounds, before = 3000, 4
+	var places [before + 1]int
+	for range rounds {
+		table := newTable()
+		for _, name := range nodeNames("old", before) {
+			table.add(rng, testNode(name, StateAlive), StateAlive, 0)
+		}
+		m := table.add(rng, testNode("new", StateAlive), StateAlive, 0)
+		require.Same(t, m, table.order[m.place])
+		places[m.place]++
+	}
+	for place, n := range places {
+		require.InDelta(t, rounds/len(places), n, float64(rounds/len(places)/4), "place %d of %v", place, places)
+	}
+}
+
+func TestP46ShuffleKeepsTheRecordsAndChangesTheOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	table := newTable()
+	for _, name := range nodeNames("n", 50) {
+		table.add(rng, testNode(name, StateAlive), StateAlive, 0)
+	}
+	before := slices.Clone(table.order)
+	table.shuffle(rng)
+	require.NotEqual(t, before, table.order)
+	require.ElementsMatch(t, before, table.order)
+	checkTable(t, &table)
+}
+
+// Whatever is done to a table, its indexes, its counts and what readers see of it
+// agree with a plain map.
+func TestP33P44TableAgreesWithAModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	table := newTable()
+	model := map[string]NodeStateType{}
+	pool := append(nodeNames("n", 300), "10.0.0.1", "2001:db8::7")
+	for step := range 20_000 {
+		name := pool[rng.IntN(len(pool))]
+		state := NodeStateType(rng.IntN(4))
+		_, known := model[name]
+		switch {
+		case !known:
+			table.add(rng, testNode(name, state), state, instant(step))
+			model[name] = state
+		case rng.IntN(3) == 0:
+			table.remove(table.get(name))
+			delete(model, name)
+		default:
+			table.setState(table.get(name), state, testNode(name, state), instant(step))
+			model[name] = state
+		}
+		if step%500 == 0 {
+			checkTable(t, &table)
+			checkAgainstModel(t, &table, model)
+		}
+	}
+}
+
+func checkAgainstModel(t *testing.T, table *table, model map[string]NodeStateType) {
+	t.Helper()
+	var shown []string
+	var counts [4]int
+	addresses := 0
+	for name, state := range model {
+		require.Equal(t, state, table.get(name).state, name)
+		counts[state]++
+		if state == StateAlive || state == StateSuspect {
+			shown = append(shown, name)
+		}
+		if net.ParseIP(name) != nil {
+			addresses++
+		}
+	}
+	require.Equal(t, counts, table.counts)
+	require.Equal(t, len(shown), table.live())
+	require.EqualValues(t, len(model), table.view.known.Load(), "every state counts (P44)")
+	require.EqualValues(t, len(shown), table.view.shown.Load())
+	require.EqualValues(t, addresses, table.view.addressNames.Load())
+	var seen []string
+	for _, n := range table.view.members() {
+		require.Equal(t, model[n.Name], n.State)
+		seen = append(seen, n.Name)
+	}
+	require.ElementsMatch(t, shown, seen, "members are alive or suspect (P33)")
+}
+
+// checkTable checks what ties the parts of a table together.
+func checkTable(t *testing.T, table *table) {
+	t.Helper()
+	require.Len(t, table.byName, len(table.order))
+	slots := map[int]bool{}
+	for place, m := range table.order {
+		require.Equal(t, place, m.place)
+		require.Same(t, m, table.byName[m.node.Name])
+		require.False(t, slots[m.slot], "two records in slot %d", m.slot)
+		slots[m.slot] = true
+		shown := table.view.at(m.slot).Load()
+		if m.gone() {
+			require.Nil(t, shown)
+		} else {
+			require.Same(t, m.node, shown)
+		}
+	}
+}
+
+// Slots are used again: a table that sees many nodes come and go does not grow.
+func TestTableReusesSlots(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	table := newTable()
+	for i := range 10 * viewPageSize {
+		m := table.add(rng, testNode(fmt.Sprint(i), StateAlive), StateAlive, 0)
+		table.remove(m)
+	}
+	require.Len(t, *table.view.pages.Load(), 1)
+}
+
+// A record's time of change is that of its last change of state, not of its last
+// update.
+func TestP101ChangeTimeIsThatOfTheState(t *testing.T) {
+	table := newTable()
+	m := table.add(rand.New(rand.NewPCG(1, 1)), testNode("n", StateAlive), StateAlive, 1)
+	table.setState(m, StateAlive, testNode("n", StateAlive), 2)
+	require.Equal(t, instant(1), m.since)
+	table.setState(m, StateSuspect, testNode("n", StateSuspect), 3)
+	require.Equal(t, instant(3), m.since)
+}
+
+// Readers take no lock while the table changes. Under the race detector this
+// also proves that no published node is written again.
+func TestP34MembersCanBeReadWhileTheTableChanges(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	table := newTable()
+	first := table.add(rng, testNode("first", StateAlive), StateAlive, 0)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := checkSnapshot(table.view.members()); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var added []*member
+	for i := range 2000 {
+		state := []NodeStateType{StateAlive, StateSuspect}[i%2]
+		table.setState(first, state, testNode("first", state), 0)
+		if i%3 != 0 && len(added) > 0 {
+			table.remove(added[0])
+			added = added[1:]
+			continue
+		}
+		added = append(added, table.add(rng, testNode(fmt.Sprint(i), state), state, 0))
+	}
+	close(stop)
+	readers.Wait()
+}
+
+// checkSnapshot checks that a member that was there all the time is there, once,
+// and that every node is whole.
+func checkSnapshot(nodes []*Node) error {
+	count := map[string]int{}
+	for _, n := range nodes {
+		count[n.Name]++
+		if !n.Addr.Equal(addrOfTestNode(n.Name)) || n.State != StateAlive && n.State != StateSuspect {
+			return fmt.Errorf("half-written node %+v", *n)
+		}
+	}
+	if count["first"] != 1 {
+		return fmt.Errorf("the first node is there %d times", count["first"])
+	}
+	return nil
+}
+
+// A node owns its bytes: what it was made from may be used again.
+func TestP34NodesOwnTheirBytes(t *testing.T) {
+	name, addr, meta, vsn := []byte("name"), []byte{10, 0, 0, 1}, []byte("meta"), testVersions()
+	n := newNode(viewString(name), addr, 1, meta, vsn, StateAlive)
+	for _, b := range [][]byte{name, addr, meta, vsn} {
+		clear(b)
+	}
+	require.Equal(t, "name", n.Name)
+	require.Equal(t, net.IP{10, 0, 0, 1}, n.Addr)
+	require.Equal(t, []byte("meta"), n.Meta)
+	require.Equal(t, [6]byte(testVersions()), n.versions())
+	grown := append(n.Addr, 'X')
+	require.Equal(t, []byte("meta"), n.Meta, "appending to the address does not reach the meta data")
+	require.Len(t, grown, 5)
+}
+
+func TestNodesTellNilFromEmptyMeta(t *testing.T) {
+	require.Nil(t, newNode("n", nil, 1, nil, nil, StateAlive).Meta)
+	require.NotNil(t, newNode("n", nil, 1, []byte{}, nil, StateAlive).Meta)
+}
+
+func TestP34ANodeInAnotherStateIsAnotherNode(t *testing.T) {
+	n := testNode("n", StateAlive)
+	s := n.withState(StateSuspect)
+	require.Equal(t, StateAlive, n.State)
+	require.Equal(t, StateSuspect, s.State)
+	require.Equal(t, n.Address(), s.Address())
+}
+
+func TestW67ShortVersionArraysCountAsZero(t *testing.T) {
+	require.Zero(t, newNode("n", nil, 1, nil, []byte{1, 5, 2, 0, 0}, StateAlive).versions())
+	n := newNode("n", nil, 1, nil, []byte{1, 5, 2, 6, 8, 7, 99}, StateAlive)
+	require.Equal(t, [6]byte{1, 5, 2, 6, 8, 7}, n.versions())
+}
+
+func TestP33MembersOfAnEmptyTable(t *testing.T) {
+	table := newTable()
+	require.Empty(t, table.view.members())
+}
+
+func TestP37NodeAddresses(t *testing.T) {
+	n := newNode("name", net.ParseIP("2001:db8::7"), 7946, nil, nil, StateAlive)
+	require.Equal(t, "[2001:db8::7]:7946", n.Address())
+	require.Equal(t, Address{Addr: "[2001:db8::7]:7946", Name: "name"}, n.FullAddress())
+	require.Equal(t, "name", n.String())
+	s := NodeState{Node: *n, State: StateLeft, StateChange: time.Unix(1, 0)}
+	require.Equal(t, n.Address(), s.Address())
+	require.Equal(t, n.FullAddress(), s.FullAddress())
+}
+
+func TestStateNames(t *testing.T) {
+	want := map[NodeStateType]string{
+		StateAlive: "alive", StateSuspect: "suspect", StateDead: "dead", StateLeft: "left", 9: "unknown state 9",
+	}
+	for state := range maps.Keys(want) {
+		require.Equal(t, want[state], state.String())
+		require.Equal(t, state == StateDead || state == StateLeft, (&NodeState{State: state}).DeadOrLeft())
+	}
+}
