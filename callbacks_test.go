@@ -136,8 +136,8 @@ var triggers = map[string]func(s *stage){
 	"NotifyMsg packet":           func(s *stage) { _ = s.other.SendBestEffort(s.node.LocalNode(), []byte("packet")) },
 	"NotifyMsg stream":           func(s *stage) { _ = s.other.SendReliable(s.node.LocalNode(), []byte("stream")) },
 	"GetBroadcasts":              func(*stage) {}, // with the next gossip
-	"LocalState":                 func(*stage) {}, // with the next push/pull
-	"MergeRemoteState":           func(*stage) {},
+	"LocalState":                 (*stage).removePuppet, // with the next push/pull
+	"MergeRemoteState":           (*stage).removePuppet,
 	"LocalState of a join":       func(s *stage) { joinTo(s.other, s.node) },
 	"MergeRemoteState of a join": func(s *stage) { joinTo(s.other, s.node) },
 	"NotifyMerge":                func(s *stage) { joinTo(s.other, s.node) },
@@ -174,6 +174,11 @@ var triggers = map[string]func(s *stage){
 	"slog handler":                 func(s *stage) { s.p.send(s.node, (&ping{SeqNo: 1, Node: "nobody"}).appendTo(nil)) },
 	"transport WriteToAddress":     func(*stage) {},
 	"transport DialAddressTimeout": func(s *stage) { joinTo(s.node, s.other) },
+}
+
+// removePuppet leaves the other node as the only partner for exchanges.
+func (s *stage) removePuppet() {
+	s.p.send(s.node, (&dead{Incarnation: 1, Node: "p", From: "p"}).appendTo(nil))
 }
 
 func joinTo(m, to *Memberlist) { _, _ = m.Join([]string{to.LocalNode().Address()}) }

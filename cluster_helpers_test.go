@@ -22,7 +22,7 @@ import (
 // watchdog, in real time, makes it fail with all stacks.
 func inBubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	watchdog := time.AfterFunc(2*time.Minute, func() { panic(t.Name() + " hangs:\n" + allStacks()) })
+	watchdog := time.AfterFunc(20*time.Second, func() { panic(t.Name() + " hangs:\n" + allStacks()) })
 	defer watchdog.Stop()
 	synctest.Test(t, f)
 }

@@ -294,250 +294,253 @@ const compressedPrefix = "\x09\x82\xa4Algo"
 // zero.
 
 func (m *ping) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *indirectPing) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *ack) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *nack) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *suspect) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *dead) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *alive) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *pushPullHeader) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *pushNodeState) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *userMsgHeader) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *errorReply) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
 func (m *compressed) decode(body []byte) (canonical bool, err error) {
-	if rest, ok := m.parse(body); ok {
-		return len(rest) == 0, nil
+	if size, ok := m.parse(body); ok {
+		return size == len(body), nil
 	}
 	return false, decodeGeneral(body, m)
 }
 
-// parse reads the one shape that appendTo writes from the beginning of body and
-// returns what is behind it. If ok is false the message holds rubbish.
+// parse reads the one shape that appendTo writes from the beginning of b and tells
+// how long it is. If ok is false the message holds rubbish.
 
-func (m *ping) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	fields := c.mapSize()
-	c.literal("\xa4Node")
-	m.Node = c.string()
-	c.literal("\xa5SeqNo")
-	m.SeqNo = c.uint(maxUint32)
-	var source int
-	m.SourceAddr, m.SourceNode, m.SourcePort, source = c.source()
-	return c.rest, !c.failed && fields == 2+source
+func (m *ping) parse(b []byte) (size int, ok bool) {
+	fields, at := readMapSize(b, 0)
+	at = literal(b, at, "\xa4Node")
+	m.Node, at = readString(b, at)
+	at = literal(b, at, "\xa5SeqNo")
+	m.SeqNo, at = readUint(b, at, maxUint32)
+	var s source
+	at = s.parse(b, at)
+	m.SourceAddr, m.SourceNode, m.SourcePort = s.addr, s.node, s.port
+	return at, at != nowhere && fields == 2+s.fields
 }
 
-func (m *indirectPing) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	fields := c.mapSize()
-	c.literal("\xa4Nack")
-	m.Nack = c.bool()
-	c.literal("\xa4Node")
-	m.Node = c.string()
-	c.literal("\xa4Port")
-	m.Port = uint16(c.uint(maxUint16))
-	c.literal("\xa5SeqNo")
-	m.SeqNo = c.uint(maxUint32)
-	var source int
-	m.SourceAddr, m.SourceNode, m.SourcePort, source = c.source()
-	c.literal("\xa6Target")
-	m.Target = c.bytes()
-	return c.rest, !c.failed && fields == 5+source
+func (m *indirectPing) parse(b []byte) (size int, ok bool) {
+	fields, at := readMapSize(b, 0)
+	at = literal(b, at, "\xa4Nack")
+	m.Nack, at = readBool(b, at)
+	at = literal(b, at, "\xa4Node")
+	m.Node, at = readString(b, at)
+	at = literal(b, at, "\xa4Port")
+	port, at := readUint(b, at, maxUint16)
+	m.Port = uint16(port)
+	at = literal(b, at, "\xa5SeqNo")
+	m.SeqNo, at = readUint(b, at, maxUint32)
+	var s source
+	at = s.parse(b, at)
+	m.SourceAddr, m.SourceNode, m.SourcePort = s.addr, s.node, s.port
+	at = literal(b, at, "\xa6Target")
+	m.Target, at = readBytes(b, at)
+	return at, at != nowhere && fields == 5+s.fields
 }
 
-func (m *ack) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal("\x82\xa7Payload")
-	m.Payload = c.bytes()
-	c.literal("\xa5SeqNo")
-	m.SeqNo = c.uint(maxUint32)
-	return c.rest, !c.failed
+func (m *ack) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x82\xa7Payload")
+	m.Payload, at = readBytes(b, at)
+	at = literal(b, at, "\xa5SeqNo")
+	m.SeqNo, at = readUint(b, at, maxUint32)
+	return at, at != nowhere
 }
 
-func (m *nack) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal("\x81\xa5SeqNo")
-	m.SeqNo = c.uint(maxUint32)
-	return c.rest, !c.failed
+func (m *nack) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x81\xa5SeqNo")
+	m.SeqNo, at = readUint(b, at, maxUint32)
+	return at, at != nowhere
 }
 
-func (m *suspect) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	m.Incarnation, m.Node, m.From = c.accusation()
-	return c.rest, !c.failed
+func (m *suspect) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x83\xa4From")
+	m.From, at = readString(b, at)
+	at = literal(b, at, "\xabIncarnation")
+	m.Incarnation, at = readUint(b, at, maxUint32)
+	at = literal(b, at, "\xa4Node")
+	m.Node, at = readString(b, at)
+	return at, at != nowhere
 }
 
-func (m *dead) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	m.Incarnation, m.Node, m.From = c.accusation()
-	return c.rest, !c.failed
+func (m *dead) parse(b []byte) (size int, ok bool) {
+	return (*suspect)(m).parse(b) // the two have the same body
 }
 
-func (m *alive) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal("\x86\xa4Addr")
-	m.Addr = c.bytes()
-	c.literal("\xabIncarnation")
-	m.Incarnation = c.uint(maxUint32)
-	c.literal("\xa4Meta")
-	m.Meta = c.bytes()
-	c.literal("\xa4Node")
-	m.Node = c.string()
-	c.literal("\xa4Port")
-	m.Port = uint16(c.uint(maxUint16))
-	c.literal("\xa3Vsn")
-	m.Vsn = c.bytes()
-	return c.rest, !c.failed
+func (m *alive) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x86\xa4Addr")
+	m.Addr, at = readBytes(b, at)
+	at = literal(b, at, "\xabIncarnation")
+	m.Incarnation, at = readUint(b, at, maxUint32)
+	at = literal(b, at, "\xa4Meta")
+	m.Meta, at = readBytes(b, at)
+	at = literal(b, at, "\xa4Node")
+	m.Node, at = readString(b, at)
+	at = literal(b, at, "\xa4Port")
+	port, at := readUint(b, at, maxUint16)
+	m.Port = uint16(port)
+	at = literal(b, at, "\xa3Vsn")
+	m.Vsn, at = readBytes(b, at)
+	return at, at != nowhere
 }
 
-func (m *pushPullHeader) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal("\x83\xa4Join")
-	m.Join = c.bool()
-	c.literal("\xa5Nodes")
-	m.Nodes = c.int()
-	c.literal("\xacUserStateLen")
-	m.UserStateLen = c.int()
-	return c.rest, !c.failed
+func (m *pushPullHeader) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x83\xa4Join")
+	m.Join, at = readBool(b, at)
+	at = literal(b, at, "\xa5Nodes")
+	m.Nodes, at = readInt(b, at)
+	at = literal(b, at, "\xacUserStateLen")
+	m.UserStateLen, at = readInt(b, at)
+	return at, at != nowhere
 }
 
-func (m *pushNodeState) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal("\x87\xa4Addr")
-	m.Addr = c.bytes()
-	c.literal("\xabIncarnation")
-	m.Incarnation = c.uint(maxUint32)
-	c.literal("\xa4Meta")
-	m.Meta = c.bytes()
-	c.literal("\xa4Name")
-	m.Name = c.string()
-	c.literal("\xa4Port")
-	m.Port = uint16(c.uint(maxUint16))
-	c.literal("\xa5State")
-	m.State = NodeStateType(c.int())
-	c.literal("\xa3Vsn")
-	m.Vsn = c.bytes()
-	return c.rest, !c.failed
+func (m *pushNodeState) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x87\xa4Addr")
+	m.Addr, at = readBytes(b, at)
+	at = literal(b, at, "\xabIncarnation")
+	m.Incarnation, at = readUint(b, at, maxUint32)
+	at = literal(b, at, "\xa4Meta")
+	m.Meta, at = readBytes(b, at)
+	at = literal(b, at, "\xa4Name")
+	m.Name, at = readString(b, at)
+	at = literal(b, at, "\xa4Port")
+	port, at := readUint(b, at, maxUint16)
+	m.Port = uint16(port)
+	at = literal(b, at, "\xa5State")
+	state, at := readInt(b, at)
+	m.State = NodeStateType(state)
+	at = literal(b, at, "\xa3Vsn")
+	m.Vsn, at = readBytes(b, at)
+	return at, at != nowhere
 }
 
-func (m *userMsgHeader) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal("\x81\xaaUserMsgLen")
-	m.UserMsgLen = c.int()
-	return c.rest, !c.failed
+func (m *userMsgHeader) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x81\xaaUserMsgLen")
+	m.UserMsgLen, at = readInt(b, at)
+	return at, at != nowhere
 }
 
-func (m *errorReply) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal("\x81\xa5Error")
-	m.Error = c.string()
-	return c.rest, !c.failed
+func (m *errorReply) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, "\x81\xa5Error")
+	m.Error, at = readString(b, at)
+	return at, at != nowhere
 }
 
-func (m *compressed) parse(body []byte) (rest []byte, ok bool) {
-	c := cursor{rest: body}
-	c.literal(compressedPrefix[1:])
-	m.Algo = uint8(c.uint(maxUint8))
-	c.literal("\xa3Buf")
-	m.Buf = c.bytes()
-	return c.rest, !c.failed
+func (m *compressed) parse(b []byte) (size int, ok bool) {
+	at := literal(b, 0, compressedPrefix[1:])
+	algo, at := readUint(b, at, maxUint8)
+	m.Algo = uint8(algo)
+	at = literal(b, at, "\xa3Buf")
+	m.Buf, at = readBytes(b, at)
+	return at, at != nowhere
 }
 
-// accusation reads the body that suspect and dead share.
-func (c *cursor) accusation() (incarnation uint32, node, from string) {
-	c.literal("\x83\xa4From")
-	from = c.string()
-	c.literal("\xabIncarnation")
-	incarnation = c.uint(maxUint32)
-	c.literal("\xa4Node")
-	node = c.string()
-	return incarnation, node, from
+// source are the three fields that are left out when they are empty (W6), and how
+// many of them are there.
+type source struct {
+	addr   []byte
+	node   string
+	port   uint16
+	fields int
 }
 
-// source reads the three source fields, each of which is left out when it is
-// empty (W6), and counts those that are there.
-func (c *cursor) source() (addr []byte, node string, port uint16, fields int) {
-	if c.skip("\xaaSourceAddr") {
-		addr = c.raw()
-		c.require(len(addr) > 0)
-		fields++
+// parse reads the fields that are there at b[at:]. One that is there although it is
+// empty is a surprise.
+func (s *source) parse(b []byte, at int) int {
+	empty := false
+	if next := literal(b, at, "\xaaSourceAddr"); next != nowhere {
+		s.addr, at = readRaw(b, next)
+		empty = empty || len(s.addr) == 0
+		s.fields++
 	}
-	if c.skip("\xaaSourceNode") {
-		node = c.string()
-		c.require(node != "")
-		fields++
+	if next := literal(b, at, "\xaaSourceNode"); next != nowhere {
+		s.node, at = readString(b, next)
+		empty = empty || s.node == ""
+		s.fields++
 	}
-	if c.skip("\xaaSourcePort") {
-		port = uint16(c.uint(maxUint16))
-		c.require(port != 0)
-		fields++
+	if next := literal(b, at, "\xaaSourcePort"); next != nowhere {
+		var port uint32
+		port, at = readUint(b, next, maxUint16)
+		s.port = uint16(port)
+		empty = empty || port == 0
+		s.fields++
 	}
-	return addr, node, port, fields
+	if empty {
+		return nowhere
+	}
+	return at
 }
 
 // generalHandle is go-msgpack set to the old specification, whose raw type holds

@@ -10,23 +10,27 @@ import (
 // aliveGate asks the AliveDelegate about nodes, one call at a time (P123).
 type aliveGate struct {
 	delegate AliveDelegate
-	mu       sync.Mutex
-	nested   sync.Mutex    // takes mu's part for exchanges begun inside a call
-	owner    atomic.Uint64 // goroutine that is inside NotifyAlive, 0 = none
+	mu       sync.Mutex   // held during a call
+	inside   sync.Map     // the goroutines that are inside NotifyAlive, by number
+	depth    atomic.Int32 // how many there are
 }
 
 // entered reports whether the caller is inside NotifyAlive.
 func (g *aliveGate) entered() bool {
-	owner := g.owner.Load()
-	return owner != 0 && owner == goroutineID()
+	if g.depth.Load() == 0 {
+		return false
+	}
+	_, entered := g.inside.Load(goroutineID())
+	return entered
 }
 
 type insideGateKey struct{}
 
-// insideGate marks a context of work that somebody inside NotifyAlive waits
-// for. Such work must not wait for that call to end.
+// insideGate marks a context of work that somebody inside NotifyAlive waits for.
+// Such work must not wait for that call to end, so its own calls take turns among
+// themselves alone.
 func insideGate(ctx context.Context) context.Context {
-	return context.WithValue(ctx, insideGateKey{}, true)
+	return context.WithValue(ctx, insideGateKey{}, new(sync.Mutex))
 }
 
 // ask returns the delegate's verdict.
@@ -34,15 +38,19 @@ func (g *aliveGate) ask(ctx context.Context, n *Node) error {
 	if g.entered() {
 		return g.delegate.NotifyAlive(n)
 	}
-	if ctx.Value(insideGateKey{}) != nil {
-		g.nested.Lock()
-		defer g.nested.Unlock()
-		return g.delegate.NotifyAlive(n)
+	mu := &g.mu
+	if own, ok := ctx.Value(insideGateKey{}).(*sync.Mutex); ok {
+		mu = own
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.owner.Store(goroutineID())
-	defer g.owner.Store(0)
+	mu.Lock()
+	defer mu.Unlock()
+	id := goroutineID()
+	g.inside.Store(id, nil)
+	g.depth.Add(1)
+	defer func() {
+		g.depth.Add(-1)
+		g.inside.Delete(id)
+	}()
 	return g.delegate.NotifyAlive(n)
 }
 

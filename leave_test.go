@@ -19,6 +19,13 @@ func (c *testCore) isClosed(done <-chan struct{}) bool {
 	return false
 }
 
+// leaves lets the node leave, and the time pass until it tells members of it.
+func (c *testCore) leaves() <-chan struct{} {
+	done := c.leave(c.now)
+	c.pass(c.cfg.GossipInterval)
+	return done
+}
+
 // departurePings takes the pings that carry the departure: whom, and under which
 // number.
 func (c *testCore) departurePings() map[string]uint32 {
@@ -80,7 +87,7 @@ func TestP22LeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
 	for others, wanted := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3, 20: 3} {
 		c := newTestCore(t)
 		c.know(nodeNames("n", others)...)
-		done := c.leave(c.now)
+		done := c.leaves()
 		require.NotNil(t, done)
 		pings := c.departurePings()
 		require.Len(t, pings, wanted)
@@ -100,7 +107,7 @@ func TestP22LeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
 func TestP22SilentMembersArePassedOver(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 6)...)
-	done := c.leave(c.now)
+	done := c.leaves()
 	first := c.departurePings()
 	require.Len(t, first, 3)
 	c.pass(c.cfg.ProbeTimeout)
@@ -119,7 +126,7 @@ func TestP22SilentMembersArePassedOver(t *testing.T) {
 func TestP22LateAnswersCount(t *testing.T) {
 	c := newTestCore(t)
 	c.know("a", "b", "d", "e")
-	done := c.leave(c.now)
+	done := c.leaves()
 	first := c.departurePings()
 	c.pass(c.cfg.ProbeTimeout)
 	c.departurePings()
@@ -131,7 +138,7 @@ func TestP22LateAnswersCount(t *testing.T) {
 func TestP22AMemberCountsOnce(t *testing.T) {
 	c := newTestCore(t)
 	c.know("a", "b")
-	done := c.leave(c.now)
+	done := c.leaves()
 	first := c.departurePings()
 	c.ack(c.now, &ack{SeqNo: first["a"]}, c.now)
 	c.ack(c.now, &ack{SeqNo: first["a"]}, c.now)
@@ -147,7 +154,7 @@ func TestP22AMemberCountsOnce(t *testing.T) {
 func TestP22MembersThatDieAreNotWaitedFor(t *testing.T) {
 	c := newTestCore(t)
 	c.know("a", "b")
-	done := c.leave(c.now)
+	done := c.leaves()
 	c.hearDead("a", 1, "b")
 	c.hearDead("b", 1, "b")
 	c.settle()
@@ -160,7 +167,7 @@ func TestP22SuspectsAreToldAsWell(t *testing.T) {
 	c.know("x")
 	c.hearSuspect("x", 1, "a")
 	c.settle()
-	require.NotNil(t, c.leave(c.now))
+	require.NotNil(t, c.leaves())
 	require.Contains(t, c.departurePings(), "x")
 }
 
@@ -168,11 +175,12 @@ func TestP22SuspectsAreToldAsWell(t *testing.T) {
 func TestP21P23FurtherCallsOfLeave(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
-	done := c.leave(c.now)
+	done := c.leaves()
 	require.Equal(t, done, c.leave(c.now))
 	c.giveUpDeparture()
 	require.Nil(t, c.leave(c.now))
 	require.Equal(t, "left@1", c.view("me"))
+	c.departurePings()
 	c.pass(c.cfg.ProbeTimeout)
 	require.NotEmpty(t, c.departurePings(), "it goes on spreading")
 }
@@ -180,7 +188,7 @@ func TestP21P23FurtherCallsOfLeave(t *testing.T) {
 func TestP25AfterLeavingNothingBringsTheNodeBack(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
-	c.leave(c.now)
+	c.leaves()
 	c.settle()
 	c.hearAlive("me", 9)
 	c.hearSuspect("me", 20, "x")
@@ -209,7 +217,7 @@ func TestP25ReturningBeatsWhatWasSaid(t *testing.T) {
 	} {
 		c := newTestCore(t)
 		c.know("x")
-		c.leave(c.now)
+		c.leaves()
 		say(c)
 		c.settle()
 		c.returning()
@@ -227,12 +235,12 @@ func TestP25ReturningBeatsWhatWasSaid(t *testing.T) {
 func TestP22AnswersOfAnEarlierDepartureDoNotCount(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
-	c.leave(c.now)
+	c.leaves()
 	earlier := c.departurePings()
 	c.returning()
 	c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	c.settle()
-	done := c.leave(c.now)
+	done := c.leaves()
 	c.ackAll(earlier)
 	require.False(t, c.isClosed(done))
 	later := firstPing(t, c.fx.packets[0].msg)
@@ -243,7 +251,7 @@ func TestP22AnswersOfAnEarlierDepartureDoNotCount(t *testing.T) {
 func TestP22LeaveWithoutProbeTimeoutHasPatienceAllTheSame(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.ProbeTimeout = 0 })
 	c.know("x")
-	c.leave(c.now)
+	c.leaves()
 	require.Len(t, c.departurePings(), 1)
 	c.pass(499 * time.Millisecond)
 	require.Empty(t, c.departurePings())

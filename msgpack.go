@@ -116,167 +116,141 @@ func appendRawHeader(dst []byte, n int) []byte {
 	}
 }
 
-// cursor walks over the one shape in which nodes write a message. The first
-// surprise makes it fail, and it stays failed: the caller asks once, at the end.
-type cursor struct {
-	rest   []byte
-	failed bool
-}
+// The readers below take one thing each from b[at:], in the one form in which
+// nodes write it, and return where it ends. The first surprise leads nowhere, and
+// from there on every reader fails: so a message is read without a question in
+// between, and whoever reads it asks once, at the end. Handing the position on in
+// registers rather than in a struct saves a third of the time: an alive message
+// takes 23 ns.
 
-func (c *cursor) fail() {
-	c.rest, c.failed = nil, true
-}
+// nowhere is the position behind something that was not there. It is beyond the
+// end of any input.
+const nowhere = math.MaxInt32
 
-func (c *cursor) require(ok bool) {
-	if !ok {
-		c.fail()
+// literal passes over the given bytes.
+func literal(b []byte, at int, s string) int {
+	if len(b)-at < len(s) || string(b[at:at+len(s)]) != s {
+		return nowhere
 	}
+	return at + len(s)
 }
 
-// literal passes over the given bytes, which must be there.
-func (c *cursor) literal(s string) {
-	if !c.skip(s) {
-		c.fail()
+// readMapSize reads the head of a map of less than 16 entries.
+func readMapSize(b []byte, at int) (n, next int) {
+	if len(b) <= at || b[at]&0xf0 != mpFixMap {
+		return 0, nowhere
 	}
+	return int(b[at] & 0x0f), at + 1
 }
 
-// skip passes over the given bytes if they come next.
-func (c *cursor) skip(s string) bool {
-	if len(c.rest) < len(s) || string(c.rest[:len(s)]) != s {
-		return false
+func readBool(b []byte, at int) (v bool, next int) {
+	if len(b) <= at || b[at]&^1 != mpFalse {
+		return false, nowhere
 	}
-	c.rest = c.rest[len(s):]
-	return true
+	return b[at] == mpTrue, at + 1
 }
 
-// mapSize reads the head of a map of less than 16 entries.
-func (c *cursor) mapSize() int {
-	if len(c.rest) == 0 || c.rest[0]&0xf0 != mpFixMap {
-		c.fail()
-		return 0
+// readUint reads an unsigned field of at most the given value.
+func readUint(b []byte, at int, most uint32) (v uint32, next int) {
+	if len(b) > at && b[at] < 0x80 {
+		return uint32(b[at]), at + 1
 	}
-	n := int(c.rest[0] & 0x0f)
-	c.rest = c.rest[1:]
-	return n
+	return readWideUint(b, at, most)
 }
 
-func (c *cursor) bool() bool {
-	if len(c.rest) == 0 || c.rest[0]&^1 != mpFalse {
-		c.fail()
-		return false
+// readWideUint reads an unsigned field that takes more than one byte.
+func readWideUint(b []byte, at int, most uint32) (v uint32, next int) {
+	var least uint32
+	switch have := len(b) - at; {
+	case have >= 2 && b[at] == mpUint8:
+		v, least, next = uint32(b[at+1]), 0x80, at+2
+	case have >= 3 && b[at] == mpUint16:
+		v, least, next = uint32(binary.BigEndian.Uint16(b[at+1:])), maxUint8+1, at+3
+	case have >= 5 && b[at] == mpUint32:
+		v, least, next = binary.BigEndian.Uint32(b[at+1:]), maxUint16+1, at+5
 	}
-	v := c.rest[0] == mpTrue
-	c.rest = c.rest[1:]
-	return v
-}
-
-// uint reads an unsigned field of at most the given value in its smallest form.
-func (c *cursor) uint(most uint32) uint32 {
-	if b := c.rest; len(b) > 0 && b[0] < 0x80 {
-		c.rest = b[1:]
-		return uint32(b[0])
+	if least == 0 || v < least || v > most {
+		return 0, nowhere
 	}
-	return c.wideUint(most)
+	return v, next
 }
 
-// wideUint reads an unsigned field that takes more than one byte.
-func (c *cursor) wideUint(most uint32) uint32 {
-	b := c.rest
-	var v, least uint32
-	switch {
-	case len(b) >= 2 && b[0] == mpUint8:
-		v, least, c.rest = uint32(b[1]), 0x80, b[2:]
-	case len(b) >= 3 && b[0] == mpUint16:
-		v, least, c.rest = uint32(binary.BigEndian.Uint16(b[1:])), maxUint8+1, b[3:]
-	case len(b) >= 5 && b[0] == mpUint32:
-		v, least, c.rest = binary.BigEndian.Uint32(b[1:]), maxUint16+1, b[5:]
+// readInt reads a signed field.
+func readInt(b []byte, at int) (v, next int) {
+	if len(b) > at && b[at] < 0x80 {
+		return int(b[at]), at + 1
 	}
-	c.require(0 < least && least <= v && v <= most)
-	return v
+	return readWideInt(b, at)
 }
 
-// int reads a signed field in its smallest form.
-func (c *cursor) int() int {
-	if b := c.rest; len(b) > 0 && b[0] < 0x80 {
-		c.rest = b[1:]
-		return int(b[0])
-	}
-	return c.wideInt()
-}
-
-// wideInt reads a signed field that is negative or takes more than one byte.
-func (c *cursor) wideInt() int {
-	b := c.rest
-	var v int64
-	var smallest bool
-	switch {
-	case len(b) >= 1 && b[0] >= mpNegative:
-		v, c.rest = int64(int8(b[0])), b[1:]
+// readWideInt reads a signed field that is negative or takes more than one byte.
+func readWideInt(b []byte, at int) (v, next int) {
+	var wide int64
+	smallest := false // is this the smallest form of the value
+	switch have := len(b) - at; {
+	case have >= 1 && b[at] >= mpNegative:
+		wide, next = int64(int8(b[at])), at+1
 		smallest = true
-	case len(b) >= 2 && b[0] == mpInt8:
-		v, c.rest = int64(int8(b[1])), b[2:]
-		smallest = v < -32
-	case len(b) >= 3 && b[0] == mpInt16:
-		v, c.rest = int64(int16(binary.BigEndian.Uint16(b[1:]))), b[3:]
-		smallest = v != int64(int8(v))
-	case len(b) >= 5 && b[0] == mpInt32:
-		v, c.rest = int64(int32(binary.BigEndian.Uint32(b[1:]))), b[5:]
-		smallest = v != int64(int16(v))
-	case len(b) >= 9 && b[0] == mpInt64:
-		v, c.rest = int64(binary.BigEndian.Uint64(b[1:])), b[9:]
-		smallest = v != int64(int32(v))
+	case have >= 2 && b[at] == mpInt8:
+		wide, next = int64(int8(b[at+1])), at+2
+		smallest = wide < -32
+	case have >= 3 && b[at] == mpInt16:
+		wide, next = int64(int16(binary.BigEndian.Uint16(b[at+1:]))), at+3
+		smallest = wide != int64(int8(wide))
+	case have >= 5 && b[at] == mpInt32:
+		wide, next = int64(int32(binary.BigEndian.Uint32(b[at+1:]))), at+5
+		smallest = wide != int64(int16(wide))
+	case have >= 9 && b[at] == mpInt64:
+		wide, next = int64(binary.BigEndian.Uint64(b[at+1:])), at+9
+		smallest = wide != int64(int32(wide))
 	}
-	c.require(smallest && v == int64(int(v)))
-	return int(v)
+	if !smallest || wide != int64(int(wide)) {
+		return 0, nowhere
+	}
+	return int(wide), next
 }
 
-// bytes reads a byte field, which is a view of the input; nil stays nil.
-func (c *cursor) bytes() []byte {
-	if len(c.rest) > 0 && c.rest[0] == mpNil {
-		c.rest = c.rest[1:]
-		return nil
+// readBytes reads a byte field, which is a view of b; nil stays nil.
+func readBytes(b []byte, at int) (v []byte, next int) {
+	if len(b) > at && b[at] == mpNil {
+		return nil, at + 1
 	}
-	return c.raw()
+	return readRaw(b, at)
 }
 
-// string reads a text field, which is a view of the input.
-func (c *cursor) string() string {
-	return viewString(c.raw())
+// readString reads a text field, which is a view of b.
+func readString(b []byte, at int) (v string, next int) {
+	raw, next := readRaw(b, at)
+	return viewString(raw), next
 }
 
-// raw reads a raw value in its smallest form.
-func (c *cursor) raw() []byte {
-	b := c.rest
-	if len(b) == 0 || b[0]&0xe0 != mpFixRaw {
-		return c.longRaw()
+// readRaw reads a text or byte field that is not nil.
+func readRaw(b []byte, at int) (v []byte, next int) {
+	if len(b) <= at || b[at]&0xe0 != mpFixRaw {
+		return readLongRaw(b, at)
 	}
-	end := 1 + int(b[0]&0x1f)
+	end := at + 1 + int(b[at]&0x1f)
 	if end > len(b) {
-		c.fail()
-		return nil
+		return nil, nowhere
 	}
-	c.rest = b[end:]
-	return b[1:end:end]
+	return b[at+1 : end : end], end
 }
 
-// longRaw reads a raw value of 32 bytes and more.
-func (c *cursor) longRaw() []byte {
-	b := c.rest
-	var head int
+// readLongRaw reads a raw value of 32 bytes and more.
+func readLongRaw(b []byte, at int) (v []byte, next int) {
+	var start int
 	var n, least uint32
-	switch {
-	case len(b) >= 3 && b[0] == mpRaw16:
-		n, head, least = uint32(binary.BigEndian.Uint16(b[1:])), 3, 32
-	case len(b) >= 5 && b[0] == mpRaw32:
-		n, head, least = binary.BigEndian.Uint32(b[1:]), 5, maxUint16+1
+	switch have := len(b) - at; {
+	case have >= 3 && b[at] == mpRaw16:
+		n, least, start = uint32(binary.BigEndian.Uint16(b[at+1:])), 32, at+3
+	case have >= 5 && b[at] == mpRaw32:
+		n, least, start = binary.BigEndian.Uint32(b[at+1:]), maxUint16+1, at+5
 	}
-	if head == 0 || n < least || uint64(n) > uint64(len(b)-head) {
-		c.fail()
-		return nil
+	if least == 0 || n < least || uint64(n) > uint64(len(b)-start) {
+		return nil, nowhere
 	}
-	end := head + int(n)
-	c.rest = b[end:]
-	return b[head:end:end]
+	end := start + int(n)
+	return b[start:end:end], end
 }
 
 // valueSize measures the value of any form at the beginning of b.

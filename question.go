@@ -146,7 +146,9 @@ func (c *core) discredited(now instant, from string, accused *member) bool {
 	}
 	witness := c.table.get(from)
 	switch {
-	case witness == nil || witness == accused || witness == c.self:
+	case witness == nil:
+		return c.lost.byName[from] != nil
+	case witness == accused || witness == c.self:
 		return false
 	case witness.state != StateAlive:
 		return true

@@ -32,7 +32,7 @@ const (
 // byte and the length of the box (W36).
 const frameHeadLen = 5
 
-// streamBuffers holds memory for writing streams.
+// streamBuffers holds memory for writing and reading streams.
 var streamBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // keepStreamBuffer is the size up to which such memory is kept.
@@ -58,11 +58,17 @@ func (w *wire) writeStream(conn net.Conn, msg []byte, opener bool) (sent int, er
 		return 0, err
 	}
 	sent, err = conn.Write(dressed)
-	if cap(dressed) <= keepStreamBuffer {
-		*buf = dressed
+	keepForStreams(buf, dressed)
+	return max(sent-len(label), 0), err
+}
+
+// keepForStreams puts memory into the pool, unless it is too large to be kept. The
+// pointer is one that came from there.
+func keepForStreams(buf *[]byte, memory []byte) {
+	if cap(memory) <= keepStreamBuffer {
+		*buf = memory[:0]
 		streamBuffers.Put(buf)
 	}
-	return max(sent-len(label), 0), err
 }
 
 // appendStreamContent appends msg, compressed if so configured: on streams whether
@@ -191,6 +197,8 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 	var dst []byte
 	if len(keys) == 1 && len(box) >= boxHeadLen {
 		dst = box[boxHeadLen:boxHeadLen]
+	} else {
+		dst = r.memory(len(box))
 	}
 	plain, _, err := openBox(dst, box, keys, 0, data)
 	switch {
@@ -205,22 +213,25 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 
 // streamReader reads one message from a stream. It reads ahead, but not further
 // than one Read of the connection happens to go: nothing follows the message
-// (W45). What its methods return are views of its memory, which is never used
-// again: they stay valid. It grows its memory as bytes arrive, never because some
-// were announced (W82).
+// (W45). What its methods return are views of its memory, which are valid until
+// release. It takes more memory as bytes arrive, never because some were announced
+// (W82).
 type streamReader struct {
 	conn io.Reader // nil: everything is in buf
 	buf  []byte    // buf[at:] has been read from conn and not been consumed
 	at   int
-	done int // bytes consumed so far
+	done int       // bytes consumed so far
+	held []*[]byte // memory from the pool
 
 	remoteSize int // length of the encrypted frame, 0 if there was none
 }
 
-// Sizes of a reader's memory.
+// Sizes of a reader's memory. Most messages fit into the first chunk; what is
+// larger is taken from the pool.
 const (
-	firstChunk = 4 << 10
-	maxChunk   = 1 << 20
+	firstChunk  = 4 << 10
+	pooledChunk = 64 << 10
+	maxChunk    = 1 << 20
 )
 
 func (r *streamReader) unread() []byte { return r.buf[r.at:] }
@@ -257,13 +268,37 @@ func (r *streamReader) fill(want int) error {
 // on with a larger one.
 func (r *streamReader) grow(want int) {
 	have := len(r.unread())
-	size := max(firstChunk, min(2*cap(r.buf), maxChunk), 2*have)
+	size := firstChunk
+	if cap(r.buf) > 0 {
+		size = max(pooledChunk, min(2*cap(r.buf), maxChunk), 2*have)
+	}
 	if have < want {
 		size = min(size, max(want, firstChunk))
 	}
-	buf := make([]byte, have, size)
-	copy(buf, r.unread())
-	r.buf, r.at = buf, 0
+	r.buf, r.at = append(r.memory(size), r.unread()...), 0
+}
+
+// memory returns room for so many bytes, from the pool if they are many.
+func (r *streamReader) memory(size int) []byte {
+	if size < pooledChunk {
+		return make([]byte, 0, size)
+	}
+	buf := streamBuffers.Get().(*[]byte)
+	if cap(*buf) < size {
+		*buf = make([]byte, 0, size)
+	}
+	r.held = append(r.held, buf)
+	return (*buf)[:0]
+}
+
+// release gives the memory back for others to use. No view of it may be used
+// after that. Not to call it is no mistake: then the memory is simply not used
+// again.
+func (r *streamReader) release() {
+	for _, buf := range r.held {
+		keepForStreams(buf, *buf)
+	}
+	*r = streamReader{remoteSize: r.remoteSize}
 }
 
 // Peek returns the next n bytes without consuming them. If the stream ends before,
@@ -290,6 +325,31 @@ func (r *streamReader) take(n int) ([]byte, error) {
 		return nil, err
 	}
 	r.advance(n)
+	return b, nil
+}
+
+// own consumes n bytes and returns them in memory of their own, which is the
+// caller's.
+func (r *streamReader) own(n int) ([]byte, error) {
+	taken := r.unread()
+	taken = taken[:min(n, len(taken))]
+	b := make([]byte, 0, min(n, max(len(taken), pooledChunk)))
+	b = append(b, taken...)
+	r.advance(len(taken))
+	for len(b) < n {
+		if r.conn == nil {
+			return nil, io.EOF
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, min(n-len(b), len(b)))
+		}
+		read, err := io.ReadAtLeast(r.conn, b[len(b):min(n, cap(b))], 1)
+		b = b[:len(b)+read]
+		r.done += read
+		if err != nil {
+			return nil, err
+		}
+	}
 	return b, nil
 }
 
@@ -343,7 +403,7 @@ func (r *streamReader) expand() error {
 	if _, err := m.decode(value); err != nil {
 		return unreadable{err}
 	}
-	content, err := m.expand(make([]byte, 0, 2*len(m.Buf)), maxUnpacked)
+	content, err := m.expand(r.memory(2*len(m.Buf)), maxUnpacked)
 	if err != nil {
 		return unreadable{err}
 	}
@@ -361,9 +421,8 @@ func (m *errorReply) decodeFrom(r *streamReader) error     { return decodeValue(
 
 func (m *pushNodeState) decodeFrom(r *streamReader) error {
 	// The usual shape, when all of it is there, need not be measured first.
-	unread := r.unread()
-	if rest, ok := m.parse(unread); ok {
-		r.advance(len(unread) - len(rest))
+	if size, ok := m.parse(r.unread()); ok {
+		r.advance(size)
 		return nil
 	}
 	return decodeValue(r, m)
@@ -404,8 +463,8 @@ func appendPushPull(dst []byte, join bool, count int, nodes iter.Seq[*pushNodeSt
 
 // readPushPull reads the body of a push/pull. It gives each node to the function,
 // whose argument is used again for the next, and returns the user state, nil if
-// there is none. Fields of the nodes and the user state are views of the reader's
-// memory, and stay valid.
+// there is none. Fields of the nodes are views of the reader's memory, valid until
+// its release; the user state is the caller's.
 func readPushPull(r *streamReader, each func(*pushNodeState) error) (header pushPullHeader, userState []byte, err error) {
 	if err := header.decodeFrom(r); err != nil {
 		return header, nil, err
@@ -431,7 +490,7 @@ func readPushPull(r *streamReader, each func(*pushNodeState) error) (header push
 	if header.UserStateLen == 0 {
 		return header, nil, nil
 	}
-	userState, err = r.take(header.UserStateLen)
+	userState, err = r.own(header.UserStateLen)
 	if err != nil {
 		return header, nil, fmt.Errorf("cannot read user state: %w", cutShort(err))
 	}
@@ -455,7 +514,7 @@ func readUserMessage(r *streamReader) ([]byte, error) {
 	if header.UserMsgLen < 0 || header.UserMsgLen > maxUserMessage {
 		return nil, newKindError(ErrTooLarge, "user message length (%d) exceeds limit", header.UserMsgLen)
 	}
-	msg, err := r.take(header.UserMsgLen)
+	msg, err := r.own(header.UserMsgLen)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read user message: %w", cutShort(err))
 	}

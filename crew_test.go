@@ -1,0 +1,201 @@
+package memberlist
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestP31CrewJoinsItsGoroutines(t *testing.T) {
+	var c crew
+	release := make(chan struct{})
+	ended := make(chan struct{})
+	require.True(t, c.start(func() {
+		<-release
+		close(ended)
+	}))
+	close(release)
+	c.close()
+	c.join()
+	select {
+	case <-ended:
+	default:
+		t.Fatal("join returned before the goroutine had ended")
+	}
+	require.False(t, c.start(func() { t.Error("started after close") }))
+	require.False(t, c.startLoop(func() { t.Error("started after close") }))
+}
+
+// User code that does not return does not hold up Shutdown for ever.
+func TestP31CrewDoesNotWaitForEver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var c crew
+		release := make(chan struct{})
+		c.start(func() { <-release })
+		c.close()
+		require.Equal(t, callbackGrace, duration(c.join))
+		close(release)
+		c.wg.Wait()
+	})
+}
+
+// A callback is recognised by its goroutine: inside, and only while it runs.
+func TestP124CrewKnowsCallbacks(t *testing.T) {
+	var c crew
+	require.False(t, c.inCallback())
+	seen := make(chan bool, 3)
+	c.startLoop(func() { seen <- c.inCallback() })
+	require.True(t, <-seen)
+	c.start(func() {
+		seen <- c.inCallback()
+		c.asLoop(func() { seen <- c.inCallback() })
+		seen <- c.inCallback()
+	})
+	require.Equal(t, []bool{false, true, false}, []bool{<-seen, <-seen, <-seen})
+	c.close()
+	c.join()
+	remaining := 0
+	c.loops.Range(func(any, any) bool { remaining++; return true })
+	require.Zero(t, remaining)
+}
+
+func TestGoroutinesHaveDifferentNumbers(t *testing.T) {
+	own := goroutineID()
+	require.NotZero(t, own)
+	require.Equal(t, own, goroutineID())
+	other := make(chan uint64)
+	go func() { other <- goroutineID() }()
+	require.NotEqual(t, own, <-other)
+}
+
+// ---- lanes
+
+func TestP87LaneServesInOrderAndOneAtATime(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var c crew
+		var got []int
+		l := newLane(&c, 1000, func(i int) {
+			time.Sleep(time.Millisecond)
+			got = append(got, i) // the race detector would see a second one
+		})
+		for i := range 100 {
+			require.True(t, l.put(i))
+			if i%10 == 0 {
+				time.Sleep(3 * time.Millisecond)
+			}
+		}
+		time.Sleep(time.Second)
+		closeLane(&c, l)
+		require.Len(t, got, 100)
+		require.True(t, slices.IsSorted(got))
+	})
+}
+
+func closeLane[T any](c *crew, l *lane[T]) {
+	l.close()
+	c.close()
+	c.wg.Wait()
+}
+
+// What does not fit is dropped and counted: the one that is being served counts
+// as waiting.
+func TestP87LaneIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var c crew
+		release := make(chan struct{})
+		served := 0
+		l := newLane(&c, 3, func(int) {
+			<-release
+			served++
+		})
+		for i := range 3 {
+			require.True(t, l.put(i))
+		}
+		synctest.Wait()
+		require.False(t, l.put(3))
+		require.False(t, l.put(4))
+		require.EqualValues(t, 2, l.dropped.Load())
+		release <- struct{}{}
+		synctest.Wait()
+		require.True(t, l.put(5), "there is room again")
+		require.False(t, l.put(6))
+		close(release)
+		synctest.Wait()
+		require.Equal(t, 4, served)
+		closeLane(&c, l)
+	})
+}
+
+// A lane has a goroutine only while there is work.
+func TestLaneWithoutWorkHasNoGoroutine(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var c crew
+		l := newLane(&c, 3, func(int) {})
+		for range 10 {
+			l.put(1)
+			synctest.Wait()
+			require.False(t, l.mu.busy)
+			c.wg.Wait()
+		}
+		closeLane(&c, l)
+	})
+}
+
+func TestP31ClosedLaneDropsAndRefusesSilently(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var c crew
+		release := make(chan struct{})
+		served := 0
+		l := newLane(&c, 10, func(int) {
+			<-release
+			served++
+		})
+		for i := range 5 {
+			l.put(i)
+		}
+		synctest.Wait()
+		l.close()
+		close(release)
+		synctest.Wait()
+		require.Equal(t, 1, served, "the one that was being served")
+		require.True(t, l.put(9))
+		synctest.Wait()
+		require.Equal(t, 1, served)
+		require.Zero(t, l.dropped.Load())
+		closeLane(&c, l)
+	})
+}
+
+// Nothing is lost or served twice when many put at once.
+func TestP87LaneUnderConcurrentUse(t *testing.T) {
+	var c crew
+	var mu sync.Mutex
+	count := map[string]int{}
+	done := make(chan struct{})
+	const workers, each = 8, 500
+	l := newLane(&c, workers*each, func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		count[s]++
+		if len(count) == workers*each {
+			close(done)
+		}
+	})
+	for w := range workers {
+		go func() {
+			for i := range each {
+				l.put(fmt.Sprint(w, i))
+			}
+		}()
+	}
+	<-done
+	closeLane(&c, l)
+	for s, n := range count {
+		require.Equal(t, 1, n, s)
+	}
+}
