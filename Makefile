@@ -30,10 +30,11 @@ fuzz: ## every fuzz target for FUZZTIME=10s
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: cover
-cover: ## coverage of the root package, by function and in coverage.html
-	$(GO) test -coverprofile=cover.out .
-	$(GO) tool cover -func=cover.out
-	$(GO) tool cover -html=cover.out -o coverage.html
+cover: ## coverage of the root package, by function and in bin/coverage.html
+	mkdir -p bin
+	$(GO) test -coverprofile=bin/coverage.out .
+	$(GO) tool cover -func=bin/coverage.out
+	$(GO) tool cover -html=bin/coverage.out -o bin/coverage.html
 
 .PHONY: lint
 lint: ## gofmt, vet and staticcheck
@@ -60,20 +61,20 @@ bench-quick: ## beside hashicorp/memberlist, short; writes docs/performance.md
 
 .PHONY: bench-compare
 bench-compare: ## beside hashicorp/memberlist, in full; writes docs/performance.md
-	cd compare && $(GO) run ./bench/cmd/report -out ../docs
+	cd compare && $(GO) run ./bench/cmd/report -full -out ../docs
 
 .PHONY: profile
-profile: ## CPU and allocation profiles of BENCH=regexp, as cpu.prof and mem.prof
-	$(GO) test -C compare -run '^$$' -bench '$(BENCH)' -benchmem \
-		-cpuprofile $(CURDIR)/cpu.prof -memprofile $(CURDIR)/mem.prof -memprofilerate 1 -o $(CURDIR)/bench.test ./bench
+profile: ## CPU and allocation profiles of BENCH=regexp in bin/profiles
+	mkdir -p bin/profiles
+	cd compare && $(GO) run ./bench/cmd/report -run '$(BENCH)' -profile ../bin/profiles
 
 .PHONY: compare
-compare: ## the failure detector beside hashicorp/memberlist, quick; writes docs/detector.md
+compare: ## the failure detector beside hashicorp/memberlist, quick; writes docs/detector-*
 	cd compare && $(GO) run ./sim/cmd/compare -quick -out ../docs
 
 .PHONY: compare-full
-compare-full: ## the failure detector beside hashicorp/memberlist, the large grid
-	cd compare && $(GO) run ./sim/cmd/compare -out ../docs
+compare-full: ## the failure detector beside hashicorp/memberlist, the large grid, for hours
+	cd compare && $(GO) run ./sim/cmd/compare -full -out ../docs
 
 .PHONY: interop
 interop: ## clusters of both libraries

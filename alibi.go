@@ -54,7 +54,7 @@ type accusation struct {
 func (c *core) heardFrom(now instant, peer *member, sent instant) {
 	silence := now.sub(c.alibi.last)
 	if peer != nil {
-		peer.heard = max(now, 1)
+		peer.remember().heard = max(now, 1)
 	}
 	c.alibi.note(now, peer, sent)
 	if a := c.accusing; a.m != nil {

@@ -99,7 +99,7 @@ func (h *hookedTransport) DialAddressTimeout(to Address, timeout time.Duration) 
 }
 
 // newStage makes a cluster of the node, another one and a puppet.
-func newStage(t *testing.T, callback string) *stage {
+func newStage(t *testing.T, callback string, changes ...func(*stage, *Config)) *stage {
 	s := &stage{mesh: newMesh(t), callback: callback, returned: make(chan struct{})}
 	d := stageDelegate{s}
 	s.node = s.mesh.node("node", func(cfg *Config) {
@@ -116,6 +116,9 @@ func newStage(t *testing.T, callback string) *stage {
 			cfg.StructuredLogger = slog.New(&recordTrace{hook: func(slog.Record) { s.at("slog handler") }})
 		case "LocalState", "MergeRemoteState":
 			cfg.PushPullInterval = time.Second
+		}
+		for _, change := range changes {
+			change(s, cfg)
 		}
 	})
 	s.queue.NumNodes, s.queue.RetransmitMult = func() int { return s.node.NumMembers() }, 1
@@ -135,7 +138,7 @@ var triggers = map[string]func(s *stage){
 	"NodeMeta":                   func(s *stage) { _ = s.node.UpdateNode(time.Second) },
 	"NotifyMsg packet":           func(s *stage) { _ = s.other.SendBestEffort(s.node.LocalNode(), []byte("packet")) },
 	"NotifyMsg stream":           func(s *stage) { _ = s.other.SendReliable(s.node.LocalNode(), []byte("stream")) },
-	"GetBroadcasts":              func(*stage) {}, // with the next gossip
+	"GetBroadcasts":              func(*stage) {},       // with the next gossip
 	"LocalState":                 (*stage).removePuppet, // with the next push/pull
 	"MergeRemoteState":           (*stage).removePuppet,
 	"LocalState of a join":       func(s *stage) { joinTo(s.other, s.node) },
@@ -311,32 +314,31 @@ func TestP124AnyMethodFromCallbacksOfAJoinInACallback(t *testing.T) {
 }
 
 func nestedCallbacks(t *testing.T, outer, inner, method string) {
-	s := newStage(t, outer)
-	var once atomic.Bool
-	var called atomic.Bool
-	nest := func(at string) {
-		if at == inner && once.CompareAndSwap(true, false) {
-			methods[method](s)
-			called.Store(true)
+	var armed, called atomic.Bool
+	s := newStage(t, outer, func(s *stage, cfg *Config) {
+		d := stageDelegate{s}
+		nest := func(at string) {
+			if at == inner && armed.CompareAndSwap(true, false) {
+				methods[method](s)
+				called.Store(true)
+			}
 		}
-	}
-	cfg := s.node.config
-	cfg.Merge = mergeFunc(func([]*Node) error { nest("NotifyMerge"); return nil })
-	stageHooks := stageDelegate{s}
-	s.node.config.Delegate = &hooks{
-		msg:        stageHooks.NotifyMsg,
-		broadcasts: stageHooks.GetBroadcasts,
-		local:      func(bool) []byte { nest("LocalState"); return nil },
-		merge:      func([]byte, bool) { nest("MergeRemoteState") },
-	}
-	s.node.gate.delegate = aliveFunc(func(*Node) error {
-		s.at("NotifyAlive")
-		nest("NotifyAlive")
-		return nil
+		cfg.Merge = mergeFunc(func([]*Node) error { nest("NotifyMerge"); return nil })
+		cfg.Delegate = &hooks{
+			msg: d.NotifyMsg, broadcasts: d.GetBroadcasts,
+			local: func(bool) []byte { nest("LocalState"); return nil },
+			merge: func([]byte, bool) { nest("MergeRemoteState") },
+		}
+		if outer == "NotifyAlive" || inner == "NotifyAlive" {
+			cfg.Alive = aliveFunc(func(*Node) error {
+				s.at("NotifyAlive")
+				nest("NotifyAlive")
+				return nil
+			})
+		}
 	})
-	cfg.Alive = s.node.gate.delegate
 	s.action = func() {
-		once.Store(true)
+		armed.Store(true)
 		joinTo(s.node, s.other)
 	}
 	s.run(t, triggers[outer])

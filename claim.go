@@ -16,13 +16,14 @@ func (c *core) beginClaim(now instant, m *member, a *alive) bool {
 	if c.cfg.Detector.NoAddressCheck || c.cfg.DeadNodeReclaimTime > 0 || c.cfg.ProbeTimeout <= 0 {
 		return false
 	}
-	if m.claimed {
+	file := m.remember()
+	if file.claimed {
 		return true
 	}
-	if m.claimRefused != 0 && now.sub(m.claimRefused) < 10*c.cfg.ProbeInterval {
+	if file.claimRefused != 0 && now.sub(file.claimRefused) < 10*c.cfg.ProbeInterval {
 		return false
 	}
-	m.claimed = true
+	file.claimed = true
 	p := c.newPing(now, pingClaim, c.cfg.ProbeTimeout/2)
 	p.m, p.node, p.claim = m, m.node, a.clone()
 	p.inquiry.msg = c.pingMessage(p.seq, m.node.Name)
@@ -45,7 +46,7 @@ func (c *core) claimOverdue(now instant, p *pendingPing) {
 		return
 	}
 	delete(c.pings, p.seq)
-	p.m.claimed = false
+	p.m.remember().claimed = false
 	if c.table.get(p.node.Name) != p.m || p.m.node.at(p.claim.Addr, p.claim.Port) {
 		return
 	}
@@ -54,8 +55,8 @@ func (c *core) claimOverdue(now instant, p *pendingPing) {
 
 // claimRefused handles an answer from the old address: two nodes claim one name.
 func (c *core) claimRefused(now instant, p *pendingPing) {
-	p.m.claimed = false
-	p.m.claimRefused = max(now, 1)
+	p.m.remember().claimed = false
+	p.m.remember().claimRefused = max(now, 1)
 	c.conflict(p.m, p.claim)
 }
 

@@ -22,7 +22,7 @@ import (
 // watchdog, in real time, makes it fail with all stacks.
 func inBubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	watchdog := time.AfterFunc(20*time.Second, func() { panic(t.Name() + " hangs:\n" + allStacks()) })
+	watchdog := time.AfterFunc(time.Minute, func() { panic(t.Name() + " hangs:\n" + allStacks()) })
 	defer watchdog.Stop()
 	synctest.Test(t, f)
 }
@@ -91,10 +91,10 @@ func joinNode(t *testing.T, m, to *Memberlist) {
 	require.Equal(t, 1, joined)
 }
 
-// within waits in virtual time until a condition holds.
+// within waits in virtual time until a condition holds. It looks a thousand times.
 func within(t *testing.T, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !holds(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(limit); !holds(); time.Sleep(limit / 1000) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %v: %s", limit, what)
 		}
@@ -623,3 +623,5 @@ func (p *puppet) acceptState(answer func(remoteState) []byte) (received func() [
 		return slices.Clone(list)
 	}
 }
+
+func udpAddr(n *Node) net.Addr { return &net.UDPAddr{IP: n.Addr, Port: int(n.Port)} }

@@ -27,10 +27,7 @@ func newTestCore(t testing.TB, changes ...func(*Config)) *testCore {
 	t.Helper()
 	cfg := DefaultLANConfig()
 	cfg.Name = "me"
-	cfg.Detector = DetectorSwitches{
-		NoAlibi: true, NoLastQuestion: true, NoSecondPing: true, NoHeardRelays: true, NoStallGuard: true,
-		NoAddressCheck: true, NoTombstones: true, NoWakeUp: true, NoWitnessCheck: true,
-	}
+	cfg.Detector = plainDetector()
 	cfg.ReconnectInterval = 0
 	for _, change := range changes {
 		change(cfg)
@@ -39,6 +36,14 @@ func newTestCore(t testing.TB, changes ...func(*Config)) *testCore {
 	c.introduce(c.now, addrOfTestNode(cfg.Name), 7946, nil, nil)
 	c.settle()
 	return c
+}
+
+// plainDetector is SWIM and Lifeguard alone.
+func plainDetector() DetectorSwitches {
+	return DetectorSwitches{
+		NoAlibi: true, NoLastQuestion: true, NoSecondPing: true, NoHeardRelays: true, NoStallGuard: true,
+		NoAddressCheck: true, NoTombstones: true, NoWakeUp: true, NoWitnessCheck: true,
+	}
 }
 
 // withDetector switches on all parts of the failure detector.

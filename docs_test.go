@@ -40,3 +40,15 @@ func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// Each recorded input whose outcome is another one here is listed as a
+// difference, and no other is.
+func TestDifferencesListTheVectorsWithAnOutcomeOfOurOwn(t *testing.T) {
+	text, err := os.ReadFile("docs/differences.md")
+	require.NoError(t, err)
+	_, listed, found := strings.Cut(string(text), "## Recorded inputs")
+	require.True(t, found)
+	for _, v := range readInVectors(t) {
+		require.Equal(t, v.Ours != nil, strings.Contains(listed, "`"+v.Name+"`"), v.Name)
+	}
+}

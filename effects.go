@@ -13,7 +13,6 @@ type effects struct {
 	streams []streamTask
 	events  []event
 	logs    []logLine
-	pongs   []pong
 	rtts    []roundTrip
 	signals []chan struct{} // to be closed
 	metrics metricCounts
@@ -24,26 +23,29 @@ type effects struct {
 
 func (fx *effects) empty() bool {
 	return len(fx.packets) == 0 && len(fx.gossip) == 0 && len(fx.streams) == 0 &&
-		len(fx.events) == 0 && len(fx.logs) == 0 && len(fx.pongs) == 0 &&
+		len(fx.events) == 0 && len(fx.logs) == 0 &&
 		len(fx.rtts) == 0 && len(fx.signals) == 0 &&
 		fx.metrics == (metricCounts{}) && !fx.gossipDue && !fx.sample
 }
 
 // reset makes fx empty and keeps its room, without keeping what it pointed to.
 func (fx *effects) reset() {
-	clear(fx.packets)
-	clear(fx.gossip)
-	clear(fx.streams)
-	clear(fx.events)
-	clear(fx.logs)
-	clear(fx.pongs)
-	clear(fx.rtts)
-	clear(fx.signals)
 	*fx = effects{
-		packets: fx.packets[:0], gossip: fx.gossip[:0], streams: fx.streams[:0],
-		events: fx.events[:0], logs: fx.logs[:0], pongs: fx.pongs[:0],
-		rtts: fx.rtts[:0], signals: fx.signals[:0],
+		packets: emptied(fx.packets), gossip: emptied(fx.gossip), streams: emptied(fx.streams),
+		events: emptied(fx.events), logs: emptied(fx.logs), rtts: emptied(fx.rtts),
+		signals: emptied(fx.signals),
 	}
+}
+
+// keepEffects is how many effects of a kind a list keeps room for.
+const keepEffects = 64
+
+func emptied[T any](list []T) []T {
+	if cap(list) > keepEffects {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }
 
 // destination is where a packet goes.
@@ -57,11 +59,10 @@ type destination struct {
 // outPacket is one packet to send.
 type outPacket struct {
 	to     destination
-	msg    []byte    // the encoded main message
-	riders bool      // broadcasts may ride along (P75)
-	urgent urgency   // the lane it takes where sending may block
-	seq    uint32    // of the ping in it, 0 = none: its sending is reported back
-	_      [0]func() // not comparable
+	msg    []byte  // the encoded main message
+	riders bool    // broadcasts may ride along (P75)
+	urgent urgency // the lane it takes where sending may block
+	seq    uint32  // of the ping in it, 0 = none: its sending is reported back
 }
 
 // urgency is the lane of a packet on transports whose sending may block, so
@@ -91,11 +92,6 @@ type streamTask struct {
 	timeout time.Duration
 }
 
-// pong tells a caller of Ping that the answer came.
-type pong struct {
-	to *pingWaiter
-}
-
 // roundTrip is a direct ack in time, for the ping delegate (P53).
 type roundTrip struct {
 	node    *Node
@@ -113,12 +109,12 @@ type logLine struct {
 
 // metricCounts are the counters of P147 that the core's decisions feed.
 type metricCounts struct {
-	alive, suspect, dead    int
-	degradedProbe           int
-	degradedTimeout         int
-	health                  int
-	healthChanged           bool
-	probeTook               time.Duration
-	probeEnded              bool
-	relaysRefused, unproved int
+	alive, suspect, dead int
+	degradedProbe        int
+	degradedTimeout      int
+	health               int
+	healthChanged        bool
+	probeTook            time.Duration
+	probeEnded           bool
+	relaysRefused        int
 }

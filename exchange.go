@@ -304,6 +304,9 @@ func (m *Memberlist) passGates(ctx context.Context, remote *remoteState) error {
 		if n.State == StateAlive {
 			a := alive{Incarnation: n.Incarnation, Node: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Vsn: n.Vsn}
 			if err := m.admits(ctx, &a); err != nil {
+				if ctx.Err() != nil {
+					return err
+				}
 				m.logRefused(&a, err)
 				refusal = err
 				continue

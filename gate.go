@@ -10,48 +10,104 @@ import (
 // aliveGate asks the AliveDelegate about nodes, one call at a time (P123).
 type aliveGate struct {
 	delegate AliveDelegate
-	mu       sync.Mutex   // held during a call
-	inside   sync.Map     // the goroutines that are inside NotifyAlive, by number
-	depth    atomic.Int32 // how many there are
+	turn     turn
+
+	// callers has the goroutines that are inside NotifyAlive, by number, and
+	// those that do something that somebody inside waits for. These must not wait
+	// for that call to end; they have a turn of their own. The others have nil.
+	callers sync.Map
+	known   atomic.Int32 // how many there are
 }
 
-// entered reports whether the caller is inside NotifyAlive.
-func (g *aliveGate) entered() bool {
-	if g.depth.Load() == 0 {
-		return false
+// turn is held by the one whose turn it is. It is a channel, not a mutex, since
+// waiting for it can take long and has to end with a context.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func newAliveGate(delegate AliveDelegate) *aliveGate {
+	return &aliveGate{delegate: delegate, turn: newTurn()}
+}
+
+// caller tells whether the calling goroutine is inside NotifyAlive, or works for
+// one that is, whose turn to take is own then.
+func (g *aliveGate) caller() (own turn, known bool) {
+	if g.known.Load() == 0 {
+		return nil, false
 	}
-	_, entered := g.inside.Load(goroutineID())
-	return entered
+	value, known := g.callers.Load(goroutineID())
+	own, _ = value.(turn)
+	return own, known
 }
 
-type insideGateKey struct{}
+// entered reports whether somebody inside NotifyAlive waits for the caller.
+func (g *aliveGate) entered() bool {
+	_, known := g.caller()
+	return known
+}
 
-// insideGate marks a context of work that somebody inside NotifyAlive waits for.
-// Such work must not wait for that call to end, so its own calls take turns among
-// themselves alone.
-func insideGate(ctx context.Context) context.Context {
-	return context.WithValue(ctx, insideGateKey{}, new(sync.Mutex))
+// as runs f while the calling goroutine is known as a caller.
+func (g *aliveGate) as(own turn, f func()) {
+	id := goroutineID()
+	before, known := g.callers.Swap(id, own)
+	g.known.Add(1)
+	defer func() {
+		g.known.Add(-1)
+		if known {
+			g.callers.Store(id, before)
+		} else {
+			g.callers.Delete(id)
+		}
+	}()
+	f()
 }
 
 // ask returns the delegate's verdict.
-func (g *aliveGate) ask(ctx context.Context, n *Node) error {
-	if g.entered() {
+func (g *aliveGate) ask(ctx context.Context, n *Node) (verdict error) {
+	mine, known := g.caller()
+	switch {
+	case mine == nil && known: // the delegate asks itself
 		return g.delegate.NotifyAlive(n)
+	case mine == nil:
+		mine = g.turn
 	}
-	mu := &g.mu
-	if own, ok := ctx.Value(insideGateKey{}).(*sync.Mutex); ok {
-		mu = own
+	select {
+	case mine <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	id := goroutineID()
-	g.inside.Store(id, nil)
-	g.depth.Add(1)
-	defer func() {
-		g.depth.Add(-1)
-		g.inside.Delete(id)
-	}()
-	return g.delegate.NotifyAlive(n)
+	defer func() { <-mine }()
+	g.as(nil, func() { verdict = g.delegate.NotifyAlive(n) })
+	return verdict
+}
+
+type callbackKey struct{}
+
+// insideCallback marks a context of work that somebody inside a callback waits
+// for, if the caller is. User code that this work calls is then inside that
+// callback as well, on whatever goroutine.
+func (m *Memberlist) insideCallback(ctx context.Context) context.Context {
+	if !m.inCallback() {
+		return ctx
+	}
+	own, known := m.gate.caller()
+	if known && own == nil {
+		own = newTurn()
+	}
+	return context.WithValue(ctx, callbackKey{}, own)
+}
+
+// inherit runs f, which is such work if ctx says so.
+func (m *Memberlist) inherit(ctx context.Context, f func()) {
+	own, inside := ctx.Value(callbackKey{}).(turn)
+	switch {
+	case !inside:
+		f()
+	case own == nil:
+		m.crew.asLoop(f)
+	default:
+		m.crew.asLoop(func() { m.gate.as(own, f) })
+	}
 }
 
 // admits decides whether an alive message may take effect at all: its versions
@@ -69,6 +125,9 @@ func (m *Memberlist) admits(ctx context.Context, a *alive) error {
 		return nil
 	}
 	if err := m.gate.ask(ctx, newNode(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)); err != nil {
+		if ctx.Err() != nil {
+			return cause(ctx)
+		}
 		return &RejectedError{Reason: err}
 	}
 	return nil

@@ -1,8 +1,12 @@
 package memberlist
 
 import (
+	"bytes"
+	"fmt"
+	"net"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -174,3 +178,232 @@ func TestNodeSelectionIsLeftToTheShell(t *testing.T) {
 type everyNode struct{}
 
 func (everyNode) SelectNodes(nodes []*NodeState) ([]*NodeState, *NodeState) { return nodes, nil }
+
+func TestP85QueueDepthIsSampled(t *testing.T) {
+	c := newTestCore(t)
+	c.alarms = nil
+	c.alarms.push(alarm{at: c.now.add(c.cfg.QueueCheckInterval), kind: alarmSample})
+	for range 3 {
+		c.pass(c.cfg.QueueCheckInterval - 1)
+		require.False(t, c.fx.sample)
+		c.pass(1)
+		require.True(t, c.fx.sample)
+		c.fx.reset()
+	}
+}
+
+// ---- what goes into a packet
+
+// gossiper is a node that gossips to one puppet only, and does nothing else.
+func gossiper(t *testing.T, changes ...func(*Config)) (*mesh, *Memberlist, *puppet) {
+	t.Helper()
+	c := newMesh(t)
+	m := c.node("n1", append([]func(*Config){quiet, func(cfg *Config) {
+		cfg.GossipInterval, cfg.GossipNodes, cfg.RetransmitMult = 100*time.Millisecond, 1, 1
+		cfg.EnableCompression = false
+	}}, changes...)...)
+	p := c.puppet("p", nil)
+	p.introduce(m)
+	m.broadcasts.Reset()
+	p.forget()
+	return c, m, p
+}
+
+// news is a broadcast of the given length. That it means nothing does not matter
+// on its way.
+func news(length, i int) *memberBroadcast {
+	msg := bytes.Repeat([]byte{byte(i)}, length)
+	msg[0] = byte(suspectMsg)
+	return &memberBroadcast{name: fmt.Sprint(i), msg: msg}
+}
+
+func TestP70W16OneBroadcastIsSentBareMoreAsCompound(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, m, p := gossiper(t)
+		m.broadcasts.QueueBroadcast(news(50, 1))
+		time.Sleep(time.Second)
+		heard := p.heard(suspectMsg)
+		require.Len(t, heard, 1)
+		require.Equal(t, byte(checksumMsg), heard[0].raw[0], "the puppet understands checksums (W25)")
+		require.Equal(t, byte(suspectMsg), heard[0].raw[5])
+
+		p.forget()
+		m.broadcasts.QueueBroadcast(news(50, 1))
+		m.broadcasts.QueueBroadcast(news(50, 2))
+		time.Sleep(time.Second)
+		heard = p.heard(suspectMsg)
+		require.Len(t, heard, 2)
+		require.Equal(t, heard[0].packet, heard[1].packet, "in one packet")
+		require.Equal(t, byte(compoundMsg), heard[0].raw[5])
+	})
+}
+
+// Broadcasts are drawn for each target anew: so both of two targets get a message
+// that is to be sent twice, and one that is to be sent once goes to one of them.
+func TestP70BroadcastsAreDrawnForEachTarget(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		for mult, want := range map[int]int{1: 1, 2: 2} {
+			c, m, p := gossiper(t, func(cfg *Config) { cfg.GossipNodes, cfg.RetransmitMult = 2, mult })
+			q := c.puppet("q", nil)
+			q.introduce(m)
+			m.broadcasts.Reset()
+			p.forget()
+			q.forget()
+			m.broadcasts.QueueBroadcast(news(50, 1))
+			time.Sleep(110 * time.Millisecond)
+			require.Len(t, append(p.heard(suspectMsg), q.heard(suspectMsg)...), want)
+			if want == 2 {
+				require.Len(t, p.heard(suspectMsg), 1)
+			}
+		}
+	})
+}
+
+// Packets are filled up to UDPBufferSize, and exceed it by no more than what is
+// not accounted for: a checksum and the length of the main message.
+func TestP72P73PacketsAreFilled(t *testing.T) {
+	key := bytes.Repeat([]byte{7}, 16)
+	for name, change := range map[string]func(*Config){
+		"plain":     func(*Config) {},
+		"label":     func(cfg *Config) { cfg.Label = "label" },
+		"encrypted": func(cfg *Config) { cfg.SecretKey = key },
+		"both":      func(cfg *Config) { cfg.Label, cfg.SecretKey = "label", key },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				m := c.node("n1", quiet, func(cfg *Config) {
+					cfg.GossipInterval, cfg.GossipNodes, cfg.EnableCompression = 100*time.Millisecond, 1, false
+				}, change)
+				p := c.puppet("p", m.config)
+				p.introduce(m)
+				p.forget()
+				for i := range 400 {
+					m.broadcasts.QueueBroadcast(news(40+i%7, i))
+				}
+				p.send(m, (&ping{SeqNo: 3}).appendTo(nil))
+				time.Sleep(time.Second)
+				sizes := map[int]int{}
+				for _, h := range append(p.heard(suspectMsg), p.heard(ackMsg)...) {
+					sizes[h.packet] = h.size
+				}
+				require.Greater(t, len(sizes), 5)
+				for _, size := range sizes {
+					require.LessOrEqual(t, size, 1400+7)
+				}
+				full := p.heard(suspectMsg)[0].size
+				require.Greater(t, full, 1400-45-20, "room for no further message")
+				require.Greater(t, p.heard(ackMsg)[0].size, 1400-45-20)
+			})
+		})
+	}
+}
+
+// The own queue comes first. If more than three bytes are left, the delegate may
+// fill them, and each of its messages gets the type byte of a user message.
+func TestP74OwnBroadcastsFirstThenTheDelegates(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		type question struct{ overhead, limit int }
+		var asked []question
+		answer := [][]byte{[]byte("one"), {}, []byte("three")}
+		hooked := &hooks{}
+		_, m, p := gossiper(t, func(cfg *Config) { cfg.Delegate = hooked })
+		hooked.broadcasts = func(overhead, limit int) [][]byte {
+			asked = append(asked, question{overhead, limit})
+			given := answer
+			answer = nil
+			return given
+		}
+		m.broadcasts.QueueBroadcast(news(50, 1))
+		m.broadcasts.QueueBroadcast(news(70, 2))
+		time.Sleep(110 * time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, question{3, 1398 - 52 - 72}, asked[0])
+		first := p.heard(suspectMsg)
+		require.Len(t, first, 2)
+		users := p.heard(userMsg)
+		require.Len(t, users, 3)
+		var texts []string
+		for _, h := range users {
+			require.Equal(t, first[0].packet, h.packet, "in the same packet")
+			texts = append(texts, string(h.body))
+		}
+		require.Equal(t, []string{"one", "", "three"}, texts)
+
+		asked = nil
+		m.broadcasts.QueueBroadcast(news(1398-2-3, 3)) // leaves three bytes
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		require.Empty(t, asked)
+		m.broadcasts.QueueBroadcast(news(1398-2-4, 4)) // leaves four
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, question{3, 4}, asked[0])
+	})
+}
+
+// Broadcasts ride on pings, indirect pings, acks, and what relays send; not on
+// user messages, nor on a suspect's ping, which has its suspicion along.
+func TestP75WhatBroadcastsRideOn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		hooked := &hooks{}
+		m := c.node("n1", quiet, func(cfg *Config) {
+			cfg.Delegate = hooked
+			cfg.ProbeInterval, cfg.ProbeTimeout = 10*time.Second, time.Second
+			cfg.DisableTcpPings = true
+			cfg.Detector = plainDetector()
+		})
+		p, q := c.puppet("p", nil), c.puppet("q", nil)
+		hooked.broadcasts = func(int, int) [][]byte { return [][]byte{[]byte("rider")} }
+		ridden := func(to *puppet, kind messageType) bool {
+			t.Helper()
+			main := to.heard(kind)
+			require.NotEmpty(t, main, "no message of type %v", kind)
+			for _, h := range to.heard(userMsg) {
+				if h.packet == main[0].packet {
+					return true
+				}
+			}
+			return false
+		}
+
+		p.send(m, (&ping{SeqNo: 3}).appendTo(nil))
+		synctest.Wait()
+		require.True(t, ridden(p, ackMsg))
+
+		p.forget()
+		go func() { _, _ = m.Ping("p", &p.tr.addr) }()
+		synctest.Wait()
+		require.True(t, ridden(p, pingMsg), "Ping")
+
+		p.forget()
+		ind := indirectPing{SeqNo: 5, Target: net.IP{127, 0, 0, 1}, Port: uint16(q.tr.port), Node: "q", Nack: true}
+		p.send(m, ind.appendTo(nil))
+		synctest.Wait()
+		require.True(t, ridden(q, pingMsg), "the ping of a relay")
+		time.Sleep(time.Second)
+		require.True(t, ridden(p, nackMsg))
+		p.forget()
+		q.forget()
+		q.answerPings(m)
+		p.send(m, ind.appendTo(nil))
+		synctest.Wait()
+		require.True(t, ridden(p, ackMsg), "a relayed ack")
+
+		p.forget()
+		require.NoError(t, m.SendBestEffort(&Node{Name: "p", Addr: net.IP{127, 0, 0, 1}, Port: uint16(p.tr.port)}, []byte("msg")))
+		synctest.Wait()
+		require.Len(t, p.heard(userMsg), 1, "a user message goes alone (P38)")
+
+		p.introduce(m)
+		q.introduce(m)
+		within(t, time.Minute, "p is suspected", func() bool { return holdsFor(m, "p", StateSuspect) })
+		require.True(t, ridden(p, pingMsg), "a probe")
+		require.True(t, ridden(q, indirectPingMsg))
+		p.forget()
+		within(t, time.Minute, "p is probed again", func() bool { return len(p.heard(pingMsg)) > 0 })
+		require.False(t, ridden(p, pingMsg), "a suspect's ping")
+		require.Len(t, p.heard(suspectMsg), 1)
+	})
+}

@@ -43,9 +43,7 @@ func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, e
 	if len(existing) == 0 {
 		return 0, nil
 	}
-	if m.gate.entered() {
-		ctx = insideGate(ctx)
-	}
+	ctx = m.insideCallback(ctx)
 	if err := m.comeBack(ctx); err != nil {
 		return 0, err
 	}
@@ -171,7 +169,9 @@ func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, sl
 		return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: cause(ctx)}}
 	}
 	defer func() { <-slots }()
-	told, err := m.pushPull(ctx, addr, true)
+	var told uint64
+	var err error
+	m.inherit(ctx, func() { told, err = m.pushPull(ctx, addr, true) })
 	if err == nil {
 		return joinResult{told: told}
 	}
@@ -309,7 +309,7 @@ func (m *Memberlist) announce(ctx context.Context, returning bool, done chan str
 	if err != nil {
 		return err
 	}
-	if err := m.admitSelf(ip, port, meta); err != nil {
+	if err := m.admitSelf(ctx, ip, port, meta); err != nil {
 		return err
 	}
 	left, alone := false, false

@@ -301,6 +301,7 @@ func TestJoinerLearnsWhyItWasRejected(t *testing.T) {
 				seed := c.node("seed", use(test.seed))
 				joiner := c.node("joiner", use(test.joiner))
 				joined, err := joiner.Join([]string{seed.LocalNode().Address()})
+				synctest.Wait()
 				require.Zero(t, joined)
 				require.ErrorIs(t, err, ErrRejected)
 				require.ErrorContains(t, err, "only on Thursdays")

@@ -68,6 +68,7 @@ type Memberlist struct {
 	memberLane *lane[heldMessage] // only with an AliveDelegate
 	rttLane    *lane[roundTrip]
 	outbox     [urgencies]*lane[outPacket] // only on transports whose sending may block
+	slowSends  atomic.Bool                 // the transport has blocked in sending an answer
 	scratch    sync.Pool                   // *packetScratch
 	effects    sync.Pool                   // *effects
 	streams    streamSet
@@ -142,7 +143,7 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		wire:       newWire(conf),
 		transport:  aware,
 		resolver:   newResolver(conf, log),
-		gate:       &aliveGate{delegate: conf.Alive},
+		gate:       newAliveGate(conf.Alive),
 		broadcasts: core.queue,
 		view:       &core.table.view,
 		epoch:      time.Now(),
@@ -215,7 +216,7 @@ func (m *Memberlist) begin() error {
 	if err := m.config.IPAllowed(ip); err != nil {
 		return &RejectedError{Reason: err}
 	}
-	refusal := m.admitSelf(ip, port, meta)
+	refusal := m.admitSelf(m.life, ip, port, meta)
 	if refusal != nil {
 		m.log.warnf(logFields{err: refusal}, "The own node was refused and takes no part: %v", refusal)
 	}
@@ -262,9 +263,9 @@ func (m *Memberlist) nodeMeta() ([]byte, error) {
 
 // admitSelf lets the own node pass the gates that every alive message has to
 // pass (P12, P14).
-func (m *Memberlist) admitSelf(ip net.IP, port uint16, meta []byte) error {
+func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta []byte) error {
 	a := alive{Node: m.config.Name, Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
-	return m.admits(context.Background(), &a)
+	return m.admits(ctx, &a)
 }
 
 // now is the time of the core.

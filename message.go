@@ -42,8 +42,8 @@ func (m *Memberlist) sendUser(to destination, msg []byte) error {
 	if m.down.Load() {
 		return ErrShutdown
 	}
-	s := m.scratch.Get().(*packetScratch)
-	defer m.scratch.Put(s)
+	s := m.takeScratch()
+	defer m.giveScratch(s)
 	s.msg = append(append(s.msg[:0], byte(userMsg)), msg...)
 	_, err := m.write(s, to, s.msg)
 	return err

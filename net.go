@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -73,7 +74,8 @@ type intake struct {
 	reader *packetReader
 	items  []incoming
 	pings  []message
-	users  userMessages
+	reply  []byte // an encoded ack
+	text   addressText
 	marked bool // the goroutine is known as one of the protocol's
 }
 
@@ -123,7 +125,7 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 	for i := range in.pings {
 		in.answer(in.pings[i].body, from)
 	}
-	in.handOverUserMessages(from)
+	in.m.handOverUserMessages(msgs, from)
 }
 
 // logFault tells what is wrong with a packet. Damage on the way is a warning, what
@@ -141,8 +143,7 @@ func (in *intake) sort(msg *message, from sender) {
 	switch msg.kind {
 	case pingMsg:
 		in.pings = append(in.pings, *msg)
-	case userMsg:
-		in.users.add(msg.body)
+	case userMsg: // handed over at the end
 	case aliveMsg, suspectMsg, deadMsg:
 		if lane := in.m.memberLane; lane != nil {
 			in.m.hold(lane, msg, from)
@@ -273,7 +274,8 @@ func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.
 	case indirectPingMsg:
 		ind := &item.ind
 		target := destination{addr: addrPortOf(ind.Target, m.knownPort(ind.Port)), name: strings.Clone(ind.Node)}
-		requester := answerTo(ind.SourceAddr, ind.SourcePort, ind.SourceNode, from)
+		requester := answerTo(ind.SourceAddr, ind.SourcePort, from)
+		requester.name = strings.Clone(ind.SourceNode)
 		c.relay(now, target, requester, ind.SeqNo, ind.Nack)
 	}
 }
@@ -289,13 +291,11 @@ func (m *Memberlist) instantOf(now instant, t time.Time) instant {
 
 // answerTo is where the answer to a ping or indirect ping goes: to the source
 // that it names, else to where it came from (W69, W70).
-func answerTo(ip []byte, port uint16, name string, from sender) destination {
-	to := from.destination()
+func answerTo(ip []byte, port uint16, from sender) destination {
 	if len(ip) > 0 && port > 0 {
-		to = destination{addr: addrPortOf(ip, port)}
+		return destination{addr: addrPortOf(ip, port)}
 	}
-	to.name = strings.Clone(name)
-	return to
+	return from.destination()
 }
 
 // answer replies to a ping packet (P60).
@@ -314,11 +314,28 @@ func (in *intake) answer(body []byte, from sender) {
 	if m.config.Ping != nil {
 		reply.Payload = m.config.Ping.AckPayload()
 	}
-	out := outPacket{
-		to: answerTo(p.SourceAddr, p.SourcePort, p.SourceNode, from), msg: reply.appendTo(nil),
-		riders: true, urgent: urgentReply,
+	to := answerTo(p.SourceAddr, p.SourcePort, from)
+	to.name = p.SourceNode
+	if m.udp == nil && to.addr.IsValid() {
+		to.text = in.text.of(to.addr)
 	}
-	m.send(&out)
+	in.reply = reply.appendTo(in.reply[:0])
+	m.reply(to, in.reply)
+}
+
+// addressText remembers the text of the last address: transports other than
+// NetTransport want addresses as text, and much of what comes in a row comes from
+// the same node.
+type addressText struct {
+	addr netip.AddrPort
+	text string
+}
+
+func (t *addressText) of(addr netip.AddrPort) string {
+	if t.addr != addr {
+		t.addr, t.text = addr, addr.String()
+	}
+	return t.text
 }
 
 // heldMessage is a membership message on its way to the AliveDelegate.
@@ -349,39 +366,69 @@ func (m *Memberlist) handleHeld(held heldMessage) {
 	in.apply(time.Time{}, held.from)
 }
 
-// userMessages are the user messages of one packet, in one piece of memory.
-type userMessages struct {
-	data []byte
-	ends []int
+// userMessages are the user messages of one packet in one piece of memory: each
+// one and, behind it, its length in four bytes.
+type userMessages []byte
+
+const userLength = 4
+
+// collectUserMessages copies the user messages out of a packet.
+func collectUserMessages(msgs []message) userMessages {
+	size := 0
+	for i := range msgs {
+		if msgs[i].kind == userMsg {
+			size += len(msgs[i].body) + userLength
+		}
+	}
+	if size == 0 {
+		return nil
+	}
+	u := make(userMessages, 0, size)
+	for i := range msgs {
+		if body := msgs[i].body; msgs[i].kind == userMsg {
+			u = append(u, body...)
+			u = binary.BigEndian.AppendUint32(u, uint32(len(body)))
+		}
+	}
+	return u
 }
 
-func (u *userMessages) add(msg []byte) {
-	u.data = append(u.data, msg...)
-	u.ends = append(u.ends, len(u.data))
+// last takes the last message off.
+func (u userMessages) last() (msg []byte, rest userMessages) {
+	end := len(u) - userLength
+	start := end - int(binary.BigEndian.Uint32(u[end:]))
+	return u[start:end:end], u[:start]
 }
 
-// handOverUserMessages puts the packet's user messages into their lane.
-func (in *intake) handOverUserMessages(from sender) {
-	n := len(in.users.ends)
-	if n == 0 {
+// count is the number of messages.
+func (u userMessages) count() int {
+	n := 0
+	for len(u) > 0 {
+		_, u = u.last()
+		n++
+	}
+	return n
+}
+
+// handOverUserMessages puts a packet's user messages into their lane.
+func (m *Memberlist) handOverUserMessages(msgs []message, from sender) {
+	if m.config.Delegate == nil {
 		return
 	}
-	if in.m.config.Delegate != nil && !in.m.userLane.put(in.users) {
-		in.m.dropped(userMsg, n, from)
+	u := collectUserMessages(msgs)
+	if u != nil && !m.userLane.put(u) {
+		m.dropped(userMsg, u.count(), from)
 	}
-	in.users = userMessages{}
 }
 
 // deliverUserMessages tells the delegate of user messages that came in one packet,
 // the last one first: broadcasts are drawn newest first (P78), so that this is the
 // order in which the sender queued them. The bytes are the delegate's (P89).
 func (m *Memberlist) deliverUserMessages(u userMessages) {
-	for i := len(u.ends) - 1; i >= 0 && !m.down.Load(); i-- {
-		start := 0
-		if i > 0 {
-			start = u.ends[i-1]
-		}
-		m.config.Delegate.NotifyMsg(u.data[start:u.ends[i]:u.ends[i]])
+	for len(u) > 0 && !m.down.Load() {
+		var msg []byte
+		msg, u = u.last()
+		m.config.Delegate.NotifyMsg(msg)
 	}
 }
 
@@ -393,7 +440,9 @@ func (m *Memberlist) queueRoundTrips(rtts []roundTrip) {
 	}
 	for _, rt := range rtts {
 		rt.payload = bytes.Clone(rt.payload)
-		m.rttLane.put(rt)
+		if !m.rttLane.put(rt) {
+			m.countDropped("round trip", 1)
+		}
 	}
 }
 

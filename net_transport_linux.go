@@ -14,14 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batchSize is how many datagrams one system call reads or writes at most.
-const batchSize = 16
+const (
+	// batchSize is how many datagrams one system call reads or writes at most.
+	batchSize = 16
+
+	// burst is how many datagrams have to come one after the other before the
+	// next ones are read in batches, which takes a megabyte of buffers.
+	burst = 2
+)
 
 // batchIO reads and writes many datagrams per system call (recvmmsg, sendmmsg):
 // under load a datagram costs a third of what it costs plainIO, and a single one
 // costs the same. It makes the calls itself, since ReadBatch of golang.org/x/net
 // allocates twice for every datagram and wants its buffers before it waits. Here
-// buffers are borrowed only while there is something to read, so an idle socket
+// they are borrowed only while there is something to read, so an idle socket
 // costs no memory for them.
 type batchIO struct {
 	plain  plainIO
@@ -31,8 +37,10 @@ type batchIO struct {
 	// For the one goroutine that receives.
 	tryRead func(fd uintptr) bool // b.readNow, bound once
 	batch   *readBatch            // borrowed by readNow if it read something
+	pool    *sync.Pool            // where batch belongs
 	n       int
 	errno   syscall.Errno
+	streak  int // calls since there was nothing to read
 }
 
 // newDatagramIO returns the best datagramIO of the platform.
@@ -55,7 +63,7 @@ func (b *batchIO) receive(handle func([]datagram)) error {
 	}
 	batch := b.batch
 	b.batch = nil
-	defer readBatches.Put(batch)
+	defer b.pool.Put(batch)
 	if b.errno != 0 {
 		return os.NewSyscallError("recvmmsg", b.errno)
 	}
@@ -66,13 +74,19 @@ func (b *batchIO) receive(handle func([]datagram)) error {
 // readNow reads what has arrived. It reports false if nothing has; it is called
 // again when there may be something.
 func (b *batchIO) readNow(fd uintptr) bool {
-	batch := readBatches.Get().(*readBatch)
+	b.pool = &singleReads
+	if b.streak >= burst {
+		b.pool = &batchReads
+	}
+	batch := b.pool.Get().(*readBatch)
 	batch.prepare()
-	b.n, b.errno = callBatch(unix.SYS_RECVMMSG, fd, batch.messages[:])
+	b.n, b.errno = callBatch(unix.SYS_RECVMMSG, fd, batch.messages)
 	if b.errno == unix.EAGAIN {
-		readBatches.Put(batch)
+		b.streak = 0
+		b.pool.Put(batch)
 		return false
 	}
+	b.streak++
 	b.batch = batch
 	return true
 }
@@ -126,15 +140,27 @@ func callBatch(trap, fd uintptr, messages []mmsghdr) (int, syscall.Errno) {
 
 // readBatch is what one call of recvmmsg fills.
 type readBatch struct {
-	messages  [batchSize]mmsghdr
-	vectors   [batchSize]unix.Iovec
-	senders   [batchSize]unix.RawSockaddrInet6 // or RawSockaddrInet4, which is smaller
-	buffers   [batchSize][maxDatagram]byte
-	datagrams [batchSize]datagram
+	messages  []mmsghdr
+	vectors   []unix.Iovec
+	senders   []unix.RawSockaddrInet6 // or RawSockaddrInet4, which is smaller
+	buffers   [][maxDatagram]byte
+	datagrams []datagram
 }
 
-var readBatches = sync.Pool{New: func() any {
-	batch := new(readBatch)
+// Buffers for a single datagram and for batchSize of them.
+var (
+	singleReads = sync.Pool{New: func() any { return newReadBatch(1) }}
+	batchReads  = sync.Pool{New: func() any { return newReadBatch(batchSize) }}
+)
+
+func newReadBatch(size int) *readBatch {
+	batch := &readBatch{
+		messages:  make([]mmsghdr, size),
+		vectors:   make([]unix.Iovec, size),
+		senders:   make([]unix.RawSockaddrInet6, size),
+		buffers:   make([][maxDatagram]byte, size),
+		datagrams: make([]datagram, size),
+	}
 	for i := range batch.messages {
 		batch.vectors[i].Base = &batch.buffers[i][0]
 		batch.vectors[i].SetLen(maxDatagram)
@@ -144,7 +170,7 @@ var readBatches = sync.Pool{New: func() any {
 		header.SetIovlen(1)
 	}
 	return batch
-}}
+}
 
 // prepare restores what the last call overwrote.
 func (batch *readBatch) prepare() {

@@ -87,7 +87,7 @@ func (n *notifier) work() {
 	for {
 		n.mu.Lock()
 		if len(n.mu.queue) == 0 || n.mu.closed {
-			n.mu.busy = false
+			n.mu.busy, n.mu.queue = false, nil
 			n.mu.Unlock()
 			return
 		}

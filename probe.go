@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -135,10 +136,11 @@ func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
 // AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2).
 func (c *core) patienceFor(m *member) time.Duration {
 	limit := c.cfg.ProbeTimeout
-	if !c.cfg.AdaptiveProbeTimeout || m.srtt == 0 {
+	past := m.past()
+	if !c.cfg.AdaptiveProbeTimeout || past.srtt == 0 {
 		return limit
 	}
-	return min(max(time.Duration(m.srtt+4*m.rttvar), limit/2), 4*limit)
+	return min(max(time.Duration(past.srtt+4*past.rttvar), limit/2), 4*limit)
 }
 
 // nextTarget is the next member in table order that is worth a probe, nil if
@@ -270,7 +272,7 @@ func (c *core) chooseRelays(target *member) []*member {
 		return c.choose(k, fits)
 	}
 	drawn := c.choose(2*k, fits)
-	slices.SortStableFunc(drawn, func(a, b *member) int { return cmp.Compare(b.heard, a.heard) })
+	slices.SortStableFunc(drawn, func(a, b *member) int { return cmp.Compare(b.past().heard, a.past().heard) })
 	return drawn[:min(k, len(drawn))]
 }
 
@@ -368,13 +370,13 @@ func (c *core) endProbe(now instant) {
 
 // measured takes a round trip time into the member's smoothed one (RFC 6298 §2).
 func (m *member) measured(rtt time.Duration) {
-	r := float64(rtt)
-	if m.srtt == 0 {
-		m.srtt, m.rttvar = r, r/2
+	r, file := float64(rtt), m.remember()
+	if file.srtt == 0 {
+		file.srtt, file.rttvar = r, r/2
 		return
 	}
-	m.rttvar += (max(r-m.srtt, m.srtt-r) - m.rttvar) / 4
-	m.srtt += (r - m.srtt) / 8
+	file.rttvar += (math.Abs(r-file.srtt) - file.rttvar) / 4
+	file.srtt += (r - file.srtt) / 8
 }
 
 // choose picks up to k different records at random among those that fit (P71).

@@ -1,8 +1,10 @@
 package memberlist
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -585,5 +587,102 @@ func TestProbesOfAClusterAreSpreadEvenly(t *testing.T) {
 	}
 	for name, n := range counts {
 		require.InDelta(t, 20, n, 1, fmt.Sprint(name, counts))
+	}
+}
+
+// ---- on a running node
+
+func TestP52WhichFailuresAreOfTheOtherEnd(t *testing.T) {
+	failure := func(network, op string) error { return &net.OpError{Net: network, Op: op, Err: errors.New("broken")} }
+	for _, row := range []struct {
+		err  error
+		want bool
+	}{
+		{failure("tcp", "dial"), true}, {failure("tcp4", "read"), true}, {failure("tcp6", "write"), true},
+		{failure("tcp", "accept"), false}, {failure("udp", "write"), true}, {failure("udp4", "write"), true},
+		{failure("udp", "read"), false}, {failure("udp", "dial"), false}, {failure("unix", "write"), false},
+		{fmt.Errorf("wrapped: %w", failure("udp", "write")), true},
+		{errors.New("something else"), false}, {net.ErrClosed, false},
+	} {
+		require.Equal(t, row.want, remoteFailure(row.err), "%v", row.err)
+	}
+}
+
+// A member whose packets get lost is tried on a stream; it is not suspected if it
+// answers there, unless that is switched off, for all or for this one.
+func TestP55P56StreamPingSavesAMemberWithoutPackets(t *testing.T) {
+	for name, row := range map[string]struct {
+		change func(*Config)
+		state  NodeStateType
+	}{
+		"on":                 {func(*Config) {}, StateAlive},
+		"off":                {func(cfg *Config) { cfg.DisableTcpPings = true }, StateSuspect},
+		"off for the member": {func(cfg *Config) { cfg.DisableTcpPingsForNode = func(n string) bool { return n == "p" } }, StateSuspect},
+		"off for another":    {func(cfg *Config) { cfg.DisableTcpPingsForNode = func(n string) bool { return n == "q" } }, StateAlive},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				log := new(logLines)
+				m := c.node("n1", quiet, row.change, func(cfg *Config) {
+					cfg.ProbeInterval, cfg.ProbeTimeout = time.Second, 500*time.Millisecond
+					cfg.Detector, cfg.LogOutput = plainDetector(), log
+				})
+				p := c.puppet("p", nil)
+				p.introduce(m)
+				p.accept(func(conn net.Conn) {
+					r, kind, err := p.wire.openInbound(conn)
+					if err != nil || kind != pingMsg {
+						t.Errorf("%v %v", kind, err)
+						return
+					}
+					var in ping
+					if err := in.decodeFrom(r); err != nil || in.Node != "p" || in.SourceNode != "n1" {
+						t.Errorf("%+v %v", in, err)
+					}
+					_, _ = p.wire.writeStream(conn, (&ack{SeqNo: in.SeqNo}).appendTo(nil), false)
+				})
+				time.Sleep(2500 * time.Millisecond)
+				require.True(t, holdsFor(m, "p", row.state))
+				warned := log.with("[WARN] memberlist: Was able to connect to p over TCP but UDP probes failed")
+				require.Equal(t, row.state == StateAlive, len(warned) > 0)
+			})
+		})
+	}
+}
+
+// An answer with another sequence number, or of another type, is no contact (W59).
+func TestP55W59WrongAnswersOnTheStreamDoNotCount(t *testing.T) {
+	answers := map[string]func(ping) []byte{
+		"other number": func(in ping) []byte { return (&ack{SeqNo: in.SeqNo + 1}).appendTo(nil) },
+		"other type":   func(in ping) []byte { return (&nack{SeqNo: in.SeqNo}).appendTo(nil) },
+		"nothing":      func(ping) []byte { return nil },
+	}
+	for name, answer := range answers {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				log := new(logLines)
+				m := c.node("n1", quiet, func(cfg *Config) {
+					cfg.ProbeInterval, cfg.ProbeTimeout = time.Second, 500*time.Millisecond
+					cfg.Detector, cfg.LogOutput = plainDetector(), log
+				})
+				p := c.puppet("p", nil)
+				p.introduce(m)
+				p.accept(func(conn net.Conn) {
+					var in ping
+					r, _, err := p.wire.openInbound(conn)
+					if err != nil || in.decodeFrom(r) != nil {
+						return
+					}
+					if msg := answer(in); msg != nil {
+						_, _ = p.wire.writeStream(conn, msg, false)
+					}
+				})
+				time.Sleep(2500 * time.Millisecond)
+				require.True(t, holdsFor(m, "p", StateSuspect))
+				require.NotEmpty(t, log.with("[ERR] memberlist: Failed fallback TCP ping: "))
+			})
+		})
 	}
 }

@@ -191,7 +191,7 @@ var sharedState = map[string][]string{
 	"time":        {"AfterFunc", "NewTicker", "NewTimer", "Ticker", "Timer"},
 }
 
-func (src source) checkPackageVariables(t *testing.T, decl *ast.GenDecl) {
+func (src parsedFile) checkPackageVariables(t *testing.T, decl *ast.GenDecl) {
 	t.Helper()
 	ast.Inspect(decl, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -227,26 +227,26 @@ func TestTestsSleepInVirtualTimeOnly(t *testing.T) {
 	}
 }
 
-// source is one parsed file.
-type source struct {
+// parsedFile is a file as its syntax tree.
+type parsedFile struct {
 	fset    *token.FileSet
 	file    *ast.File
 	imports map[string]string // path → the name it has in this file
 }
 
-func parseSource(t *testing.T, name string) source {
+func parseSource(t *testing.T, name string) parsedFile {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	require.NoError(t, err)
 	return parseText(t, name, string(text))
 }
 
-func parseText(t *testing.T, name, text string) source {
+func parseText(t *testing.T, name, text string) parsedFile {
 	t.Helper()
 	fset := token.NewFileSet()
 	file, err := parser.ParseFile(fset, name, text, parser.SkipObjectResolution)
 	require.NoError(t, err)
-	src := source{fset: fset, file: file, imports: map[string]string{}}
+	src := parsedFile{fset: fset, file: file, imports: map[string]string{}}
 	for _, spec := range file.Imports {
 		path, err := strconv.Unquote(spec.Path.Value)
 		require.NoError(t, err)
@@ -273,7 +273,7 @@ func importName(spec *ast.ImportSpec, path string) string {
 }
 
 // impurity says what makes n impure by itself, "" if nothing does.
-func (src source) impurity(n ast.Node) string {
+func (src parsedFile) impurity(n ast.Node) string {
 	switch n := n.(type) {
 	case *ast.GoStmt:
 		return "go statement"
@@ -299,7 +299,7 @@ func (src source) impurity(n ast.Node) string {
 
 // qualified reports whether sel is one of the listed names of an imported
 // package, and gives it with the path of the package.
-func (src source) qualified(sel *ast.SelectorExpr, names map[string][]string) (string, bool) {
+func (src parsedFile) qualified(sel *ast.SelectorExpr, names map[string][]string) (string, bool) {
 	id, ok := sel.X.(*ast.Ident)
 	if !ok {
 		return "", false

@@ -116,7 +116,7 @@ func (c *core) acquit(now instant, m *member) {
 	}
 	change := c.change(now, m, StateAlive, c.cfg.Name)
 	c.endSuspicion(m)
-	m.acquitted = max(now, 1)
+	m.remember().acquitted = max(now, 1)
 	c.table.setState(m, StateAlive, m.node.withState(StateAlive), now)
 	change.Node = m.node
 	c.fx.events = append(c.fx.events, event{kind: eventNone, node: m.node, change: change})
@@ -131,10 +131,11 @@ func (c *core) endSuspicion(m *member) {
 // justAcquitted reports whether m answered a last question so recently that an
 // accusation with the same incarnation is old news.
 func (c *core) justAcquitted(now instant, m *member, incarnation uint32) bool {
-	if m.acquitted == 0 || incarnation != m.incarnation {
+	at := m.past().acquitted
+	if at == 0 || incarnation != m.incarnation {
 		return false
 	}
-	return now.sub(m.acquitted) < c.shortestSuspicion()
+	return now.sub(at) < c.shortestSuspicion()
 }
 
 // discredited reports whether an accuser is itself under suspicion or gone, or
@@ -153,7 +154,8 @@ func (c *core) discredited(now instant, from string, accused *member) bool {
 	case witness.state != StateAlive:
 		return true
 	}
-	return witness.cameBack != 0 && now.sub(witness.cameBack) < c.shortestSuspicion()
+	back := witness.past().cameBack
+	return back != 0 && now.sub(back) < c.shortestSuspicion()
 }
 
 // newcomer reports whether a node has been known for less time than any suspicion
@@ -172,10 +174,11 @@ func (c *core) newcomer(now instant, from string) bool {
 // passOn sends an accusation to the one it concerns, so that it can refute it,
 // at most once in a while.
 func (c *core) passOn(now instant, m *member, accusation []byte) {
-	if m == c.self || m.told != 0 && now.sub(m.told) < c.tellingPause() {
+	file := m.remember()
+	if m == c.self || file.told != 0 && now.sub(file.told) < c.tellingPause() {
 		return
 	}
-	m.told = max(now, 1)
+	file.told = max(now, 1)
 	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(m.node), msg: accusation, urgent: urgentProbe})
 }
 

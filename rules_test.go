@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -24,7 +25,9 @@ import (
 
 // Each rule of the wire format and of the behaviour is cited by its number in
 // the comments of the code that implements it and of the tests that prove it.
-// This file collects the citations into docs/rules.md, so that a hole shows.
+// This file collects the citations into docs/rules.md, so that a hole shows. In
+// test files only what stands at or in a test counts, and nowhere a range of more
+// than widestRange rules: it says nothing about any of them.
 
 var updateDocs = flag.Bool("update", false, "write docs/rules.md anew instead of comparing it")
 
@@ -33,6 +36,7 @@ const (
 	rulesList     = "testdata/rules.txt"
 	lastWireRule  = 85
 	lastBehaviour = 153
+	widestRange   = 8
 )
 
 // rulesSources are the directories that are searched. Everything in the
@@ -45,7 +49,9 @@ type rule struct {
 	noCode string          // why nothing implements it
 	noTest string          // why nothing proves it
 	code   map[string]bool // files
-	tests  map[string]bool // "file: function", or a file alone
+	tests  map[string]bool // "file: function"
+
+	vectors []string // patterns of names of golden vectors
 }
 
 func TestRulesDocumentIsUpToDate(t *testing.T) {
@@ -70,7 +76,26 @@ func TestRulesWithoutCodeOrTestHaveAReason(t *testing.T) {
 	collectCitations(t, rules)
 	for _, r := range rules {
 		checkReason(t, r.id, "code", len(r.code), r.noCode)
-		checkReason(t, r.id, "test", len(r.tests), r.noTest)
+		checkReason(t, r.id, "test", len(r.tests)+len(r.vectors), r.noTest)
+	}
+}
+
+func TestRulesAreProvedByVectorsThatExist(t *testing.T) {
+	var vectors []vector
+	for _, direction := range []string{"out", "in", "in-reply"} {
+		vectors = append(vectors, allVectors(t, direction)...)
+	}
+	for _, r := range readRules(t) {
+		for _, pattern := range r.vectors {
+			named := func(v vector) bool {
+				matches, err := path.Match(pattern, v.Name)
+				require.NoError(t, err)
+				return matches
+			}
+			if !slices.ContainsFunc(vectors, named) {
+				t.Errorf("%s: no vector is named like %s", r.id, pattern)
+			}
+		}
 	}
 }
 
@@ -92,6 +117,7 @@ func TestRulesCitationsAreRecognised(t *testing.T) {
 		"W1 – W3":                     {"W1", "W2", "W3"},
 		"P8 to P10":                   {"P8", "P9", "P10"},
 		"W5 - 20 bytes":               {"W5"},
+		"all of P92–P114":             nil,
 		"UDP53, P2P, W3C, aW12, P45x": nil,
 	} {
 		ids, err := citationsIn(text)
@@ -155,8 +181,10 @@ func parseRule(t *testing.T, line string) *rule {
 			r.noCode = why
 		case "no test":
 			r.noTest = why
+		case "vectors":
+			r.vectors = strings.Split(why, ", ")
 		default:
-			t.Fatalf("%s: %q is neither \"no code\" nor \"no test\"", rulesList, what)
+			t.Fatalf("%s: a part begins with %q", rulesList, what)
 		}
 	}
 	return r
@@ -172,34 +200,35 @@ func collectCitations(t *testing.T, rules []*rule) {
 	for _, dir := range rulesSources {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		require.NoError(t, err)
-		for _, path := range files {
-			if path == "rules_test.go" {
+		for _, name := range files {
+			if name == "rules_test.go" {
 				continue
 			}
-			collectFromFile(t, byID, filepath.ToSlash(path))
+			collectFromFile(t, byID, filepath.ToSlash(name))
 		}
 	}
 }
 
-func collectFromFile(t *testing.T, byID map[string]*rule, path string) {
+func collectFromFile(t *testing.T, byID map[string]*rule, name string) {
 	t.Helper()
 	fset := token.NewFileSet()
-	file, err := parser.ParseFile(fset, path, nil, parser.ParseComments)
+	file, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
 	require.NoError(t, err)
-	isTest := strings.HasSuffix(path, "_test.go") || strings.Contains(path, "/")
-	cite := func(ids []string, by string) {
+	isTest := strings.HasSuffix(name, "_test.go") || strings.Contains(name, "/")
+	cite := func(ids []string, test string) {
 		for _, id := range ids {
-			if isTest {
-				byID[id].tests[by] = true
-			} else {
-				byID[id].code[path] = true
+			switch {
+			case !isTest:
+				byID[id].code[name] = true
+			case test != "":
+				byID[id].tests[name+": "+test] = true
 			}
 		}
 	}
 	for _, group := range file.Comments {
 		ids, err := citationsIn(group.Text())
 		require.NoError(t, err, "%s", fset.Position(group.Pos()))
-		cite(ids, citedBy(file, path, group))
+		cite(ids, testAround(file, group))
 	}
 	if !isTest {
 		return
@@ -208,28 +237,29 @@ func collectFromFile(t *testing.T, byID map[string]*rule, path string) {
 		if fn, ok := decl.(*ast.FuncDecl); ok && provesSomething(fn) {
 			ids, err := citationsInName(fn.Name.Name)
 			require.NoError(t, err, "%s", fset.Position(fn.Pos()))
-			cite(ids, path+": "+fn.Name.Name)
+			cite(ids, fn.Name.Name)
 		}
 	}
 }
 
-// citedBy names the test function that a comment belongs to, or the file where
-// it stands in none.
-func citedBy(file *ast.File, path string, group *ast.CommentGroup) string {
+// testAround names the test that a comment stands at or in, "" if there is none.
+func testAround(file *ast.File, group *ast.CommentGroup) string {
 	for _, decl := range file.Decls {
 		fn, ok := decl.(*ast.FuncDecl)
 		if !ok || !provesSomething(fn) {
 			continue
 		}
 		if fn.Doc == group || fn.Pos() <= group.Pos() && group.End() <= fn.End() {
-			return path + ": " + fn.Name.Name
+			return fn.Name.Name
 		}
 	}
-	return path
+	return ""
 }
 
+// provesSomething tells whether fn is a test, a part of the conformance suite
+// ("testX") included.
 func provesSomething(fn *ast.FuncDecl) bool {
-	for _, prefix := range []string{"Test", "Fuzz", "Example"} {
+	for _, prefix := range []string{"Test", "Fuzz", "Example", "test"} {
 		if fn.Recv == nil && strings.HasPrefix(fn.Name.Name, prefix) {
 			return true
 		}
@@ -294,6 +324,9 @@ func expandCitation(kind, first, lastKind, last string) ([]string, error) {
 	if from < 1 || to < from || to > most {
 		return nil, fmt.Errorf("the rules of this kind are %s1 to %s%d", kind, kind, most)
 	}
+	if to-from >= widestRange {
+		return nil, nil
+	}
 	return ruleRange(kind, from, to), nil
 }
 
@@ -333,7 +366,7 @@ func renderHoles(b *bytes.Buffer, rules []*rule) {
 		} else {
 			hole(r, "code", r.noCode)
 		}
-		if len(r.tests) > 0 {
+		if len(r.tests)+len(r.vectors) > 0 {
 			tests++
 		} else {
 			hole(r, "test", r.noTest)
@@ -366,15 +399,15 @@ func renderTests(r *rule) string {
 	}
 	var files []string
 	for _, file := range slices.Sorted(maps.Keys(byFile)) {
-		fns := slices.DeleteFunc(byFile[file], func(fn string) bool { return fn == "" })
+		fns := byFile[file]
 		slices.SortFunc(fns, namedAfterFirst(r.id))
 		if more := len(fns) - named; more > 0 {
 			fns = append(fns[:named:named], fmt.Sprintf("%d more", more))
 		}
-		if len(fns) > 0 {
-			file += ": " + strings.Join(fns, ", ")
-		}
-		files = append(files, file)
+		files = append(files, file+": "+strings.Join(fns, ", "))
+	}
+	if len(r.vectors) > 0 {
+		files = append(files, "vectors: "+strings.ReplaceAll(strings.Join(r.vectors, ", "), "*", "\\*"))
 	}
 	return strings.Join(files, "; ")
 }

@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
@@ -22,6 +23,10 @@ const perRider = 2
 // perUserRider is perRider and the type byte of a user message (P74).
 const perUserRider = 3
 
+// slowSend is how long sending a packet takes on a transport that may block, and
+// a process that is merely short of processor time does not take.
+const slowSend = 100 * time.Millisecond
+
 // sendsAtOnce reports whether sending a packet never waits for the network: true
 // of the library's own transports. Others may be built on streams.
 func sendsAtOnce(t Transport) bool {
@@ -41,9 +46,34 @@ func (m *Memberlist) send(p *outPacket) {
 		return
 	}
 	if !l.put(*p) {
-		m.countDropped("outgoing packet", 1)
-		to := m.address(p.to)
-		m.log.warnf(logFields{node: to.Name, addr: to.Addr}, "outgoing queue full, dropping packet to %s", to.String())
+		m.outboxFull(p.to)
+	}
+}
+
+func (m *Memberlist) outboxFull(to destination) {
+	m.countDropped("outgoing packet", 1)
+	addr := m.address(to)
+	m.log.warnf(logFields{node: addr.Name, addr: addr.Addr}, "outgoing queue full, dropping packet to %s", addr.String())
+}
+
+// reply answers a packet on the goroutine that read it, until that has turned out
+// to block; then in a lane. The message and the name are the caller's again when
+// it returns.
+func (m *Memberlist) reply(to destination, msg []byte) {
+	l := m.outbox[urgentReply]
+	if l != nil && m.slowSends.Load() {
+		to.name = strings.Clone(to.name)
+		if !l.put(outPacket{to: to, msg: bytes.Clone(msg), riders: true}) {
+			m.outboxFull(to)
+		}
+		return
+	}
+	start := m.now()
+	if _, err := m.sendWithRiders(to, msg); err != nil {
+		m.logUnsent(to, err)
+	}
+	if l != nil && m.now().sub(start) > slowSend {
+		m.slowSends.Store(true)
 	}
 }
 
@@ -57,24 +87,50 @@ func (m *Memberlist) sendNow(p *outPacket) {
 // transmit makes a packet and sends it. One without a main message is gossip:
 // as many queued broadcasts as fit.
 func (m *Memberlist) transmit(p *outPacket) error {
-	s := m.scratch.Get().(*packetScratch)
-	defer m.scratch.Put(s)
-	s.riders = s.riders[:0]
+	var at time.Time
+	var err error
 	switch {
 	case p.msg == nil:
-		m.addRiders(s, m.wire.gossipSpace())
+		at, err = m.sendGossip(p.to)
 	case p.riders:
-		s.riders = append(s.riders, p.msg)
-		m.addRiders(s, m.wire.piggybackSpace(len(p.msg)))
+		at, err = m.sendWithRiders(p.to, p.msg)
 	default:
-		s.riders = append(s.riders, p.msg)
+		at, err = m.sendAlone(p.to, p.msg)
 	}
-	at, err := m.sendTogether(s, p.to)
-	clear(s.riders)
 	if p.seq != 0 {
 		m.pingOut(p.seq, at, err)
 	}
 	return err
+}
+
+func (m *Memberlist) sendGossip(to destination) (time.Time, error) {
+	s := m.takeScratch()
+	defer m.giveScratch(s)
+	m.addRiders(s, m.wire.gossipSpace())
+	return m.sendTogether(s, to)
+}
+
+// sendWithRiders sends a message and what broadcasts fit beside it (P75).
+func (m *Memberlist) sendWithRiders(to destination, msg []byte) (time.Time, error) {
+	s := m.takeScratch()
+	defer m.giveScratch(s)
+	s.riders = append(s.riders, msg)
+	m.addRiders(s, m.wire.piggybackSpace(len(msg)))
+	return m.sendTogether(s, to)
+}
+
+func (m *Memberlist) sendAlone(to destination, msg []byte) (time.Time, error) {
+	s := m.takeScratch()
+	defer m.giveScratch(s)
+	return m.write(s, to, msg)
+}
+
+func (m *Memberlist) takeScratch() *packetScratch { return m.scratch.Get().(*packetScratch) }
+
+func (m *Memberlist) giveScratch(s *packetScratch) {
+	clear(s.riders)
+	s.riders = s.riders[:0]
+	m.scratch.Put(s)
 }
 
 // addRiders draws broadcasts that fit into the space: membership first, then
@@ -101,12 +157,18 @@ func (m *Memberlist) addRiders(s *packetScratch, space int) {
 // sendTogether sends the messages in s.riders in as few packets as their number
 // allows: one alone is sent bare, more as compounds (W16, W17).
 func (m *Memberlist) sendTogether(s *packetScratch, to destination) (at time.Time, err error) {
-	if len(s.riders) == 0 {
+	switch {
+	case len(s.riders) == 0:
 		return at, nil
+	case len(s.riders) == 1:
+		return m.write(s, to, s.riders[0])
+	case fitsOneCompound(s.riders):
+		s.msg = appendCompound(s.msg[:0], s.riders)
+		return m.write(s, to, s.msg)
 	}
 	for i, group := range splitCompounds(s.riders) {
 		msg := group[0]
-		if len(group) > 1 || len(s.riders) > maxCompoundParts && len(msg) <= maxPartLen {
+		if len(group) > 1 || len(msg) <= maxPartLen {
 			s.msg = appendCompound(s.msg[:0], group)
 			msg = s.msg
 		}
@@ -118,6 +180,19 @@ func (m *Memberlist) sendTogether(s *packetScratch, to destination) (at time.Tim
 		}
 	}
 	return at, err
+}
+
+// fitsOneCompound reports whether the messages can go into one compound.
+func fitsOneCompound(msgs [][]byte) bool {
+	if len(msgs) > maxCompoundParts {
+		return false
+	}
+	for _, msg := range msgs {
+		if len(msg) > maxPartLen {
+			return false
+		}
+	}
+	return true
 }
 
 // write seals a message and gives it to the transport.

@@ -50,15 +50,16 @@ func (m *Memberlist) Snapshot() []NodeStatus {
 
 // status copies a record.
 func (m *member) status(epoch time.Time) NodeStatus {
+	past := m.past()
 	s := NodeStatus{
 		Node:        *copyOfNode(m.node),
 		Incarnation: m.incarnation,
 		Since:       epoch.Add(time.Duration(m.since)),
-		RTT:         time.Duration(m.srtt),
-		RTTVar:      time.Duration(m.rttvar),
+		RTT:         time.Duration(past.srtt),
+		RTTVar:      time.Duration(past.rttvar),
 	}
-	if m.heard != 0 {
-		s.LastAck = epoch.Add(time.Duration(m.heard))
+	if past.heard != 0 {
+		s.LastAck = epoch.Add(time.Duration(past.heard))
 	}
 	if m.suspicion != nil {
 		s.Accusers = slices.Clone(m.suspicion.accusers)

@@ -203,7 +203,7 @@ func (c *core) alive(now instant, a *alive, raw []byte) {
 	case a.Incarnation <= m.incarnation: // P97
 		c.tellAccused(now, m)
 	default:
-		c.acceptAlive(now, m, a, raw)
+		c.acceptAlive(now, m, m.node.renewed(a.Addr, a.Port, a.Meta, a.Vsn), a, raw)
 	}
 }
 
@@ -242,8 +242,8 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 		c.tellAccused(now, m)
 		return
 	}
-	m := c.table.add(c.rng, n.withState(StateDead), StateDead, now)
-	c.acceptAlive(now, m, a, raw)
+	m := c.table.add(c.rng, n, StateDead, now)
+	c.acceptAlive(now, m, n, a, raw)
 	if accused {
 		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: n.Name, From: rumour.from}, nil)
 	}
@@ -272,7 +272,7 @@ func (c *core) move(now instant, m *member, a *alive, raw []byte) {
 	c.logf(levelInfo, logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port)},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
-	c.acceptAlive(now, m, a, raw)
+	c.acceptAlive(now, m, m.node.renewed(a.Addr, a.Port, a.Meta, a.Vsn), a, raw)
 }
 
 // conflict reports that somebody else claims the name of m (P96).
@@ -285,14 +285,13 @@ func (c *core) conflict(m *member, a *alive) {
 	c.fx.events = append(c.fx.events, event{kind: eventConflict, node: m.node, other: other})
 }
 
-// acceptAlive takes over what an alive message says (P99, P101).
-func (c *core) acceptAlive(now instant, m *member, a *alive, raw []byte) {
+// acceptAlive takes over what an alive message says, n (P99, P101).
+func (c *core) acceptAlive(now instant, m *member, n *Node, a *alive, raw []byte) {
 	if raw == nil {
 		raw = a.appendTo(nil)
 	} else {
 		raw = slices.Clone(raw)
 	}
-	n := newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
 	if len(a.Vsn) < 6 {
 		versions := m.node.versions()
 		n.setVersions(versions[:])
@@ -310,7 +309,7 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 	c.endSuspicion(m)
 	c.lost.remove(n.Name)
 	if before != StateAlive && !change.New {
-		m.cameBack = max(now, 1)
+		m.remember().cameBack = max(now, 1)
 	}
 	m.incarnation = incarnation
 	c.table.setState(m, StateAlive, n, now)

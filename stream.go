@@ -62,8 +62,8 @@ func (w *wire) writeStream(conn net.Conn, msg []byte, opener bool) (sent int, er
 	return max(sent-len(label), 0), err
 }
 
-// keepForStreams puts memory into the pool, unless it is too large to be kept. The
-// pointer is one that came from there.
+// keepForStreams puts memory into the pool, unless it is too large to be kept. What
+// the pointer pointed to is lost.
 func keepForStreams(buf *[]byte, memory []byte) {
 	if cap(memory) <= keepStreamBuffer {
 		*buf = memory[:0]
@@ -198,7 +198,7 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 	if len(keys) == 1 && len(box) >= boxHeadLen {
 		dst = box[boxHeadLen:boxHeadLen]
 	} else {
-		dst = r.memory(len(box))
+		dst = newStreamMemory(len(box))
 	}
 	plain, _, err := openBox(dst, box, keys, 0, data)
 	switch {
@@ -206,6 +206,9 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 		return unreadable{err}
 	case len(plain) == 0: // W81
 		return unreadable{newKindError(ErrMalformed, "encrypted message is empty")}
+	}
+	if len(keys) > 1 {
+		r.held = append(r.held, plain)
 	}
 	r.continueWith(plain)
 	return nil
@@ -220,8 +223,8 @@ type streamReader struct {
 	conn io.Reader // nil: everything is in buf
 	buf  []byte    // buf[at:] has been read from conn and not been consumed
 	at   int
-	done int       // bytes consumed so far
-	held []*[]byte // memory from the pool
+	done int      // bytes consumed so far
+	held [][]byte // memory for release
 
 	remoteSize int // length of the encrypted frame, 0 if there was none
 }
@@ -275,28 +278,30 @@ func (r *streamReader) grow(want int) {
 	if have < want {
 		size = min(size, max(want, firstChunk))
 	}
-	r.buf, r.at = append(r.memory(size), r.unread()...), 0
+	r.buf, r.at = append(newStreamMemory(size), r.unread()...), 0
+	r.held = append(r.held, r.buf)
 }
 
-// memory returns room for so many bytes, from the pool if they are many.
-func (r *streamReader) memory(size int) []byte {
+// newStreamMemory returns room for so many bytes, from the pool if they are many.
+func newStreamMemory(size int) []byte {
 	if size < pooledChunk {
 		return make([]byte, 0, size)
 	}
-	buf := streamBuffers.Get().(*[]byte)
-	if cap(*buf) < size {
-		*buf = make([]byte, 0, size)
+	pooled := streamBuffers.Get().(*[]byte)
+	if cap(*pooled) < size {
+		return make([]byte, 0, size)
 	}
-	r.held = append(r.held, buf)
-	return (*buf)[:0]
+	return (*pooled)[:0]
 }
 
 // release gives the memory back for others to use. No view of it may be used
 // after that. Not to call it is no mistake: then the memory is simply not used
 // again.
 func (r *streamReader) release() {
-	for _, buf := range r.held {
-		keepForStreams(buf, *buf)
+	for _, memory := range r.held {
+		if cap(memory) >= pooledChunk {
+			keepForStreams(new([]byte), memory)
+		}
 	}
 	*r = streamReader{remoteSize: r.remoteSize}
 }
@@ -403,10 +408,11 @@ func (r *streamReader) expand() error {
 	if _, err := m.decode(value); err != nil {
 		return unreadable{err}
 	}
-	content, err := m.expand(r.memory(2*len(m.Buf)), maxUnpacked)
+	content, err := m.expand(newStreamMemory(2*len(m.Buf)), maxUnpacked)
 	if err != nil {
 		return unreadable{err}
 	}
+	r.held = append(r.held, content)
 	r.continueWith(content)
 	return nil
 }

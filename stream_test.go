@@ -76,6 +76,9 @@ func TestW61OnlyTheOpenerWritesTheLabel(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, r)
 	require.Equal(t, labelMsg, kind, "an answer with a label is a message of type 244")
+
+	_, _, err = newWire(plainConfig()).openReply(&memoryConn{})
+	require.ErrorIs(t, err, io.EOF)
 }
 
 // Each vector that is answered with an error, or refused without one, is so here.
@@ -201,7 +204,7 @@ func TestW62FrameLimitIsInclusive(t *testing.T) {
 	require.Equal(t, userMsg, kind)
 	require.Equal(t, maxFrame, r.remoteSize)
 
-	_, _, err = w.openInbound(&memoryConn{unread: streamOf(t, cfg, append(content, 0))})
+	_, _, err = w.openInbound(&memoryConn{unread: []byte("\x0a\x01\x40\x00\x01")})
 	require.ErrorIs(t, err, ErrTooLarge)
 	require.EqualError(t, err, "remote node state is larger than limit (20971521)")
 }
@@ -414,12 +417,43 @@ func (idleReader) Read([]byte) (int, error) { return 0, nil }
 func TestReadingPushPullAllocatesLittle(t *testing.T) {
 	body := samplePushPull(10_000, nil)[1:]
 	allocs := testing.AllocsPerRun(5, func() {
-		_, _, err := readPushPull(&streamReader{conn: &memoryConn{unread: body}}, func(*pushNodeState) error { return nil })
+		r := &streamReader{conn: &memoryConn{unread: body}}
+		_, _, err := readPushPull(r, func(*pushNodeState) error { return nil })
 		if err != nil {
 			t.Error(err)
 		}
+		r.release()
 	})
 	require.Less(t, allocs, 25.0)
+}
+
+// Memory that was released is used again, by readers and writers, while what was
+// handed out for good stays as it is.
+func TestReleasedMemoryIsNotWhatTheCallerOwns(t *testing.T) {
+	for _, cfg := range wireConfigs(t) {
+		w := newWire(cfg)
+		state := bytes.Repeat([]byte("state"), 20_000)
+		stream := streamOf(t, cfg, samplePushPull(1000, state))
+		var kept [][]byte
+		for range 3 {
+			r, _, err := w.openInbound(&memoryConn{unread: bytes.Clone(stream)})
+			require.NoError(t, err)
+			names := 0
+			_, userState, err := readPushPull(r, func(s *pushNodeState) error {
+				require.Equal(t, fmt.Sprintf("node-%06d", names), s.Name)
+				names++
+				return nil
+			})
+			require.NoError(t, err)
+			r.release()
+			_, err = r.Peek(1)
+			require.ErrorIs(t, err, io.EOF)
+			kept = append(kept, userState)
+		}
+		for _, userState := range kept {
+			require.True(t, bytes.Equal(state, userState))
+		}
+	}
 }
 
 func FuzzStreamRead(f *testing.F) {

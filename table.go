@@ -5,31 +5,51 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 )
 
 // member is the record of one node in the table. It is guarded with the core;
-// what readers without the lock see of it is its published Node.
+// what readers without the lock see of it is its published Node. There is one for
+// each node of a cluster, so what only some need is in the dossier.
 type member struct {
 	node        *Node // immutable; an update replaces it
-	incarnation uint32
+	suspicion   *suspicion
+	file        *dossier // nil while there is nothing to remember
+	since       instant  // of the last change of state
+	met         instant  // when the record was made
 	state       NodeStateType
-	since       instant // of the last change of state
-	place       int     // index in table.order
-	slot        int     // index in table.view
+	incarnation uint32
+	place       int32 // index in table.order
+	slot        int32 // index in table.view
+}
 
-	suspicion *suspicion // exactly while suspect
-
-	heard        instant // last answer, 0 = never
-	told         instant // last time it was told what is said about it, 0 = never
-	met          instant // when the record was made
-	cameBack     instant // last time it became alive again, 0 = never
-	acquitted    instant // last time it answered a last question, 0 = never
-	claimRefused instant // last time it defended its address, 0 = never
+// dossier is what a node remembers of a member that it has dealt with. A time of 0
+// means never.
+type dossier struct {
+	heard        instant // last answer
+	told         instant // last time it was told what is said about it
+	cameBack     instant // last time it became alive again
+	acquitted    instant // last time it answered a last question
+	claimRefused instant // last time it defended its address
 	claimed      bool    // somebody else's claim to its name is being checked
 	srtt         float64 // smoothed round trip time in nanoseconds, 0 = not measured
 	rttvar       float64 // its smoothed deviation
+}
+
+// past is what is remembered of m.
+func (m *member) past() dossier {
+	if m.file == nil {
+		return dossier{}
+	}
+	return *m.file
+}
+
+// remember is what is remembered of m, for adding to it.
+func (m *member) remember() *dossier {
+	if m.file == nil {
+		m.file = new(dossier)
+	}
+	return m.file
 }
 
 func (m *member) gone() bool { return m.state == StateDead || m.state == StateLeft }
@@ -51,9 +71,9 @@ func (t *table) get(name string) *member { return t.byName[name] }
 
 // add inserts a record at a random place (P95).
 func (t *table) add(rng *rand.Rand, n *Node, state NodeStateType, now instant) *member {
-	m := &member{node: n, state: state, since: now, met: now, slot: t.view.take(), place: len(t.order)}
+	m := &member{node: n, state: state, since: now, met: now, slot: int32(t.view.take()), place: int32(len(t.order))}
 	t.order = append(t.order, m)
-	t.swap(m.place, rng.IntN(len(t.order)))
+	t.swap(int(m.place), rng.IntN(len(t.order)))
 	t.byName[n.Name] = m
 	t.counts[state]++
 	t.publish(m)
@@ -67,12 +87,12 @@ func (t *table) add(rng *rand.Rand, n *Node, state NodeStateType, now instant) *
 // remove forgets a record.
 func (t *table) remove(m *member) {
 	last := len(t.order) - 1
-	t.swap(m.place, last)
+	t.swap(int(m.place), last)
 	t.order[last] = nil
 	t.order = t.order[:last]
 	delete(t.byName, m.node.Name)
 	t.counts[m.state]--
-	t.view.give(m.slot)
+	t.view.give(int(m.slot))
 	t.view.known.Store(int64(len(t.order)))
 	if _, err := netip.ParseAddr(m.node.Name); err == nil {
 		t.view.addressNames.Add(-1)
@@ -81,7 +101,7 @@ func (t *table) remove(m *member) {
 
 func (t *table) swap(i, j int) {
 	t.order[i], t.order[j] = t.order[j], t.order[i]
-	t.order[i].place, t.order[j].place = i, j
+	t.order[i].place, t.order[j].place = int32(i), int32(j)
 }
 
 func (t *table) shuffle(rng *rand.Rand) {
@@ -102,32 +122,43 @@ func (t *table) setState(m *member, state NodeStateType, n *Node, now instant) {
 // publish makes m's node what Members shows: nodes that are alive or suspect.
 func (t *table) publish(m *member) {
 	if m.gone() {
-		t.view.hide(m.slot)
+		t.view.hide(int(m.slot))
 		return
 	}
-	t.view.show(m.slot, m.node)
+	t.view.show(int(m.slot), m.node)
 }
 
 // live is the number of nodes that are alive or suspect.
 func (t *table) live() int { return t.counts[StateAlive] + t.counts[StateSuspect] }
 
 // newNode makes the immutable record of what an alive message or a node state
-// says. It owns its bytes.
+// says. It owns its bytes: name, address and meta data share one piece of memory.
 func newNode(name string, addr []byte, port uint16, meta, vsn []byte, state NodeStateType) *Node {
-	owned := make([]byte, len(addr)+len(meta))
-	copy(owned, addr)
-	copy(owned[len(addr):], meta)
-	n := &Node{
-		Name:  strings.Clone(name),
-		Addr:  net.IP(owned[:len(addr):len(addr)]),
-		Port:  port,
-		State: state,
-	}
+	owned := make([]byte, 0, len(name)+len(addr)+len(meta))
+	owned = append(owned, name...)
+	n := &Node{Name: viewString(owned), Port: port, State: state}
+	n.setContent(owned, addr, meta, vsn)
+	return n
+}
+
+// renewed is newNode for a node whose name is known already.
+func (n *Node) renewed(addr []byte, port uint16, meta, vsn []byte) *Node {
+	c := &Node{Name: n.Name, Port: port, State: StateAlive}
+	c.setContent(make([]byte, 0, len(addr)+len(meta)), addr, meta, vsn)
+	return c
+}
+
+// setContent copies address and meta data behind what owned holds already.
+func (n *Node) setContent(owned, addr, meta, vsn []byte) {
+	start := len(owned)
+	owned = append(owned, addr...)
+	n.Addr = net.IP(owned[start:len(owned):len(owned)])
 	if meta != nil {
-		n.Meta = owned[len(addr):]
+		start = len(owned)
+		owned = append(owned, meta...)
+		n.Meta = owned[start:len(owned):len(owned)]
 	}
 	n.setVersions(vsn)
-	return n
 }
 
 // withState is a copy of n in another state. Both share bytes that nobody writes.

@@ -103,6 +103,7 @@ func BenchmarkPushPull(b *testing.B) {
 				if _, _, err := readPushPull(r, func(*pushNodeState) error { return nil }); err != nil {
 					b.Fatal(err)
 				}
+				r.release()
 			}
 		})
 	}
