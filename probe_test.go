@@ -297,11 +297,11 @@ func TestP53DirectAckInTime(t *testing.T) {
 func TestP53RoundTripTimesAreSmoothed(t *testing.T) {
 	m := new(member)
 	m.measured(80 * time.Millisecond)
-	require.InDelta(t, 80e6, m.srtt, 1)
-	require.InDelta(t, 40e6, m.rttvar, 1)
+	require.InDelta(t, 80e6, m.past().srtt, 1)
+	require.InDelta(t, 40e6, m.past().rttvar, 1)
 	m.measured(40 * time.Millisecond)
-	require.InDelta(t, 75e6, m.srtt, 1)
-	require.InDelta(t, 40e6, m.rttvar, 1)
+	require.InDelta(t, 75e6, m.past().srtt, 1)
+	require.InDelta(t, 40e6, m.past().rttvar, 1)
 }
 
 // ---- a ping that cannot be sent
@@ -355,7 +355,7 @@ func unanswered(t *testing.T, prepare func(c *testCore), changes ...func(*Config
 	c.know("x")
 	prepare(c)
 	c.settle()
-	c.probing.next = c.table.get("x").place
+	c.probing.next = int(c.table.get("x").place)
 	require.Equal(t, "x", c.pinged().node.Name)
 	c.settle()
 	c.pass(c.cfg.ProbeTimeout)
@@ -432,7 +432,7 @@ func TestP56AnyAckBeforeTheEndIsSuccess(t *testing.T) {
 	c.acked()
 	require.Equal(t, 1, c.health.score, "P67")
 	require.Empty(t, c.fx.rtts, "the ping delegate is not told")
-	require.Zero(t, c.table.get("x").srtt, "nor is this a round trip time")
+	require.Zero(t, c.table.get("x").past().srtt, "nor is this a round trip time")
 	c.pass(time.Minute)
 	require.Equal(t, "alive@1", c.view("x"))
 }

@@ -115,9 +115,9 @@ func checkTable(t *testing.T, table *table) {
 	for place, m := range table.order {
 		require.Equal(t, place, m.place)
 		require.Same(t, m, table.byName[m.node.Name])
-		require.False(t, slots[m.slot], "two records in slot %d", m.slot)
-		slots[m.slot] = true
-		shown := table.view.at(m.slot).Load()
+		require.False(t, slots[int(m.slot)], "two records in slot %d", m.slot)
+		slots[int(m.slot)] = true
+		shown := table.view.at(int(m.slot)).Load()
 		if m.gone() {
 			require.Nil(t, shown)
 		} else {
