@@ -184,14 +184,19 @@ func (m *Memberlist) serveUserMessage(r *streamReader) error {
 
 // remoteState is what the other side of a push/pull sent.
 type remoteState struct {
-	join  bool
-	nodes []pushNodeState
-	user  []byte
+	reader *streamReader // whose memory the nodes are views of
+	join   bool
+	nodes  []pushNodeState
+	user   []byte
 }
 
 // readState reads the body of a push/pull.
 func (m *Memberlist) readState(r *streamReader) (remoteState, error) {
 	var s remoteState
+	s.reader = r
+	if spare, ok := m.nodeLists.Get().(*[]pushNodeState); ok {
+		s.nodes = (*spare)[:0]
+	}
 	header, user, err := readPushPull(r, func(n *pushNodeState) error {
 		n.Port = m.knownPort(n.Port)
 		s.nodes = append(s.nodes, *n)
@@ -199,6 +204,17 @@ func (m *Memberlist) readState(r *streamReader) (remoteState, error) {
 	})
 	s.join, s.user = header.Join, user
 	return s, err
+}
+
+// done gives the memory of a state back, user state excepted.
+func (m *Memberlist) done(s *remoteState) {
+	clear(s.nodes)
+	if s.nodes != nil {
+		m.nodeLists.Put(&s.nodes)
+	}
+	if s.reader != nil {
+		s.reader.release()
+	}
 }
 
 // servePushPull answers a full exchange (P117): it reads everything, judges it,
@@ -211,6 +227,7 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	}
 	defer m.streams.pushPulls.Add(-1)
 	remote, err := m.readState(r)
+	defer m.done(&remote)
 	if err != nil {
 		return err
 	}
@@ -404,6 +421,7 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 	}
 	m.extend(ctx, conn)
 	remote, err := m.readAnswer(conn, to)
+	defer m.done(&remote)
 	if err != nil {
 		return 0, err
 	}

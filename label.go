@@ -67,7 +67,7 @@ func RemoveLabelHeaderFromPacket(buf []byte) (newBuf []byte, label string, err e
 // itself is returned. After an error the caller closes conn.
 func RemoveLabelHeaderFromStream(conn net.Conn) (net.Conn, string, error) {
 	ahead := &aheadConn{Conn: conn, r: bufio.NewReader(conn)}
-	label, _, err := readLabel(ahead.r)
+	label, err := readLabel(ahead.r)
 	switch {
 	case errors.Is(err, io.EOF):
 		return conn, "", nil
@@ -121,31 +121,32 @@ type peeker interface {
 	Discard(n int) (int, error)
 }
 
-// readLabel removes the label header from the beginning of a stream, if one is
-// there (W41). The error is io.EOF only if the stream ends before its first byte.
-func readLabel(r peeker) (label []byte, present bool, err error) {
+// readLabel removes the label header from the beginning of a stream; without one the
+// label is nil (W41). The error is io.EOF only if the stream ends before its first
+// byte.
+func readLabel(r peeker) (label []byte, err error) {
 	first, err := r.Peek(1)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if messageType(first[0]) != labelMsg {
-		return nil, false, nil
+		return nil, nil
 	}
 	head, err := r.Peek(labelHeadLen)
 	if err != nil {
-		return nil, true, cutLabel(err)
+		return nil, cutLabel(err)
 	}
 	size := int(head[1])
 	if size == 0 {
-		return nil, true, errLabelEmpty
+		return nil, errLabelEmpty
 	}
 	header, err := r.Peek(labelHeadLen + size)
 	if err != nil {
-		return nil, true, cutLabel(err)
+		return nil, cutLabel(err)
 	}
 	label = append(label, header[labelHeadLen:]...)
 	_, err = r.Discard(len(header))
-	return label, true, err
+	return label, err
 }
 
 // cutLabel is the error for a header whose end cannot be read.

@@ -71,6 +71,7 @@ type Memberlist struct {
 	slowSends  atomic.Bool                 // the transport has blocked in sending an answer
 	scratch    sync.Pool                   // *packetScratch
 	effects    sync.Pool                   // *effects
+	nodeLists  sync.Pool                   // *[]pushNodeState
 	streams    streamSet
 
 	epoch time.Time

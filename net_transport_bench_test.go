@@ -49,7 +49,7 @@ func BenchmarkUDPRoundTrip(b *testing.B) {
 func benchRawRoundTrip(b *testing.B) {
 	near, far := benchSocket(b), benchSocket(b)
 	go func() {
-		buf := make([]byte, maxDatagram)
+		buf := make([]byte, readBufferSize)
 		for {
 			n, from, err := far.ReadFromUDPAddrPort(buf)
 			if err != nil {
@@ -59,7 +59,7 @@ func benchRawRoundTrip(b *testing.B) {
 		}
 	}()
 	to := far.LocalAddr().(*net.UDPAddr).AddrPort()
-	buf := make([]byte, maxDatagram)
+	buf := make([]byte, readBufferSize)
 	for b.Loop() {
 		_, err := near.WriteToUDPAddrPort(buf[:benchPayload], to)
 		require.NoError(b, err)
@@ -125,7 +125,7 @@ func benchRawStream(b *testing.B) {
 	to := far.LocalAddr().(*net.UDPAddr).AddrPort()
 	arrived := make(chan struct{})
 	go func() {
-		buf := make([]byte, maxDatagram)
+		buf := make([]byte, readBufferSize)
 		for seen := 1; ; seen++ {
 			if _, _, err := far.ReadFromUDPAddrPort(buf); err != nil {
 				return

@@ -143,7 +143,7 @@ type readBatch struct {
 	messages  []mmsghdr
 	vectors   []unix.Iovec
 	senders   []unix.RawSockaddrInet6 // or RawSockaddrInet4, which is smaller
-	buffers   [][maxDatagram]byte
+	buffers   [][readBufferSize]byte
 	datagrams []datagram
 }
 
@@ -158,12 +158,12 @@ func newReadBatch(size int) *readBatch {
 		messages:  make([]mmsghdr, size),
 		vectors:   make([]unix.Iovec, size),
 		senders:   make([]unix.RawSockaddrInet6, size),
-		buffers:   make([][maxDatagram]byte, size),
+		buffers:   make([][readBufferSize]byte, size),
 		datagrams: make([]datagram, size),
 	}
 	for i := range batch.messages {
 		batch.vectors[i].Base = &batch.buffers[i][0]
-		batch.vectors[i].SetLen(maxDatagram)
+		batch.vectors[i].SetLen(readBufferSize)
 		header := &batch.messages[i].header
 		header.Name = (*byte)(unsafe.Pointer(&batch.senders[i]))
 		header.Iov = &batch.vectors[i]

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// maxDatagram is more than a UDP datagram can hold.
-	maxDatagram = 65536
+	// readBufferSize is more than a UDP datagram can hold.
+	readBufferSize = 65536
 
 	// socketBuffer is asked for as buffer of a UDP socket, in bytes (P130).
 	socketBuffer = 2 << 20
@@ -104,8 +104,8 @@ func enlarge(set func(bytes int) error) (err error) {
 	return err
 }
 
-// datagramBuffers holds buffers of maxDatagram bytes for reading.
-var datagramBuffers = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
+// datagramBuffers holds buffers of readBufferSize bytes for reading.
+var datagramBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
 
 // plainIO reads and writes datagrams one by one, as every platform can.
 type plainIO struct {
@@ -118,7 +118,7 @@ func newPlainIO(conn *net.UDPConn, _ bool) (datagramIO, error) {
 }
 
 func (p *plainIO) receive(handle func([]datagram)) error {
-	buf := datagramBuffers.Get().(*[maxDatagram]byte)
+	buf := datagramBuffers.Get().(*[readBufferSize]byte)
 	defer datagramBuffers.Put(buf)
 	n, from, err := p.conn.ReadFromUDPAddrPort(buf[:])
 	if err != nil {

@@ -19,14 +19,14 @@ import (
 // goroutines; it keeps no state but what is made once from the configuration.
 type wire struct {
 	cfg    *Config
-	label  []byte    // header of the label, or nil
+	header []byte    // of the label, or nil
 	random io.Reader // for nonces
 }
 
 func newWire(cfg *Config) *wire {
 	w := &wire{cfg: cfg, random: rand.Reader}
 	if cfg.Label != "" {
-		w.label, _ = labelHeader(cfg.Label) // its length was checked with the configuration
+		w.header, _ = labelHeader(cfg.Label) // its length was checked with the configuration
 	}
 	return w
 }
@@ -34,10 +34,10 @@ func newWire(cfg *Config) *wire {
 // labelBytes are the label without its header, which is what gets authenticated
 // (W29).
 func (w *wire) labelBytes() []byte {
-	if w.label == nil {
+	if w.header == nil {
 		return nil
 	}
-	return w.label[labelHeadLen:]
+	return w.header[labelHeadLen:]
 }
 
 // sealingKeys returns the keys if outgoing traffic is to be sealed (W32, W33).
@@ -49,7 +49,7 @@ func (w *wire) sealingKeys() []sealingKey {
 }
 
 // labelOverhead is the length of the label header.
-func (w *wire) labelOverhead() int { return len(w.label) }
+func (w *wire) labelOverhead() int { return len(w.header) }
 
 // boxOverhead is how many bytes sealing may add.
 func (w *wire) boxOverhead() int {
@@ -72,7 +72,7 @@ func (w *wire) gossipSpace() int {
 func (w *wire) piggybackSpace(mainLen int) int {
 	const compoundHead = 2
 	space := w.cfg.UDPBufferSize - compoundHead - w.labelOverhead() - mainLen
-	if w.sealingKeys() != nil {
+	if len(w.sealingKeys()) > 0 {
 		space -= w.boxOverhead()
 	}
 	return max(space, 0)
@@ -84,8 +84,8 @@ const checksumLen = 5
 // sealPacket appends the packet that carries msg, a message or a compound. With
 // room in dst it allocates nothing. It does not keep dst or msg.
 func (w *wire) sealPacket(dst, msg []byte, checksum bool) ([]byte, error) {
-	dst = slices.Grow(dst, len(w.label)+boxOverhead+paddingBlock+checksumLen+compressedRoom+len(msg))
-	dst = append(dst, w.label...)
+	dst = slices.Grow(dst, len(w.header)+boxOverhead+paddingBlock+checksumLen+compressedRoom+len(msg))
+	dst = append(dst, w.header...)
 	keys := w.sealingKeys()
 	if len(keys) == 0 {
 		return w.appendContent(dst, msg, checksum), nil
@@ -237,7 +237,8 @@ func removeChecksum(buf []byte) ([]byte, error) {
 }
 
 // unpack adds the messages in buf, which is inside depth compounds and
-// compressions.
+// compressions. The first byte says what it is (W4). User messages are the bytes
+// themselves (W15); types that packets do not carry are refused (W76).
 func (r *packetReader) unpack(buf []byte, depth int) error {
 	if len(buf) == 0 {
 		return newKindError(ErrMalformed, "missing message type byte")

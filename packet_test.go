@@ -367,6 +367,7 @@ func TestW26Checksum(t *testing.T) {
 	}
 }
 
+// W4, W15 and W76: what the first byte of a message leads to.
 func TestW76TypesThatPacketsDoNotCarry(t *testing.T) {
 	carried := []messageType{pingMsg, indirectPingMsg, ackMsg, suspectMsg, aliveMsg, deadMsg, userMsg, nackMsg}
 	r := newPacketReader(newWire(plainConfig()))
@@ -408,6 +409,18 @@ func TestW40BadLabelHeadersOnPackets(t *testing.T) {
 	}
 	_, err := r.read([]byte("\xf4\x04blue\xf4\x04blue\x08text"))
 	require.ErrorIs(t, err, ErrMalformed, "a second label is a message of unknown type")
+}
+
+func TestW39EverythingThatIsOpenedStartsWithTheLabel(t *testing.T) {
+	for _, cfg := range wireConfigs(t) {
+		header, err := AddLabelHeaderToPacket(nil, cfg.Label)
+		require.NoError(t, err)
+		packet, err := newWire(cfg).sealPacket(nil, user("text"), false)
+		require.NoError(t, err)
+		require.True(t, bytes.HasPrefix(packet, header))
+		require.True(t, bytes.HasPrefix(streamOf(t, cfg, user("text")), header))
+		require.Equal(t, len(header), newWire(cfg).labelOverhead())
+	}
 }
 
 // A label is authenticated: moving a sealed packet under another label, or

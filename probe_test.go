@@ -246,7 +246,7 @@ func TestP49AlivePingMayCarryBroadcasts(t *testing.T) {
 	require.Equal(t, []string{"x: ping x"}, c.packets())
 }
 
-func TestP51PingsNameTheirSource(t *testing.T) {
+func TestP51ProbesNameTheirSource(t *testing.T) {
 	c := newTestCore(t)
 	c.introduce(c.now, []byte{10, 0, 0, 9}, 8301, nil, nil)
 	var p ping

@@ -230,7 +230,7 @@ func (s *queueState) putBack(taken []*queueItem, transmits int, finished []Broad
 		}
 		finished = append(finished, s.forget(it))
 	}
-	clear(taken)
+	clear(taken) // keeps nothing alive
 	return finished
 }
 
@@ -266,7 +266,7 @@ func (s *queueState) forget(it *queueItem) Broadcast {
 	}
 	b := it.broadcast
 	*it = queueItem{}
-	s.spareItems.put(it)
+	s.spareItems.put(it, maxSpareItems)
 	s.len--
 	if s.len == 0 {
 		s.releaseMemory()
@@ -289,12 +289,15 @@ func (s *queueState) forgetPlain(it *queueItem) {
 // next time.
 const deepQueue = 1024
 
-// releaseMemory is called when the queue has run empty: maps never shrink, and
-// the lists do not either.
+// maxSpareItems lets writers and readers that work in turns get by without new
+// items.
+const maxSpareItems = 1024
+
+// releaseMemory is called when the queue has run empty: what a long queue
+// needed would otherwise stay, since maps and slices never shrink.
 func (s *queueState) releaseMemory() {
 	if s.deepest <= deepQueue {
 		return
 	}
-	s.deepest = 0
-	s.byName, s.plain, s.taken = nil, nil, nil
+	*s = queueState{lastID: s.lastID}
 }

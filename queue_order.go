@@ -229,7 +229,7 @@ func (o *queueOrder) removeNewest(b *queueBucket) *queueItem {
 }
 
 func (o *queueOrder) removeBlock(b *queueBucket, i int) {
-	o.spareBlocks.put(b.blocks[i])
+	o.spareBlocks.put(b.blocks[i], maxSpares)
 	b.blocks = slices.Delete(b.blocks, i, i+1)
 	if len(b.blocks) == 0 {
 		o.removeBucket(b)
@@ -244,13 +244,13 @@ func (o *queueOrder) removeBucket(b *queueBucket) {
 	if cap(b.blocks) > maxSpares {
 		b.blocks = nil
 	}
-	o.spareBuckets.put(b)
+	o.spareBuckets.put(b, maxSpares)
 	if len(l.buckets) == 0 {
 		if cap(l.buckets) > maxSpares {
 			l.buckets = nil
 		}
 		o.levels = slices.Delete(o.levels, i, i+1)
-		o.spareLevels.put(l)
+		o.spareLevels.put(l, maxSpares)
 	}
 }
 
@@ -327,7 +327,7 @@ func (o *queueOrder) last() *queueItem {
 // but for memory worth keeping.
 type spares[T any] struct{ free []*T }
 
-// maxSpares bounds what a queue that was deep once holds on to.
+// maxSpares is how many spare levels, buckets and blocks are kept of each.
 const maxSpares = 64
 
 func (s *spares[T]) get() *T {
@@ -341,8 +341,9 @@ func (s *spares[T]) get() *T {
 	return v
 }
 
-func (s *spares[T]) put(v *T) {
-	if len(s.free) < maxSpares {
+// put keeps v unless there are enough already.
+func (s *spares[T]) put(v *T, most int) {
+	if len(s.free) < most {
 		s.free = append(s.free, v)
 	}
 }

@@ -91,7 +91,9 @@ func TestP77P153RetransmitLimit(t *testing.T) {
 		require.Equal(t, c.want, retransmitLimit(4, c.n), "n = %d", c.n)
 	}
 	for n := range 100_001 {
-		require.Equal(t, 3*int(math.Ceil(math.Log10(float64(n)+1))), retransmitLimit(3, n), "n = %d", n)
+		if want := 3 * int(math.Ceil(math.Log10(float64(n)+1))); retransmitLimit(3, n) != want {
+			t.Fatalf("n = %d: %d, want %d", n, retransmitLimit(3, n), want)
+		}
 	}
 }
 
@@ -291,10 +293,7 @@ func TestQueueReleasesMemoryWhenEmpty(t *testing.T) {
 	}
 	q.GetBroadcasts(0, math.MaxInt)
 	require.Zero(t, q.NumQueued())
-	require.Nil(t, q.mu.byName)
-	require.Nil(t, q.mu.taken)
-	require.LessOrEqual(t, len(q.mu.spareItems.free), maxSpares)
-	require.Empty(t, q.mu.order.levels)
+	require.Equal(t, queueState{lastID: 3 * deepQueue}, q.mu.queueState)
 }
 
 func TestQueueDrawAllocatesNothing(t *testing.T) {
@@ -500,7 +499,7 @@ func (d *duel) check(want []Broadcast) {
 }
 
 func TestP77toP83QueueAgreesWithNaiveModel(t *testing.T) {
-	sequences, steps := 2000, 100
+	sequences, steps := 2000, 60
 	if testing.Short() {
 		sequences = 300
 	}

@@ -209,7 +209,19 @@ func (m *Memberlist) write(s *packetScratch, to destination, msg []byte) (time.T
 		return time.Time{}, err
 	}
 	m.count(metricUDPSent, len(buf)-m.wire.labelOverhead())
-	return m.transport.WriteToAddress(buf, m.address(to))
+	at, err := m.transport.WriteToAddress(buf, m.address(to))
+	return at, m.explainSize(err, len(buf))
+}
+
+// longestDatagram is the longest packet that UDP carries over IPv4.
+const longestDatagram = 65507
+
+// explainSize adds to a failure to send a packet that it is too long, if so.
+func (m *Memberlist) explainSize(err error, size int) error {
+	if err == nil || m.udp == nil || size <= longestDatagram {
+		return err
+	}
+	return newKindError(ErrTooLarge, "packet of %d bytes: %w", size, err)
 }
 
 // writeDirect is write for the own sockets, which do not keep the buffer.
@@ -221,7 +233,7 @@ func (m *Memberlist) writeDirect(s *packetScratch, to netip.AddrPort, msg []byte
 	s.sealed = sealed
 	m.count(metricUDPSent, len(sealed)-m.wire.labelOverhead())
 	if err := m.udp.sendDirect(sealed, to); err != nil {
-		return time.Time{}, err
+		return time.Time{}, m.explainSize(err, len(sealed))
 	}
 	return time.Now(), nil
 }

@@ -44,7 +44,7 @@ const keepStreamBuffer = 4 << 20
 func (w *wire) writeStream(conn net.Conn, msg []byte, opener bool) (sent int, err error) {
 	var label []byte
 	if opener {
-		label = w.label
+		label = w.header
 	}
 	keys := w.sealingKeys()
 	if len(label) == 0 && len(keys) == 0 && !w.cfg.EnableCompression {
@@ -123,7 +123,7 @@ func answersWithError(err error) bool {
 // a reader for its body. If the stream ends in there, the error is io.EOF.
 func (w *wire) openInbound(conn net.Conn) (*streamReader, messageType, error) {
 	r := &streamReader{conn: conn}
-	label, _, err := readLabel(r)
+	label, err := readLabel(r)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, 0, err
 	}
@@ -138,7 +138,8 @@ func (w *wire) openInbound(conn net.Conn) (*streamReader, messageType, error) {
 }
 
 // openReply reads the beginning of the answer on a stream that this node opened.
-// An answer carries no label (W61): one that does has the type of a label header.
+// An answer carries no label (W61), though the label is authenticated with it
+// (W49): one that does has the type of a label header.
 func (w *wire) openReply(conn net.Conn) (*streamReader, messageType, error) {
 	r := &streamReader{conn: conn}
 	kind, err := w.openContent(r)

@@ -50,6 +50,20 @@ func TestW3StreamsAreReadBack(t *testing.T) {
 	}
 }
 
+// W49: an answer has no label header, but does not open under another label.
+func TestW49AnswersAuthenticateTheLabel(t *testing.T) {
+	config := func(label string) *Config {
+		return &Config{Label: label, Keyring: testRing(t, "a"), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
+	}
+	var conn memoryConn
+	_, err := newWire(config("blue")).writeStream(&conn, user("text"), false)
+	require.NoError(t, err)
+	_, _, err = newWire(config("blue")).openReply(&memoryConn{unread: bytes.Clone(conn.written)})
+	require.NoError(t, err)
+	_, _, err = newWire(config("pink")).openReply(&memoryConn{unread: bytes.Clone(conn.written)})
+	require.ErrorIs(t, err, ErrDecrypt)
+}
+
 func TestW61OnlyTheOpenerWritesTheLabel(t *testing.T) {
 	for _, cfg := range wireConfigs(t) {
 		w := newWire(cfg)

@@ -113,7 +113,7 @@ func checkTable(t *testing.T, table *table) {
 	require.Len(t, table.byName, len(table.order))
 	slots := map[int]bool{}
 	for place, m := range table.order {
-		require.Equal(t, place, m.place)
+		require.EqualValues(t, place, m.place)
 		require.Same(t, m, table.byName[m.node.Name])
 		require.False(t, slots[int(m.slot)], "two records in slot %d", m.slot)
 		slots[int(m.slot)] = true

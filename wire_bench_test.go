@@ -3,6 +3,7 @@ package memberlist
 import (
 	"bytes"
 	"compress/lzw"
+	"io"
 	"testing"
 )
 
@@ -145,7 +146,7 @@ func BenchmarkLZW(b *testing.B) {
 			r := lzw.NewReader(bytes.NewReader(packed), lzw.LSB, 8).(*lzw.Reader)
 			for b.Loop() {
 				r.Reset(bytes.NewReader(packed), lzw.LSB, 8)
-				if _, err := r.Read(dst[:cap(dst)]); err != nil {
+				if _, err := io.ReadFull(r, dst[:len(src)]); err != nil {
 					b.Fatal(err)
 				}
 			}
