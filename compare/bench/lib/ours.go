@@ -1,0 +1,25 @@
+//go:build ours
+
+package lib
+
+import "github.com/seed-83836a96/memberlist"
+
+// Name tells which library this is.
+const Name = "ours"
+
+type (
+	Address              = memberlist.Address
+	Broadcast            = memberlist.Broadcast
+	Config               = memberlist.Config
+	Keyring              = memberlist.Keyring
+	Memberlist           = memberlist.Memberlist
+	Node                 = memberlist.Node
+	Packet               = memberlist.Packet
+	TransmitLimitedQueue = memberlist.TransmitLimitedQueue
+)
+
+var (
+	Create           = memberlist.Create
+	DefaultLANConfig = memberlist.DefaultLANConfig
+	NewKeyring       = memberlist.NewKeyring
+)

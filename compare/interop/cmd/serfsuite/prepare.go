@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	serfPath       = "github.com/hashicorp/serf"
+	memberlistPath = "github.com/hashicorp/memberlist"
+	ourPath        = "github.com/seed-83836a96/memberlist"
+)
+
+// workspace is the two copies of Serf, built, and where their tests run.
+type workspace struct {
+	theirs, ours suite
+	sandbox      sandbox
+}
+
+// prepare fetches, copies and builds. It fills in what s leaves open.
+func prepare(ctx context.Context, s *settings) (*workspace, func(), error) {
+	if err := s.complete(ctx); err != nil {
+		return nil, nil, err
+	}
+	root, cleanup := s.dir, func() {}
+	if root == "" {
+		dir, err := os.MkdirTemp("", "serfsuite")
+		if err != nil {
+			return nil, nil, err
+		}
+		root, cleanup = dir, func() { os.RemoveAll(dir) }
+	}
+	w := &workspace{
+		theirs:  suite{dir: filepath.Join(root, "theirs")},
+		ours:    suite{dir: filepath.Join(root, "ours")},
+		sandbox: findSandbox(),
+	}
+	if err := w.fill(ctx, s); err != nil {
+		cleanup()
+		return nil, nil, err
+	}
+	return w, cleanup, nil
+}
+
+func (s *settings) complete(ctx context.Context) error {
+	if s.checkout == "" {
+		dir, err := output(ctx, ".", "go", "list", "-m", "-f", "{{.Dir}}", ourPath)
+		if err != nil {
+			return err
+		}
+		s.checkout = dir
+	}
+	dir, err := filepath.Abs(s.checkout)
+	if err != nil {
+		return err
+	}
+	s.checkout = dir
+	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
+		return fmt.Errorf("the checkout is no module: %w", err)
+	}
+	return nil
+}
+
+func (w *workspace) fill(ctx context.Context, s *settings) error {
+	source, err := fetch(ctx, s.serf)
+	if err != nil {
+		return err
+	}
+	for _, one := range []suite{w.theirs, w.ours} {
+		if err := copyModule(source, one.dir); err != nil {
+			return err
+		}
+	}
+	if s.memberlist, err = output(ctx, w.theirs.dir, "go", "list", "-m", "-f", "{{.Version}}", memberlistPath); err != nil {
+		return err
+	}
+	if _, err := output(ctx, w.ours.dir, "go", "mod", "edit", "-replace", memberlistPath+"="+s.checkout); err != nil {
+		return err
+	}
+	for _, one := range []*suite{&w.theirs, &w.ours} {
+		if err := one.build(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch has the go command put Serf into the module cache and says where.
+func fetch(ctx context.Context, version string) (string, error) {
+	out, err := output(ctx, os.TempDir(), "go", "mod", "download", "-json", serfPath+"@"+version)
+	if err != nil {
+		return "", err
+	}
+	var module struct{ Dir, Error string }
+	if err := json.Unmarshal([]byte(out), &module); err != nil {
+		return "", err
+	}
+	if module.Error != "" {
+		return "", errors.New(module.Error)
+	}
+	return module.Dir, nil
+}
+
+// copyModule copies a module out of the cache, where files cannot be written.
+func copyModule(from, to string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return filepath.WalkDir(from, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), content, info.Mode().Perm()|0o600)
+	})
+}
+
+// output runs a command and returns what it prints, without the last newline.
+func output(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, stderr.Bytes())
+	}
+	return strings.TrimRight(string(out), "\n"), nil
+}
+
+// sandbox is a command line in front of the tests'.
+type sandbox []string
+
+// findSandbox tries whether a network namespace can be had. Multicast on its
+// loopback interface lets Serf's discovery test run.
+func findSandbox() sandbox {
+	const setUp = "ip link set lo up && { ip link set lo multicast on && ip route add 224.0.0.0/4 dev lo; :; } && exec \"$@\""
+	s := sandbox{"unshare", "-n", "sh", "-c", setUp, "sh"}
+	if err := exec.Command(s[0], append(s[1:], "true")...).Run(); err != nil {
+		return nil
+	}
+	return s
+}
+
+func (s sandbox) String() string {
+	if s == nil {
+		return "the machine's own (no namespace: unshare -n is not possible here)"
+	}
+	return "a namespace with nothing but loopback"
+}

@@ -1,0 +1,184 @@
+package interop_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const compatibilityDoc = "../../docs/compatibility.md"
+
+// The text between these lines is written by cmd/serfsuite.
+const (
+	serfBegin = "<!-- begin serfsuite -->"
+	serfEnd   = "<!-- end serfsuite -->"
+)
+
+// ledger counts what passed, for docs/compatibility.md.
+type ledger struct {
+	mu     sync.Mutex
+	passed map[cell]int
+	total  map[cell]int
+}
+
+// cell is a place in one of the document's tables.
+type cell struct{ table, row, column string }
+
+var book ledger
+
+// enter counts a test under a cell, when it is over.
+func enter(t *testing.T, table, row, column string) {
+	c := cell{table, row, column}
+	t.Cleanup(func() {
+		book.mu.Lock()
+		defer book.mu.Unlock()
+		if book.total == nil {
+			book.total, book.passed = make(map[cell]int), make(map[cell]int)
+		}
+		book.total[c]++
+		if !t.Failed() {
+			book.passed[c]++
+		}
+	})
+}
+
+func (l *ledger) show(table, row, column string) string {
+	c := cell{table, row, column}
+	if l.total[c] == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%d of %d", l.passed[c], l.total[c])
+}
+
+func TestMain(m *testing.M) {
+	// v0.7.0 makes much garbage; with the default the collector takes most of
+	// the time.
+	debug.SetGCPercent(400)
+	code := m.Run()
+	if *update && code == 0 && !testing.Short() && len(book.total) > 0 {
+		if err := writeDoc(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// writeDoc writes the document anew, but for the part about Serf's own tests.
+func writeDoc() error {
+	old, err := os.ReadFile(compatibilityDoc)
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	suite := serfBegin + "\n" + serfEnd + "\n"
+	if begin, end := bytes.Index(old, []byte(serfBegin)), bytes.Index(old, []byte(serfEnd)); begin >= 0 && end > begin {
+		suite = string(old[begin:end]) + serfEnd + "\n"
+	}
+	versions, err := moduleVersions()
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, docHead, time.Now().Format(time.DateOnly), versions, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	book.matrix(&b)
+	book.list(&b)
+	fmt.Fprintf(&b, docSerf, suite)
+	return os.WriteFile(compatibilityDoc, []byte(b.String()), 0o644)
+}
+
+func moduleVersions() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Path}} {{.Version}}",
+		"github.com/hashicorp/memberlist", "github.com/hashicorp/serf").Output()
+	return strings.Join(strings.Fields(string(out)), " "), err
+}
+
+const docHead = `# Compatibility with hashicorp/memberlist
+
+What was proved, when, and against what. The tests are in ` + "`compare/interop`" + `; this page is
+written by ` + "`go test ./interop -update`" + ` there. Each figure is passed of run.
+
+Last run: %s, %s, %s, %s/%s.
+
+`
+
+var matrixColumns = []string{"1", "2", "3", "4", "5", "different"}
+
+// matrix writes the table of mixed clusters, one for each medium.
+func (l *ledger) matrix(b *strings.Builder) {
+	b.WriteString(docMatrix)
+	for _, medium := range []string{"virtual time", "states", "sockets"} {
+		fmt.Fprintf(b, "### %s\n\n| dressing | %s |\n|---|%s\n", matrixTitles[medium],
+			"protocol "+strings.Join(matrixColumns, " | "), strings.Repeat("---|", len(matrixColumns)))
+		for _, d := range dressings {
+			b.WriteString("| " + d.name)
+			for _, column := range matrixColumns {
+				b.WriteString(" | " + l.show(medium, d.name, column))
+			}
+			b.WriteString(" |\n")
+		}
+		b.WriteString("\n")
+	}
+}
+
+var matrixTitles = map[string]string{
+	"virtual time": "3+3 nodes in virtual time",
+	"states":       "300 nodes' states in one push/pull, both directions",
+	"sockets":      "2+2 nodes on loopback with UDP and TCP",
+}
+
+const docMatrix = `## Mixed clusters
+
+Half of the nodes run v0.7.0, half run this library. A cluster in virtual time goes through: join
+both ways; metadata up to 512 bytes; best-effort and reliable user messages between every two nodes of
+different kinds; queued broadcasts; user state by push/pull; ping delegate payloads and exact round
+trip times; a cut between two nodes of different kinds, bridged by relays of both; death of one of
+each, with nacks both ways and no health score above 0; return under the same name; graceful leave; a
+name conflict on each side. Every packet is read by an independent decoder. In steps in which nothing
+fails nobody logs a warning or an error; in the others only such as two of a kind log as well. Each
+version is run with compression off, on at one side, on at the other, and on at both.
+
+`
+
+// list writes what has one line each.
+func (l *ledger) list(b *strings.Builder) {
+	b.WriteString("## Changes in a running cluster, real programs\n\n| what | passed |\n|---|---|\n")
+	for _, row := range listRows {
+		fmt.Fprintf(b, "| %s | %s |\n", row, l.show("list", row, ""))
+	}
+	b.WriteString("\n")
+}
+
+// The rows of the list, each entered by its test.
+const (
+	rowRotation   = "keys rotated three times, 6 nodes, steady broadcasts, none lost"
+	rowEncryption = "encryption introduced step by step, each node restarted three times, none lost"
+	rowLabel      = "label introduced step by step, labels stripped by the transport, none lost"
+	rowRolling    = "10 nodes of v0.7.0 exchanged one by one for ours and back, none lost, nobody else declared dead"
+	rowMerge      = "merge delegate that refuses, on either side"
+	rowAlive      = "alive delegate that refuses, on either side"
+	rowLimits     = "reliable messages and user state up to 20 MiB, and one byte more"
+	rowStreams    = "transport that carries only streams, mixed cluster"
+	rowBubbles    = "clusters in bubbles side by side"
+	rowPrograms   = "programs written for v0.7.0, on ours by one replace directive"
+	rowSerf       = "one cluster of Serf agents on both libraries: events, queries, tags, keys, leave, reconnect"
+)
+
+var listRows = []string{
+	rowRotation, rowEncryption, rowLabel, rowRolling, rowMerge, rowAlive, rowLimits,
+	rowStreams, rowBubbles, rowPrograms, rowSerf,
+}
+
+const docSerf = `## Serf's own test suite
+
+` + "`go run ./interop/cmd/serfsuite`" + ` in ` + "`compare`" + ` (` + "`make serf-suite`" + `) runs Serf's tests of all packages
+that embed memberlist, first on v0.7.0 and then twice on this library, in a network namespace with
+nothing but loopback, and compares test by test.
+
+%s`
