@@ -46,6 +46,12 @@ func plainDetector() DetectorSwitches {
 	}
 }
 
+// quiet leaves a running node nothing to do of its own.
+func quiet(cfg *Config) {
+	cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval, cfg.ReconnectInterval = time.Hour, 0, 0, 0
+	cfg.QueueCheckInterval = 0
+}
+
 // withDetector switches on all parts of the failure detector.
 func withDetector(cfg *Config) {
 	preset := DefaultLANConfig()

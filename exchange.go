@@ -238,7 +238,7 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 		m.answerError(conn, rejectionPrefix+rejected.Error())
 		return fmt.Errorf("push/pull refused: %w", refusal)
 	}
-	if err := m.writeStream(conn, m.localState(local, remote.join), false); err != nil {
+	if err := m.sendState(conn, local, remote.join, false); err != nil {
 		return err
 	}
 	if refusal != nil {
@@ -260,8 +260,20 @@ func (m *Memberlist) records() []nodeRecord {
 	return records
 }
 
-// localState is the own side of a push/pull, encoded (W51, W54, P118).
-func (m *Memberlist) localState(records []nodeRecord, join bool) []byte {
+// sendState writes the own side of a push/pull.
+func (m *Memberlist) sendState(conn net.Conn, records []nodeRecord, join, opener bool) error {
+	buf, _ := m.stateBuffers.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	*buf = m.appendLocalState((*buf)[:0], records, join)
+	err := m.writeStream(conn, *buf, opener)
+	m.stateBuffers.Put(buf)
+	return err
+}
+
+// appendLocalState encodes the own side of a push/pull (W51, W54, P118).
+func (m *Memberlist) appendLocalState(dst []byte, records []nodeRecord, join bool) []byte {
 	var user []byte
 	if m.config.Delegate != nil {
 		user = m.config.Delegate.LocalState(join)
@@ -278,7 +290,7 @@ func (m *Memberlist) localState(records []nodeRecord, join bool) []byte {
 			}
 		}
 	}
-	msg := appendPushPull(nil, join, len(records), nodes, user)
+	msg := appendPushPull(dst, join, len(records), nodes, user)
 	m.reportInstances(counts)
 	metrics.SetGaugeWithLabels(metricSizeLocal, float32(len(msg)), m.config.MetricLabels)
 	return msg
@@ -316,10 +328,11 @@ func (m *Memberlist) passGates(ctx context.Context, remote *remoteState) error {
 	var refusal error
 	admitted := 0
 	kept := remote.nodes[:0]
+	var a alive
 	for i := range remote.nodes {
 		n := &remote.nodes[i]
 		if n.State == StateAlive {
-			a := alive{Incarnation: n.Incarnation, Node: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Vsn: n.Vsn}
+			a = alive{Incarnation: n.Incarnation, Node: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Vsn: n.Vsn}
 			if err := m.admits(ctx, &a); err != nil {
 				if ctx.Err() != nil {
 					return err
@@ -416,7 +429,7 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 	defer m.measureSince(metricPushPull, start)
 
 	m.extend(ctx, conn)
-	if err := m.writeStream(conn, m.localState(m.records(), join), true); err != nil {
+	if err := m.sendState(conn, m.records(), join, true); err != nil {
 		return 0, err
 	}
 	m.extend(ctx, conn)

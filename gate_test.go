@@ -421,6 +421,7 @@ func TestP121NodeWithoutVersionsSpoilsNothing(t *testing.T) {
 		synctest.Wait()
 		require.Nil(t, statusOf(m, "bad"))
 		joinNode(t, c.node("n2"), m)
+		synctest.Wait() // the acceptor merges after it has answered
 		require.Equal(t, []string{"n1", "n2"}, memberNames(m))
 	})
 }

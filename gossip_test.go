@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -303,43 +304,60 @@ func TestP72P73PacketsAreFilled(t *testing.T) {
 // fill them, and each of its messages gets the type byte of a user message.
 func TestP74OwnBroadcastsFirstThenTheDelegates(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		type question struct{ overhead, limit int }
-		var asked []question
-		answer := [][]byte{[]byte("one"), {}, []byte("three")}
-		hooked := &hooks{}
-		_, m, p := gossiper(t, func(cfg *Config) { cfg.Delegate = hooked })
-		hooked.broadcasts = func(overhead, limit int) [][]byte {
-			asked = append(asked, question{overhead, limit})
-			given := answer
-			answer = nil
-			return given
-		}
+		d := &askedDelegate{answer: [][]byte{[]byte("one"), {}, []byte("three")}}
+		_, m, p := gossiper(t, func(cfg *Config) { cfg.Delegate = d })
+		d.take()
 		m.broadcasts.QueueBroadcast(news(50, 1))
 		m.broadcasts.QueueBroadcast(news(70, 2))
-		time.Sleep(110 * time.Millisecond)
-		synctest.Wait()
-		require.Equal(t, question{3, 1398 - 52 - 72}, asked[0])
+		within(t, time.Second, "it is sent", func() bool { return len(p.heard(suspectMsg)) > 0 })
+		require.Contains(t, d.take(), [2]int{3, 1398 - 52 - 72})
 		first := p.heard(suspectMsg)
 		require.Len(t, first, 2)
-		users := p.heard(userMsg)
-		require.Len(t, users, 3)
 		var texts []string
-		for _, h := range users {
+		for _, h := range p.heard(userMsg) {
 			require.Equal(t, first[0].packet, h.packet, "in the same packet")
 			texts = append(texts, string(h.body))
 		}
 		require.Equal(t, []string{"one", "", "three"}, texts)
 
-		asked = nil
-		m.broadcasts.QueueBroadcast(news(1398-2-3, 3)) // leaves three bytes
-		time.Sleep(100 * time.Millisecond)
-		synctest.Wait()
-		require.Empty(t, asked)
-		m.broadcasts.QueueBroadcast(news(1398-2-4, 4)) // leaves four
-		time.Sleep(100 * time.Millisecond)
-		synctest.Wait()
-		require.Equal(t, question{3, 4}, asked[0])
+		for _, left := range []int{3, 4} {
+			p.forget()
+			m.broadcasts.QueueBroadcast(news(1398-2-left, 3))
+			within(t, time.Second, "it is sent", func() bool { return len(p.heard(suspectMsg)) > 0 })
+			asked := slices.Contains(d.take(), [2]int{3, left})
+			require.Equal(t, left == 4, asked, "%d bytes are left", left)
+		}
 	})
+}
+
+// askedDelegate gives its broadcasts for the first packet in which there is
+// something else, and writes down what it was asked.
+type askedDelegate struct {
+	hooks
+	answer [][]byte
+
+	mu    sync.Mutex
+	asked [][2]int
+}
+
+func (d *askedDelegate) GetBroadcasts(overhead, limit int) [][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked = append(d.asked, [2]int{overhead, limit})
+	if limit > 1300 { // nothing else in the packet
+		return nil
+	}
+	given := d.answer
+	d.answer = nil
+	return given
+}
+
+func (d *askedDelegate) take() [][2]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	asked := d.asked
+	d.asked = nil
+	return asked
 }
 
 // Broadcasts ride on pings, indirect pings, acks, and what relays send; not on

@@ -119,7 +119,7 @@ func (c *core) acquit(now instant, m *member) {
 	m.remember().acquitted = max(now, 1)
 	c.table.setState(m, StateAlive, m.node.withState(StateAlive), now)
 	change.Node = m.node
-	c.fx.events = append(c.fx.events, event{kind: eventNone, node: m.node, change: change})
+	c.tell(event{kind: eventNone, node: m.node, change: change})
 }
 
 // endSuspicion closes the case against m.

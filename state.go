@@ -282,7 +282,7 @@ func (c *core) conflict(m *member, a *alive) {
 		"Conflicting address for %s. Mine: %s Theirs: %s Old state: %d",
 		m.node.Name, m.node.Address(), theirs, int(m.state))
 	other := newNode(a.Node, a.Addr, a.Port, a.Meta, nil, StateAlive)
-	c.fx.events = append(c.fx.events, event{kind: eventConflict, node: m.node, other: other})
+	c.tell(event{kind: eventConflict, node: m.node, other: other})
 }
 
 // acceptAlive takes over what an alive message says, n (P99, P101).
@@ -323,7 +323,7 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 	case suspected == nil:
 		return
 	}
-	c.fx.events = append(c.fx.events, event{kind: kind, node: n, change: change})
+	c.tell(event{kind: kind, node: n, change: change})
 }
 
 // change begins the description of a transition of m.
@@ -413,7 +413,7 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
 	c.planQuestion(now, m)
 	change.Node = m.node
-	c.fx.events = append(c.fx.events, event{kind: kind, node: m.node, change: change})
+	c.tell(event{kind: kind, node: m.node, change: change})
 }
 
 // suspicionOver declares a suspect dead when its time is really up (P65).
@@ -484,7 +484,7 @@ func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateT
 		c.lose(now, m)
 	}
 	change.Node, change.Incarnation = m.node, incarnation
-	c.fx.events = append(c.fx.events, event{kind: eventLeave, node: m.node, change: change})
+	c.tell(event{kind: eventLeave, node: m.node, change: change})
 }
 
 // refute overrules what was said about this node with the given incarnation
@@ -540,14 +540,16 @@ func toNode(n *Node) destination {
 // by the entries that are alive. A death is never believed second-hand, only
 // suspected, in the own name; a departure is believed.
 func (c *core) merge(now instant, states []pushNodeState) {
+	var a alive // one for all of them: it moves to the heap
 	for i := range states {
 		s := &states[i]
 		switch s.State {
 		case StateAlive:
-			c.alive(now, &alive{
+			a = alive{
 				Incarnation: s.Incarnation, Node: s.Name, Addr: s.Addr, Port: s.Port,
 				Meta: s.Meta, Vsn: s.Vsn,
-			}, nil)
+			}
+			c.alive(now, &a, nil)
 		case StateLeft:
 			if c.table.get(s.Name) != nil {
 				c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
@@ -581,6 +583,8 @@ func (c *core) adjustHealth(delta int) {
 		c.fx.metrics.health, c.fx.metrics.healthChanged = c.health.score, true
 	}
 }
+
+func (c *core) tell(e event) { c.fx.events = append(c.fx.events, e) }
 
 func (c *core) logf(level logLevel, fields logFields, format string, args ...any) {
 	c.fx.logs = append(c.fx.logs, logLine{level: level, fields: fields, format: format, args: args})

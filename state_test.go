@@ -759,7 +759,7 @@ func TestP103OldSuspicionOfOneselfIsIgnored(t *testing.T) {
 
 // ---- dead
 
-func TestP112DeathAndDeparture(t *testing.T) {
+func TestP109P112DeathAndDeparture(t *testing.T) {
 	for _, from := range []string{"a", "x"} {
 		for _, suspected := range []bool{false, true} {
 			c := newTestCore(t)
@@ -827,11 +827,11 @@ func TestP111DeathOfOneselfIsRefuted(t *testing.T) {
 
 func TestP113RefutationGoesAboveTheAccusation(t *testing.T) {
 	c := newTestCore(t)
-	for _, row := range []struct{ accusation, refuted uint32 }{{1, 2}, {1, 3}, {9, 10}, {8, 11}, {11, 12}} {
+	for _, row := range []struct{ accusation, refuted uint32 }{{1, 2}, {1, 3}, {9, 10}, {8, 11}, {11, 12}, {13, 14}} {
 		c.refute(c.now, row.accusation)
 		require.Equal(t, fmt.Sprintf("alive@%d", row.refuted), c.view("me"))
 	}
-	require.Equal(t, 5, c.health.score)
+	require.Equal(t, 6, c.health.score)
 }
 
 func TestP113RefutationCarriesAddressMetaAndVersions(t *testing.T) {

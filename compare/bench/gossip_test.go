@@ -58,9 +58,9 @@ func BenchmarkGossipInNews(b *testing.B) {
 			m := newMeter(b)
 			for done < b.N {
 				m.pause()
-				batch := newPackets(append(news(), news()...))
+				packets := newBatch(append(news(), news()...)).packets
 				m.resume()
-				f.run(batch)
+				f.run(packets)
 				done += 2 * len(ms)
 			}
 			m.report(done)
@@ -88,14 +88,14 @@ func BenchmarkGossipInOld(b *testing.B) {
 					msgs[i] = wire.Suspect(member.Name, member.Incarnation-1, ms[(i+7)%len(ms)].Name)
 				}
 			}
-			packets := v.dressed(msgs)
+			feed := newBatch(v.dressed(msgs))
 			done := 0
 			m := newMeter(b)
 			for done < b.N {
 				m.pause()
-				batch := newPackets(packets)
+				packets := feed.fresh()
 				m.resume()
-				f.run(batch)
+				f.run(packets)
 				done += len(msgs)
 			}
 			m.report(done)
@@ -132,15 +132,16 @@ func BenchmarkOpenAES(b *testing.B) {
 
 // feedUserMessages feeds the packets over and over, waiting each time until all
 // their messages have been delivered.
-func feedUserMessages(b *testing.B, n *node, packets [][]byte, messages int) {
+func feedUserMessages(b *testing.B, n *node, contents [][]byte, messages int) {
+	feed := newBatch(contents)
 	done := 0
 	m := newMeter(b)
 	for done < b.N {
 		m.pause()
-		batch := newPackets(packets)
+		packets := feed.fresh()
 		n.delegate.expect(messages)
 		m.resume()
-		for _, p := range batch {
+		for _, p := range packets {
 			n.transport.packets <- p
 		}
 		await(b, n.delegate.reached, "user messages")

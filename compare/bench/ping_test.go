@@ -12,23 +12,24 @@ var peer = wire.Member{Name: "peer.dc1.example", Addr: peerAddr.IP, Port: uint16
 
 // feedPings feeds pings over and over, waiting each time for all their acks.
 func feedPings(b *testing.B, n *node) {
-	const batch = 500
-	pings := make([][]byte, batch)
+	const size = 500
+	pings := make([][]byte, size)
 	for i := range pings {
 		pings[i] = n.packet(wire.Ping(uint32(100_000+i), selfName, peer))
 	}
+	feed := newBatch(pings)
 	done := 0
 	m := newMeter(b)
 	for done < b.N {
 		m.pause()
-		packets := newPackets(pings)
-		n.transport.expectSent(batch)
+		packets := feed.fresh()
+		n.transport.expectSent(size)
 		m.resume()
 		for _, p := range packets {
 			n.transport.packets <- p
 		}
 		await(b, n.transport.reached, "acks")
-		done += batch
+		done += size
 	}
 	m.report(done)
 }

@@ -87,12 +87,12 @@ func report(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r := &runner{dir: dir, log: os.Stderr, raw: io.Discard, time: o.time, profiles: o.profile, samples: map[sampleKey][]float64{}}
+	r := &runner{dir: dir, log: os.Stderr, raw: io.Discard, time: o.time, samples: map[sampleKey][]float64{}}
 	if err := r.build(ctx); err != nil {
 		return err
 	}
 	if o.profile != "" {
-		return r.profile(ctx, selected)
+		return r.profile(ctx, o.profile, selected)
 	}
 	if o.raw != "" {
 		f, err := os.Create(o.raw)

@@ -24,7 +24,6 @@ type runner struct {
 	log      io.Writer
 	raw      io.Writer // gets the benchmarks' own output
 	time     string    // -benchtime
-	profiles string    // directory for profiles; "" for none
 	samples  map[sampleKey][]float64
 	failures []string
 }
@@ -57,12 +56,9 @@ func (r *runner) binary(library string) string {
 
 // measure runs one benchmark once and keeps its figures. A benchmark that fails
 // is noted, and the others go on.
-func (r *runner) measure(ctx context.Context, library, bench, benchtime string) error {
+func (r *runner) measure(ctx context.Context, library, bench, benchtime string, extra ...string) error {
 	args := []string{"-test.run=^$", "-test.timeout=5m", "-test.bench=" + exactly(bench), "-test.benchtime=" + benchtime}
-	if r.profiles != "" {
-		base := filepath.Join(r.profiles, library+"-"+strings.NewReplacer("/", "-", "+", "-").Replace(bench))
-		args = append(args, "-test.cpuprofile="+base+".cpu.pprof", "-test.memprofile="+base+".mem.pprof", "-test.memprofilerate=512")
-	}
+	args = append(args, extra...)
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, r.binary(library), args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -176,9 +172,11 @@ func (r *runner) round(ctx context.Context, n int, rows []row, quick bool) error
 	return nil
 }
 
-// profile leaves profiles of this library's benchmarks in a directory.
-func (r *runner) profile(ctx context.Context, rows []row) error {
-	if err := os.MkdirAll(r.profiles, 0o755); err != nil {
+// profile leaves profiles of this library's benchmarks in a directory: one run
+// for the processor time and one for the allocations, since recording these
+// would show in the time.
+func (r *runner) profile(ctx context.Context, dir string, rows []row) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -191,7 +189,11 @@ func (r *runner) profile(ctx context.Context, rows []row) error {
 		if row.time != "" {
 			benchtime = row.time
 		}
-		if err := r.measure(ctx, ours, row.bench, benchtime); err != nil {
+		base := filepath.Join(dir, strings.NewReplacer("/", "-", "+", "-").Replace(row.bench))
+		if err := r.measure(ctx, ours, row.bench, benchtime, "-test.cpuprofile="+base+".cpu.pprof"); err != nil {
+			return err
+		}
+		if err := r.measure(ctx, ours, row.bench, benchtime, "-test.memprofile="+base+".mem.pprof", "-test.memprofilerate=512"); err != nil {
 			return err
 		}
 	}
