@@ -279,11 +279,12 @@ func (m *Memberlist) appendLocalState(dst []byte, records []nodeRecord, join boo
 		user = m.config.Delegate.LocalState(join)
 	}
 	var state pushNodeState
+	var versions [6]byte
 	var counts [4]int
 	nodes := func(yield func(*pushNodeState) bool) {
 		for i := range records {
 			counts[records[i].state]++
-			versions := records[i].fill(&state)
+			versions = records[i].fill(&state)
 			state.Vsn = versions[:]
 			if !yield(&state) {
 				return

@@ -291,8 +291,8 @@ func TestP120VersionsOfBothSides(t *testing.T) {
 }
 
 // P120 on both sides of a real exchange: nothing is merged anywhere, and only the
-// opener that finds it out itself has an error (W57, W68).
-func TestP120W68IncompatibleNodesDoNotMerge(t *testing.T) {
+// opener that finds it out itself has an error (W57).
+func TestP120IncompatibleNodesDoNotMerge(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)

@@ -139,6 +139,7 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		log.debugf(logFields{}, "configured Transport is not a NodeAwareTransport and some features may not work as desired")
 	}
 	core := newCore(conf, newRandom())
+	core.unheard = conf.Events == nil
 	m := &Memberlist{
 		config:     conf,
 		log:        log,

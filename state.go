@@ -109,6 +109,8 @@ type core struct {
 	rng   *rand.Rand
 	queue *TransmitLimitedQueue // broadcasts about members (P84)
 
+	unheard bool // nobody wants to hear of changes
+
 	table   table
 	rumours rumours
 	alarms  alarms
@@ -162,6 +164,12 @@ func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done 
 	c.metAgain(now, c.self, n, c.incarnation, c.cfg.Name)
 	c.fx.metrics.alive++
 	c.broadcastSelf(n.Name, done)
+}
+
+// encode is the message in memory of the right size.
+func (m *alive) encode() []byte {
+	const fixed = 64 // keys, numbers, versions
+	return m.appendTo(make([]byte, 0, fixed+len(m.Node)+len(m.Addr)+len(m.Meta)))
 }
 
 // standAside makes the own record without becoming a member: the gates refused
@@ -288,7 +296,7 @@ func (c *core) conflict(m *member, a *alive) {
 // acceptAlive takes over what an alive message says, n (P99, P101).
 func (c *core) acceptAlive(now instant, m *member, n *Node, a *alive, raw []byte) {
 	if raw == nil {
-		raw = a.appendTo(nil)
+		raw = a.encode()
 	} else {
 		raw = slices.Clone(raw)
 	}
@@ -328,7 +336,7 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 
 // change begins the description of a transition of m.
 func (c *core) change(now instant, m *member, to NodeStateType, by string) Change {
-	change := Change{Node: m.node, From: m.state, To: to, By: strings.Clone(by), Incarnation: m.incarnation}
+	change := Change{Node: m.node, From: m.state, To: to, By: by, Incarnation: m.incarnation}
 	if m.suspicion != nil {
 		change.Confirmations = m.suspicion.confirmations()
 		change.SuspectFor = now.sub(m.suspicion.start)
@@ -401,7 +409,7 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 	c.fx.metrics.suspect++
 	wanted := confirmationsWanted(c.cfg.SuspicionMult, len(c.table.order))
 
-	change := c.change(now, m, StateSuspect, s.From)
+	change := c.change(now, m, StateSuspect, strings.Clone(s.From))
 	change.Incarnation = s.Incarnation
 	kind := eventNone
 	if m.gone() {
@@ -453,7 +461,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.spread(m.node.Name, raw, d)
-		c.bury(now, m, d.Incarnation, state, d.From)
+		c.bury(now, m, d.Incarnation, state, strings.Clone(d.From))
 	}
 }
 
@@ -584,7 +592,12 @@ func (c *core) adjustHealth(delta int) {
 	}
 }
 
-func (c *core) tell(e event) { c.fx.events = append(c.fx.events, e) }
+func (c *core) tell(e event) {
+	if c.unheard && e.kind != eventConflict {
+		return
+	}
+	c.fx.events = append(c.fx.events, e)
+}
 
 func (c *core) logf(level logLevel, fields logFields, format string, args ...any) {
 	c.fx.logs = append(c.fx.logs, logLine{level: level, fields: fields, format: format, args: args})

@@ -78,7 +78,7 @@ func (t *table) add(rng *rand.Rand, n *Node, state NodeStateType, now instant) *
 	t.counts[state]++
 	t.publish(m)
 	t.view.known.Store(int64(len(t.order)))
-	if _, err := netip.ParseAddr(n.Name); err == nil {
+	if isAddress(n.Name) {
 		t.view.addressNames.Add(1)
 	}
 	return m
@@ -94,9 +94,23 @@ func (t *table) remove(m *member) {
 	t.counts[m.state]--
 	t.view.give(int(m.slot))
 	t.view.known.Store(int64(len(t.order)))
-	if _, err := netip.ParseAddr(m.node.Name); err == nil {
+	if isAddress(m.node.Name) {
 		t.view.addressNames.Add(-1)
 	}
+}
+
+// isAddress reports whether a name is an IP address. Most are seen not to be by
+// their letters, without the error that parsing them would make.
+func isAddress(name string) bool {
+	for i := range len(name) {
+		switch b := name[i]; {
+		case '0' <= b && b <= '9', 'a' <= b && b <= 'f', 'A' <= b && b <= 'F', b == '.', b == ':':
+		default:
+			return false
+		}
+	}
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 func (t *table) swap(i, j int) {
