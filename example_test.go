@@ -1,4 +1,4 @@
-package memberlist_test
+package memberlist
 
 import (
 	"bytes"
@@ -11,14 +11,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/seed-83836a96/memberlist"
 )
 
 // The examples run on a network in memory. Leave Config.Transport nil for UDP and
 // TCP.
-func configFor(network *memberlist.MockNetwork, name string) *memberlist.Config {
-	config := memberlist.DefaultLocalConfig()
+func configFor(network *MockNetwork, name string) *Config {
+	config := DefaultLocalConfig()
 	config.Name = name
 	config.Transport = network.NewTransport(name)
 	config.LogOutput = io.Discard
@@ -27,14 +25,14 @@ func configFor(network *memberlist.MockNetwork, name string) *memberlist.Config 
 
 // Make two nodes, and let one join the other.
 func ExampleCreate() {
-	network := new(memberlist.MockNetwork)
-	first, err := memberlist.Create(configFor(network, "first"))
+	network := new(MockNetwork)
+	first, err := Create(configFor(network, "first"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer first.Shutdown()
-	second, err := memberlist.Create(configFor(network, "second"))
+	second, err := Create(configFor(network, "second"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -54,7 +52,7 @@ func ExampleCreate() {
 
 // notes is a program's data: a set of texts that all nodes come to know.
 type notes struct {
-	queue memberlist.TransmitLimitedQueue
+	queue TransmitLimitedQueue
 	got   chan string
 }
 
@@ -76,22 +74,22 @@ func (n *notes) MergeRemoteState(state []byte, _ bool) { n.got <- string(state) 
 // note is one text as a broadcast.
 type note string
 
-func (n note) Invalidates(memberlist.Broadcast) bool { return false }
-func (n note) Message() []byte                       { return []byte(n) }
-func (n note) Finished()                             {}
+func (n note) Invalidates(Broadcast) bool { return false }
+func (n note) Message() []byte            { return []byte(n) }
+func (n note) Finished()                  {}
 
 // Broadcast a message that rides on the gossip of the cluster, and exchange state.
 func ExampleDelegate() {
-	network := new(memberlist.MockNetwork)
+	network := new(MockNetwork)
 	var data []*notes
-	var nodes []*memberlist.Memberlist
+	var nodes []*Memberlist
 	for _, name := range []string{"a", "b"} {
 		n := &notes{got: make(chan string, 16)}
 		n.queue.NumNodes = func() int { return 2 }
 		n.queue.RetransmitMult = 2
 		config := configFor(network, name)
 		config.Delegate = n
-		node, err := memberlist.Create(config)
+		node, err := Create(config)
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -114,26 +112,26 @@ func ExampleDelegate() {
 // announcer prints what happens, until somebody has left.
 type announcer struct{ done chan struct{} }
 
-func (a announcer) NotifyJoin(n *memberlist.Node)   { fmt.Println("joined:", n.Name) }
-func (a announcer) NotifyUpdate(n *memberlist.Node) { fmt.Println("updated:", n.Name) }
-func (a announcer) NotifyLeave(n *memberlist.Node) {
-	fmt.Println("left:", n.Name, n.State == memberlist.StateLeft)
+func (a announcer) NotifyJoin(n *Node)   { fmt.Println("joined:", n.Name) }
+func (a announcer) NotifyUpdate(n *Node) { fmt.Println("updated:", n.Name) }
+func (a announcer) NotifyLeave(n *Node) {
+	fmt.Println("left:", n.Name, n.State == StateLeft)
 	close(a.done)
 }
 
 // Be told of those who come and go.
 func ExampleEventDelegate() {
-	network := new(memberlist.MockNetwork)
+	network := new(MockNetwork)
 	done := make(chan struct{})
 	config := configFor(network, "a")
 	config.Events = announcer{done}
-	a, err := memberlist.Create(config)
+	a, err := Create(config)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer a.Shutdown()
-	b, err := memberlist.Create(configFor(network, "b"))
+	b, err := Create(configFor(network, "b"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -157,15 +155,15 @@ func ExampleEventDelegate() {
 // reasons prints why the state of a node changed.
 type reasons struct{ announcer }
 
-func (reasons) NotifyChange(c memberlist.Change) {
+func (reasons) NotifyChange(c Change) {
 	fmt.Printf("%s is %s, says %s\n", c.Node, c.To, c.By)
 }
 
 // Learn the reasons of changes too.
 func ExampleEventReasonDelegate() {
-	config := configFor(new(memberlist.MockNetwork), "a")
+	config := configFor(new(MockNetwork), "a")
 	config.Events = reasons{announcer{make(chan struct{})}}
-	a, err := memberlist.Create(config)
+	a, err := Create(config)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -184,13 +182,13 @@ func ExampleEventReasonDelegate() {
 // Encrypt the traffic of a cluster, and exchange its key while it runs.
 func ExampleKeyring() {
 	oldKey, newKey := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
-	network := new(memberlist.MockNetwork)
-	var nodes []*memberlist.Memberlist
-	var rings []*memberlist.Keyring
+	network := new(MockNetwork)
+	var nodes []*Memberlist
+	var rings []*Keyring
 	for _, name := range []string{"a", "b"} {
 		config := configFor(network, name)
 		config.SecretKey = oldKey
-		node, err := memberlist.Create(config)
+		node, err := Create(config)
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -200,10 +198,10 @@ func ExampleKeyring() {
 	}
 
 	// First all can read the new key, then all write it, then the old one goes.
-	for _, step := range []func(*memberlist.Keyring) error{
-		func(ring *memberlist.Keyring) error { return ring.AddKey(newKey) },
-		func(ring *memberlist.Keyring) error { return ring.UseKey(newKey) },
-		func(ring *memberlist.Keyring) error { return ring.RemoveKey(oldKey) },
+	for _, step := range []func(*Keyring) error{
+		func(ring *Keyring) error { return ring.AddKey(newKey) },
+		func(ring *Keyring) error { return ring.UseKey(newKey) },
+		func(ring *Keyring) error { return ring.RemoveKey(oldKey) },
 	} {
 		for _, ring := range rings {
 			if err := step(ring); err != nil {
@@ -216,14 +214,14 @@ func ExampleKeyring() {
 
 	config := configFor(network, "late")
 	config.SecretKey = oldKey
-	late, err := memberlist.Create(config)
+	late, err := Create(config)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer late.Shutdown()
 	_, err = late.Join([]string{nodes[0].LocalNode().Address()})
-	fmt.Println(errors.Is(err, memberlist.ErrDecrypt))
+	fmt.Println(errors.Is(err, ErrDecrypt))
 	// Output:
 	// 1 <nil> 1
 	// true
@@ -232,22 +230,22 @@ func ExampleKeyring() {
 // countingTransport is a transport of the program's own. This one counts packets
 // and leaves the rest to another.
 type countingTransport struct {
-	memberlist.NodeAwareTransport
+	NodeAwareTransport
 	packets atomic.Int64
 }
 
-func (t *countingTransport) WriteToAddress(b []byte, to memberlist.Address) (time.Time, error) {
+func (t *countingTransport) WriteToAddress(b []byte, to Address) (time.Time, error) {
 	t.packets.Add(1)
 	return t.NodeAwareTransport.WriteToAddress(b, to)
 }
 
 // Use a transport of one's own.
 func ExampleTransport() {
-	network := new(memberlist.MockNetwork)
+	network := new(MockNetwork)
 	transport := &countingTransport{NodeAwareTransport: network.NewTransport("a")}
 	config := configFor(network, "a")
 	config.Transport = transport
-	node, err := memberlist.Create(config)
+	node, err := Create(config)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -262,14 +260,14 @@ func ExampleTransport() {
 // Test a program's cluster on a network that misbehaves. Inside a bubble of
 // testing/synctest such a test takes no time.
 func ExampleMockNetwork() {
-	network := new(memberlist.MockNetwork)
+	network := new(MockNetwork)
 	network.SetLatency(time.Millisecond, time.Millisecond)
 	network.SetLoss(0.01)
-	var nodes []*memberlist.Memberlist
+	var nodes []*Memberlist
 	for _, name := range []string{"a", "b"} {
 		config := configFor(network, name)
 		config.TCPTimeout = 300 * time.Millisecond
-		node, err := memberlist.Create(config)
+		node, err := Create(config)
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -281,7 +279,7 @@ func ExampleMockNetwork() {
 	seeds := []string{nodes[0].LocalNode().Address()}
 	network.Partition([]string{"a"})
 	_, err := nodes[1].Join(seeds)
-	fmt.Println(errors.Is(err, memberlist.ErrTimeout))
+	fmt.Println(errors.Is(err, ErrTimeout))
 
 	network.Heal()
 	_, err = nodes[1].Join(seeds)
@@ -294,7 +292,7 @@ func ExampleMockNetwork() {
 // gatekeeper lets in only nodes whose meta data says that they are of this cluster.
 type gatekeeper struct{}
 
-func (gatekeeper) NotifyMerge(peers []*memberlist.Node) error {
+func (gatekeeper) NotifyMerge(peers []*Node) error {
 	for _, peer := range peers {
 		if !strings.HasPrefix(string(peer.Meta), "cluster=blue") {
 			return fmt.Errorf("%s is not of the blue cluster", peer.Name)
@@ -305,16 +303,16 @@ func (gatekeeper) NotifyMerge(peers []*memberlist.Node) error {
 
 // Give up when a context ends, and find out why a join failed.
 func ExampleMemberlist_JoinContext() {
-	network := new(memberlist.MockNetwork)
+	network := new(MockNetwork)
 	config := configFor(network, "a")
 	config.Merge = gatekeeper{}
-	a, err := memberlist.Create(config)
+	a, err := Create(config)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer a.Shutdown()
-	b, err := memberlist.Create(configFor(network, "b"))
+	b, err := Create(configFor(network, "b"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -323,7 +321,7 @@ func ExampleMemberlist_JoinContext() {
 	network.NewTransport("silent") // an endpoint that nobody serves
 
 	_, err = b.Join([]string{a.LocalNode().Address()})
-	var rejected *memberlist.RejectedError
+	var rejected *RejectedError
 	if errors.As(err, &rejected) {
 		fmt.Println("by", rejected.By, "because", rejected.Reason)
 	}
@@ -331,15 +329,15 @@ func ExampleMemberlist_JoinContext() {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	_, err = b.JoinContext(ctx, []string{"127.0.0.1:3"})
-	var unreachable *memberlist.UnreachableError
+	var unreachable *UnreachableError
 	if errors.As(err, &unreachable) {
 		fmt.Println("unreachable:", unreachable.Addr)
 	}
-	fmt.Println(errors.Is(err, memberlist.ErrTimeout), errors.Is(err, context.DeadlineExceeded))
+	fmt.Println(errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded))
 
 	b.Shutdown()
 	_, err = b.Join([]string{a.LocalNode().Address()})
-	fmt.Println(errors.Is(err, memberlist.ErrShutdown))
+	fmt.Println(errors.Is(err, ErrShutdown))
 	// Output:
 	// by 127.0.0.1:1 because b is not of the blue cluster
 	// unreachable: 127.0.0.1:3
@@ -349,10 +347,10 @@ func ExampleMemberlist_JoinContext() {
 
 // See what a node knows about each node, those that left included.
 func ExampleMemberlist_Snapshot() {
-	network := new(memberlist.MockNetwork)
-	var nodes []*memberlist.Memberlist
+	network := new(MockNetwork)
+	var nodes []*Memberlist
 	for _, name := range []string{"a", "b", "c"} {
-		node, err := memberlist.Create(configFor(network, name))
+		node, err := Create(configFor(network, name))
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -379,9 +377,9 @@ func ExampleMemberlist_Snapshot() {
 // Change the meta data that travels with the node.
 func ExampleMemberlist_UpdateNode() {
 	weight := "weight=1"
-	config := configFor(new(memberlist.MockNetwork), "a")
+	config := configFor(new(MockNetwork), "a")
 	config.Delegate = &metaDelegate{meta: func() string { return weight }}
-	node, err := memberlist.Create(config)
+	node, err := Create(config)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -410,17 +408,17 @@ func (d *metaDelegate) NodeMeta(int) []byte { return []byte(d.meta()) }
 
 // Send a message to one node.
 func ExampleMemberlist_SendReliable() {
-	network := new(memberlist.MockNetwork)
+	network := new(MockNetwork)
 	data := &notes{got: make(chan string, 16)}
 	config := configFor(network, "a")
 	config.Delegate = data
-	a, err := memberlist.Create(config)
+	a, err := Create(config)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer a.Shutdown()
-	b, err := memberlist.Create(configFor(network, "b"))
+	b, err := Create(configFor(network, "b"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -444,9 +442,9 @@ func ExampleMemberlist_SendReliable() {
 
 // Measure the round trip to a node.
 func ExampleMemberlist_Ping() {
-	network := new(memberlist.MockNetwork)
+	network := new(MockNetwork)
 	network.SetLatency(2*time.Millisecond, 0)
-	a, err := memberlist.Create(configFor(network, "a"))
+	a, err := Create(configFor(network, "a"))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -467,7 +465,7 @@ func ExampleMemberlist_Ping() {
 // sameZone keeps gossip inside a zone, but for one node that takes it further.
 type sameZone struct{ zone, bridge string }
 
-func (z sameZone) SelectNodes(candidates []*memberlist.NodeState) (selected []*memberlist.NodeState, preferred *memberlist.NodeState) {
+func (z sameZone) SelectNodes(candidates []*NodeState) (selected []*NodeState, preferred *NodeState) {
 	for _, c := range candidates {
 		switch {
 		case c.Name == z.bridge:
@@ -481,14 +479,14 @@ func (z sameZone) SelectNodes(candidates []*memberlist.NodeState) (selected []*m
 
 // Keep gossip in the own zone.
 func ExampleNodeSelectionDelegate() {
-	config := memberlist.DefaultLANConfig()
+	config := DefaultLANConfig()
 	config.NodeSelection = sameZone{zone: "eu-1", bridge: "router"}
 
 	// A running node makes this call.
-	pool, preferred := config.NodeSelection.SelectNodes([]*memberlist.NodeState{
-		{Node: memberlist.Node{Name: "near", Meta: []byte("eu-1")}},
-		{Node: memberlist.Node{Name: "far", Meta: []byte("us-1")}},
-		{Node: memberlist.Node{Name: "router", Meta: []byte("us-1")}},
+	pool, preferred := config.NodeSelection.SelectNodes([]*NodeState{
+		{Node: Node{Name: "near", Meta: []byte("eu-1")}},
+		{Node: Node{Name: "far", Meta: []byte("us-1")}},
+		{Node: Node{Name: "router", Meta: []byte("us-1")}},
 	})
 	names := []string{preferred.Name}
 	for _, s := range pool {

@@ -67,7 +67,7 @@ func TestUserMessagesDoNotHoldUpMembership(t *testing.T) {
 			require.LessOrEqual(t, came.(time.Time).Sub(when), m.config.GossipInterval, event)
 		}
 
-		time.Sleep(500 * 100 * time.Millisecond)
+		time.Sleep(600 * 100 * time.Millisecond)
 		dropped := int(s.sum("msg.dropped", metrics.Label{Name: "kind", Value: userMsg.String()}))
 		require.Equal(t, flood, len(delivered)+dropped)
 		require.EqualValues(t, dropped, m.userLane.dropped.Load())
