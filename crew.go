@@ -105,6 +105,7 @@ type lane[T any] struct {
 	crew    *crew
 	limit   int
 	serve   func(T)
+	vital   bool // the protocol waits for what is served
 	dropped atomic.Uint64
 
 	mu struct {
@@ -135,9 +136,16 @@ func (l *lane[T]) put(item T) bool {
 	l.mu.queue = append(l.mu.queue, item)
 	l.mu.waits++
 	if !l.mu.busy {
-		l.mu.busy = l.crew.startLoop(l.work)
+		l.mu.busy = l.startWork()
 	}
 	return true
+}
+
+func (l *lane[T]) startWork() bool {
+	if l.vital {
+		return l.crew.startLoop(l.work)
+	}
+	return l.crew.start(l.work)
 }
 
 // close drops what is queued and refuses, silently, what comes later.

@@ -168,10 +168,12 @@ func (m *Memberlist) makeLanes() {
 	m.rttLane = newLane(&m.crew, depth, m.deliverRoundTrip)
 	if m.config.Alive != nil {
 		m.memberLane = newLane(&m.crew, depth, m.handleHeld)
+		m.memberLane.vital = true
 	}
 	if !sendsAtOnce(m.transport) {
 		for i := range m.outbox {
 			m.outbox[i] = newLane(&m.crew, depth, func(p outPacket) { m.sendNow(&p) })
+			m.outbox[i].vital = true
 		}
 	}
 }

@@ -81,7 +81,8 @@ func (c *core) newPing(now instant, purpose pingPurpose, patience time.Duration)
 func (c *core) pingMessage(seq uint32, name string) []byte {
 	n := c.self.node
 	m := ping{SeqNo: seq, Node: name, SourceAddr: n.Addr, SourcePort: n.Port, SourceNode: n.Name}
-	return m.appendTo(nil)
+	const fixed = 80 // keys and numbers
+	return m.appendTo(make([]byte, 0, fixed+len(name)+len(n.Addr)+len(n.Name)))
 }
 
 // sendPing lets a ping packet go out; broadcasts may ride along.

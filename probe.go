@@ -185,6 +185,7 @@ func (c *core) probeUnsent(now instant, seq uint32, remote bool) {
 	if p == nil {
 		return
 	}
+	p.out = p.out || remote // it was tried: the silence that follows counts
 	if p.purpose != pingProbe {
 		return
 	}

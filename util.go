@@ -69,6 +69,9 @@ func jitter(rng *rand.Rand, d time.Duration) time.Duration {
 
 // joinHostPort is the text form of an advertised address (P37, W73).
 func joinHostPort(ip net.IP, port uint16) string {
+	if ap := addrPortOf(ip, port); ap.IsValid() {
+		return ap.String()
+	}
 	return net.JoinHostPort(ip.String(), strconv.Itoa(int(port)))
 }
 

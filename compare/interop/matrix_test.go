@@ -120,7 +120,7 @@ func usualComplaints(t *testing.T) *complaints {
 			{dressings[5], [2]uint8{1, 1}, [2]bool{false, false}},
 			{dressings[5], [2]uint8{5, 5}, [2]bool{true, true}},
 		} {
-			for range 4 {
+			for range 2 {
 				synctest.Test(t, func(t *testing.T) {
 					l := newLife(t, s, lib, lib)
 					l.logs.collect = &collect
@@ -245,8 +245,8 @@ func (l *life) update() {
 	}
 }
 
-// sizes of messages: up to what a datagram can carry, and into the lengths
-// that need the longer forms on streams.
+// Sizes of messages: up to what a datagram can carry, and into the lengths that
+// need the longer forms on streams. The last one goes from one pair only.
 var (
 	bestEffortSizes = []int{0, 1, 1300, 60000}
 	reliableSizes   = []int{1, 200, 70000}
@@ -266,12 +266,15 @@ func (l *life) reliable() {
 
 func (l *life) messages(how string, sizes []int, send func(from node.Node, to string, b []byte) error) {
 	l.pairs(func(from, to *peer) {
-		for _, size := range sizes {
+		some := sizes
+		if from.name()[1:] != "1" || to.name()[1:] != "1" {
+			some = sizes[:len(sizes)-1]
+		}
+		for _, size := range some {
 			text := fmt.Sprintf("%s %s %s %d ", how, from.name(), to.name(), size)
 			text += strings.Repeat("x", max(0, size-len(text)))
 			require.NoError(l.t, send(from.node, to.name(), node.Direct(text)))
-			require.NoError(l.t, send(from.node, to.name(), node.Direct(text)))
-			l.within(2*time.Second, "message "+text[:min(40, len(text))], func() bool { return to.app.DirectCount(text) == 2 })
+			l.within(2*time.Second, "message "+text[:min(40, len(text))], func() bool { return to.app.DirectCount(text) == 1 })
 		}
 	})
 }
@@ -359,7 +362,7 @@ func (l *life) relay() {
 	l.within(time.Minute, "relays of the other kind asked and helpful", func() bool {
 		return l.traffic.relayed('a', 'b') && l.traffic.relayed('b', 'a')
 	})
-	time.Sleep(30 * time.Second)
+	time.Sleep(15 * time.Second)
 	l.net.SetFilter(nil)
 	time.Sleep(15 * time.Second)
 	for _, p := range l.running() {
@@ -448,7 +451,7 @@ func (l *life) conflict() {
 		l.kill(double)
 		l.peers = l.peers[:len(l.peers)-1]
 	}
-	time.Sleep(time.Minute)
+	time.Sleep(20 * time.Second)
 	l.whole(time.Second)
 	for _, p := range l.running() {
 		for _, m := range p.node.Members() {
