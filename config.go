@@ -30,7 +30,7 @@ const (
 	ProtocolVersionMax = 5
 )
 
-// MetaMaxSize is the longest meta data of a node in bytes.
+// MetaMaxSize is the longest meta data of a node in bytes (W64).
 const MetaMaxSize = 512
 
 // Config holds all settings of a node. Start from one of the presets,

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// crew owns the goroutines of one node and joins them at Shutdown.
+// crew owns the goroutines of one node and joins them at Shutdown (P32).
 type crew struct {
 	wg sync.WaitGroup
 

@@ -76,7 +76,7 @@ func (m *Memberlist) acceptStreams() {
 }
 
 // serveStream handles a stream that another node opened: one message, perhaps
-// one answer (W45).
+// one answer (W45). Messages of a kind that opens no stream are not answered (W47).
 func (m *Memberlist) serveStream(conn net.Conn) {
 	if !m.streams.add(conn) {
 		return
@@ -218,8 +218,9 @@ func (m *Memberlist) done(s *remoteState) {
 }
 
 // servePushPull answers a full exchange (P117): it reads everything, judges it,
-// sends the own state, and merges. A refusal by a delegate is sent instead of
-// the own state, so that the joiner learns of it.
+// sends the own state with the join flag that it received (W56), and merges (W57).
+// A refusal by a delegate is sent instead of the own state, so that the joiner
+// learns of it.
 func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	if m.streams.pushPulls.Add(1) > maxPushPulls {
 		m.streams.pushPulls.Add(-1)
@@ -384,13 +385,16 @@ func (m *Memberlist) dial(ctx context.Context, to Address, timeout time.Duration
 		conn net.Conn
 		err  error
 	}
-	dialled := make(chan result, 1)
+	dialled := make(chan result)
 	started := m.crew.start(func() {
 		conn, err := m.transport.DialAddressTimeout(to, timeout)
-		if err == nil && ctx.Err() != nil {
-			_ = conn.Close()
+		select {
+		case dialled <- result{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				_ = conn.Close()
+			}
 		}
-		dialled <- result{conn, err}
 	})
 	if !started {
 		return nil, ErrShutdown
@@ -405,11 +409,6 @@ func (m *Memberlist) dial(ctx context.Context, to Address, timeout time.Duration
 		}
 		return r.conn, nil
 	case <-ctx.Done():
-		m.crew.start(func() {
-			if r := <-dialled; r.conn != nil {
-				_ = r.conn.Close()
-			}
-		})
 		return nil, &UnreachableError{Addr: to.Addr, Err: ctx.Err()}
 	}
 }

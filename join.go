@@ -35,7 +35,7 @@ func (m *Memberlist) Join(existing []string) (int, error) {
 //
 // It may be called at any time and repeatedly. Events of the nodes that it made
 // known have been delivered when it returns, unless it was called from inside a
-// callback. A node that has left comes back by it, with a higher incarnation.
+// callback. A node that has left comes back by it, with a higher incarnation (P20).
 func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, error) {
 	if m.down.Load() {
 		return 0, ErrShutdown
@@ -225,12 +225,13 @@ func withTimeout(timeout time.Duration, f func(context.Context) error) error {
 
 // LeaveContext announces that this node departs: it counts as left, here and
 // soon everywhere, instead of being found dead. It returns nil once three live
-// members have confirmed that they know, or all if there are fewer, and the own
+// members have confirmed that they know, or all if there are fewer (P22), and the own
 // NotifyLeave has been delivered. The departure goes on spreading by gossip.
 //
 // If ctx ends first the error says so (errors.Is: [ErrTimeout] after a deadline);
 // the node has left all the same, and a second call returns nil (P23). The node
-// keeps answering until Shutdown (P25). Inside a callback it does not wait.
+// keeps answering until Shutdown (P25); after that the call is an error, [ErrShutdown]
+// (P24). Inside a callback it does not wait.
 func (m *Memberlist) LeaveContext(ctx context.Context) error {
 	if m.down.Load() {
 		return ErrShutdown
@@ -287,7 +288,7 @@ func (m *Memberlist) UpdateNode(timeout time.Duration) error {
 // (P27). Inside a callback it does not wait.
 //
 // Errors: [ErrTooLarge] if the meta data is longer than MetaMaxSize,
-// [ErrRejected] if the AliveDelegate refuses it, [ErrLeft] after Leave,
+// [ErrRejected] if the AliveDelegate refuses it, [ErrLeft] after Leave (P29),
 // [ErrShutdown]; [ErrTimeout] or ctx.Err() if ctx ends first, in which case the
 // announcement still goes on spreading.
 func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
@@ -299,7 +300,8 @@ func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
 }
 
 // announce makes the node known anew: with new meta data, or again after it has
-// left.
+// left. done is closed when the broadcast is finished, however early that is: the
+// signal cannot be missed (P30).
 func (m *Memberlist) announce(ctx context.Context, returning bool, done chan struct{}) error {
 	meta, err := m.nodeMeta()
 	if err != nil {

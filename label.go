@@ -24,7 +24,7 @@ var (
 
 // AddLabelHeaderToPacket returns the packet with the label in front of it. With an
 // empty label that is buf itself, else a new slice. A label of more than
-// LabelMaxSize bytes is an error ([ErrTooLarge]).
+// LabelMaxSize bytes is an error ([ErrTooLarge], P152).
 func AddLabelHeaderToPacket(buf []byte, label string) ([]byte, error) {
 	if label == "" {
 		return buf, nil

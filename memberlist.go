@@ -254,7 +254,8 @@ func (m *Memberlist) warnIfPublic(ip net.IP) {
 	}
 }
 
-// nodeMeta asks the delegate for the node's meta data (P12, P27).
+// nodeMeta asks the delegate for the node's meta data (P12, P27); without a delegate
+// there is none (P28).
 func (m *Memberlist) nodeMeta() ([]byte, error) {
 	if m.config.Delegate == nil {
 		return nil, nil
@@ -359,7 +360,7 @@ func (m *Memberlist) Members() []*Node { return m.view.members() }
 // NumMembers is how many nodes Members would return.
 func (m *Memberlist) NumMembers() int { return int(m.view.shown.Load()) }
 
-// LocalNode returns a snapshot of this node, also after Leave and Shutdown.
+// LocalNode returns a snapshot of this node, also after Leave and Shutdown (P36).
 func (m *Memberlist) LocalNode() *Node { return m.self.Load() }
 
 // ProtocolVersion is the protocol version that this node speaks.
@@ -372,7 +373,7 @@ func (m *Memberlist) ProtocolVersion() uint8 { return m.config.ProtocolVersion }
 func (m *Memberlist) GetHealthScore() int { return int(m.health.Load()) }
 
 // inCallback reports whether the caller is user code that the protocol, or the
-// gate for alive messages, waits for.
+// gate for alive messages, waits for (P124).
 func (m *Memberlist) inCallback() bool {
 	return m.gate.entered() || m.crew.inCallback()
 }

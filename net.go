@@ -107,7 +107,8 @@ func (in *intake) batch(packets []datagram) {
 }
 
 // packet handles one packet: membership first, so that the answer to a ping can
-// carry what it brought, then pings, then user messages.
+// carry what it brought, then pings, then user messages. Nothing in here waits for
+// user code but the ping delegate's payload (P86, P87).
 func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 	msgs, err := in.reader.read(buf)
 	for _, fault := range in.reader.faults {
@@ -298,7 +299,7 @@ func answerTo(ip []byte, port uint16, from sender) destination {
 	return from.destination()
 }
 
-// answer replies to a ping packet (P60).
+// answer replies to a ping packet, unless it is meant for another node (P60, W78).
 func (in *intake) answer(body []byte, from sender) {
 	m := in.m
 	var p ping
@@ -423,7 +424,7 @@ func (m *Memberlist) handOverUserMessages(msgs []message, from sender) {
 
 // deliverUserMessages tells the delegate of user messages that came in one packet,
 // the last one first: broadcasts are drawn newest first (P78), so that this is the
-// order in which the sender queued them. The bytes are the delegate's (P89).
+// order in which the sender queued them (P88). The bytes are the delegate's (P89).
 func (m *Memberlist) deliverUserMessages(u userMessages) {
 	for len(u) > 0 && !m.down.Load() {
 		var msg []byte

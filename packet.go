@@ -81,7 +81,8 @@ func (w *wire) piggybackSpace(mainLen int) int {
 // checksumLen is the length of a checksum header: the type byte and the CRC.
 const checksumLen = 5
 
-// sealPacket appends the packet that carries msg, a message or a compound. With
+// sealPacket appends the packet that carries msg, a message or a compound, with the
+// label in front if there is one (P139). With
 // room in dst it allocates nothing. It does not keep dst or msg.
 func (w *wire) sealPacket(dst, msg []byte, checksum bool) ([]byte, error) {
 	dst = slices.Grow(dst, len(w.header)+boxOverhead+paddingBlock+checksumLen+compressedRoom+len(msg))

@@ -185,8 +185,8 @@ func (c *core) reply(to destination, msg []byte) {
 	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, riders: true, urgent: urgentReply})
 }
 
-// relay pings a target for a node that could not reach it (P58). It does not
-// touch the own view.
+// relay pings a target for a node that could not reach it, with a sequence number
+// and a source of its own (P58, W71). It does not touch the own view.
 func (c *core) relay(now instant, target, requester destination, seq uint32, wantsNack bool) {
 	if c.self == nil {
 		return // not introduced yet

@@ -686,3 +686,45 @@ func TestP55W59WrongAnswersOnTheStreamDoNotCount(t *testing.T) {
 		})
 	}
 }
+
+// Transports that are built on streams cannot send to a node that is dead. That
+// must not keep it alive: the attempt counts.
+func TestUnreachableMemberDiesAlthoughSendingFails(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		c := newTestCore(t, withDetector, func(cfg *Config) {
+			cfg.GossipInterval, cfg.PushPullInterval, cfg.ReconnectInterval = 0, 0, 0
+		})
+		c.know("x", "a", "b", "d")
+		c.start(c.now)
+		for end := c.now.add(45 * time.Second); c.now < end; {
+			c.now = max(c.now, c.alarms.next())
+			c.tick(c.now)
+			c.answerExcept("x", fails)
+		}
+		require.Equal(t, []string{"dead@1", "alive@1", "alive@1"}, c.views("x", "a", "b"), "sending fails: %v", fails)
+	}
+}
+
+// answerExcept answers every ping but those to one node, which nobody can reach.
+func (c *testCore) answerExcept(name string, sendingFails bool) {
+	for len(c.fx.packets) > 0 {
+		packets := c.fx.packets
+		c.fx.packets = nil
+		for _, p := range packets {
+			var ind indirectPing
+			switch {
+			case messageType(p.msg[0]) == indirectPingMsg:
+				_, err := ind.decode(p.msg[1:])
+				require.NoError(c.t, err)
+				c.nack(c.now, &nack{SeqNo: ind.SeqNo})
+			case p.to.name == name && sendingFails:
+				c.probeUnsent(c.now, p.seq, true)
+			case p.to.name == name:
+				c.pingSent(p.seq, c.now)
+			default:
+				c.pingSent(p.seq, c.now)
+				c.ack(c.now, &ack{SeqNo: p.seq}, c.now)
+			}
+		}
+	}
+}

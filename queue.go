@@ -13,7 +13,7 @@ import (
 // The zero value is ready for use once NumNodes and RetransmitMult are set;
 // they must not be changed afterwards. All methods may be called concurrently,
 // also from NumNodes and from the Finished, Message and Name methods of
-// broadcasts; only Invalidates is called with the queue locked. A
+// broadcasts; only Invalidates is called with the queue locked (P76). A
 // TransmitLimitedQueue must not be copied after first use.
 type TransmitLimitedQueue struct {
 	// NumNodes returns the number of nodes in the cluster. It is called each
@@ -114,7 +114,7 @@ func (q *TransmitLimitedQueue) NumQueued() int {
 }
 
 // Prune drops broadcasts from the end of the queue order, those sent most often
-// first, until at most maxRetain are left.
+// first, until at most maxRetain are left (P83).
 func (q *TransmitLimitedQueue) Prune(maxRetain int) {
 	var finished []Broadcast
 	q.mu.Lock()
@@ -136,7 +136,7 @@ func (q *TransmitLimitedQueue) unlock() {
 	q.mu.Unlock()
 }
 
-// finishAll tells broadcasts that have left the queue. The lock must not be held:
+// finishAll tells broadcasts that have left the queue (P82). The lock must not be held:
 // what they do about it is their business.
 func finishAll(broadcasts []Broadcast) {
 	for _, b := range broadcasts {

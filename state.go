@@ -44,7 +44,7 @@ func (s NodeStateType) String() string {
 // Node is a snapshot of one member. The library never writes to a Node that it
 // has handed out: an update appears as a new Node in the next call or event. It
 // is shared by all who asked, so callers must not write to it either, nor to the
-// bytes of its Addr and Meta.
+// bytes of its Addr and Meta (P34).
 type Node struct {
 	// Name is the unique name of the node.
 	Name string
@@ -378,7 +378,7 @@ func (c *core) accused(now instant, incarnation uint32, from, line string) {
 	c.refute(now, incarnation)
 }
 
-// confirm counts a further accuser of a suspect (P63, P104). A newer
+// confirm counts a further accuser of a suspect (P63, P64, P104). A newer
 // incarnation is remembered: what is older than any accusation stays overruled,
 // in whatever order the messages arrive.
 func (c *core) confirm(m *member, s *suspect, raw []byte) {

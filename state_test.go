@@ -358,6 +358,7 @@ func TestMessagesAreBorrowed(t *testing.T) {
 		aliveOf("x", 5, withMeta("meta")).appendTo(nil),
 		(&suspect{Incarnation: 5, Node: "x", From: "accuser"}).appendTo(nil),
 		(&suspect{Incarnation: 5, Node: "x", From: "confirmer"}).appendTo(nil),
+		(&suspect{Incarnation: 5, Node: "me", From: "slanderer"}).appendTo(nil),
 	} {
 		c.receiveBytes(msg)
 		clear(msg)
@@ -367,8 +368,9 @@ func TestMessagesAreBorrowed(t *testing.T) {
 	require.Equal(t, "x", m.node.Name)
 	require.Equal(t, "meta", string(m.node.Meta))
 	require.Equal(t, []string{"accuser"}, m.suspicion.accusers)
-	require.Equal(t, []string{"suspect x@5 by accuser"}, c.broadcasts())
+	require.Equal(t, []string{"alive me@6", "suspect x@5 by accuser"}, sortedCopy(c.broadcasts()))
 	require.Equal(t, "accuser", c.fx.events[len(c.fx.events)-1].change.By)
+	require.Equal(t, []string{"Refuting a suspect message (from: slanderer)"}, c.logs(levelWarn))
 }
 
 // receiveBytes applies an encoded message whose fields are views of it.
