@@ -16,11 +16,18 @@ type alibi struct {
 	peers [2]*member // nil is a relay that sent a nack
 	sent  [2]instant // when the question went out that the peer answered
 	last  instant    // when an answer came in
+
+	recent [16]*member // those who answered last, a ring
+	next   int
 }
 
 // note takes in an answer of a peer to something sent at the given time.
 func (a *alibi) note(now instant, peer *member, sent instant) {
 	a.last = now
+	if peer != nil {
+		a.recent[a.next] = peer
+		a.next = (a.next + 1) % len(a.recent)
+	}
 	if a.peers[0] == peer {
 		a.sent[0] = max(a.sent[0], sent)
 		return
@@ -84,8 +91,12 @@ func (c *core) hasAlibi(now instant, p *pendingPing) bool {
 
 // loneAfter is how long nobody may answer before a node judges without alibi. The
 // suspicions that begin then take the shortest time at least.
+// A small SuspicionMult is meant to find the dead sooner, not to trust oneself more.
 func (c *core) loneAfter() time.Duration {
-	return max(c.longestSuspicion()-c.shortestSuspicion(), c.shortestSuspicion())
+	const leastMult, leastMaxMult = 4, 6
+	mult := max(c.cfg.SuspicionMult, leastMult)
+	shortest := suspicionTimeout(mult, len(c.table.order), c.cfg.ProbeInterval)
+	return shortest * time.Duration(max(c.cfg.SuspicionMaxTimeoutMult, leastMaxMult)-1)
 }
 
 // others counts the members besides this node and m.

@@ -543,6 +543,7 @@ func TestP96ConflictTellsBothNodes(t *testing.T) {
 		says.Node, says.Meta = "n2", []byte("mine")
 		p.send(m, says.appendTo(nil))
 		got := <-told
+		synctest.Wait()
 		require.Equal(t, "127.0.0.1:2", got.existing.Address())
 		require.Equal(t, "127.0.0.1:3", got.other.Address())
 		require.Equal(t, "n2", got.other.Name)

@@ -83,12 +83,14 @@ func (c *mesh) grow(n int, changes ...func(*Config)) []*Memberlist {
 	return c.nodes
 }
 
-// joinNode joins one node to another.
+// joinNode joins one node to another, and waits until that one knows it too: it
+// merges after it has answered (W57).
 func joinNode(t *testing.T, m, to *Memberlist) {
 	t.Helper()
 	joined, err := m.Join([]string{to.LocalNode().Address()})
 	require.NoError(t, err)
 	require.Equal(t, 1, joined)
+	synctest.Wait()
 }
 
 // within waits in virtual time until a condition holds. It looks a thousand times.

@@ -3,6 +3,7 @@ package memberlist
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -519,4 +520,83 @@ func TestLabelledEncryptedCluster(t *testing.T) {
 func statusNode(m *Memberlist, name string) *Node {
 	s := statusOf(m, name)
 	return &s.Node
+}
+
+// The phrases that existing tooling watches for, at their levels (P148, P150).
+func TestP148P150PhrasesInTheLog(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		lines := new(logLines)
+		m := c.node("n1", func(cfg *Config) { cfg.LogOutput, cfg.DeadNodeReclaimTime = lines, time.Second })
+		self := m.LocalNode()
+		p := c.puppet("p", nil)
+		p.introduce(m)
+		own := incarnationOf(m, "n1")
+		p.send(m, (&suspect{Incarnation: own, Node: "n1", From: "p"}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: own + 1, Node: "n1", From: "p"}).appendTo(nil))
+		p.send(m, (&alive{
+			Incarnation: own + 2, Node: "n1", Addr: self.Addr, Port: self.Port, Meta: []byte("?"), Vsn: []byte{1, 5, 2, 0, 0, 0},
+		}).appendTo(nil))
+		joinNode(t, c.node("n2", func(cfg *Config) { cfg.ProbeInterval = time.Hour }), m)
+		within(t, 2*time.Minute, "the silent puppet is dead", func() bool { return holdsFor(m, "p", StateDead) })
+		time.Sleep(2 * time.Second)
+		moved := p.alive(9)
+		moved.Port = 4711
+		p.send(m, moved.appendTo(nil))
+		time.Sleep(5 * time.Second)
+		for _, want := range []string{
+			"[WARN] memberlist: Refuting a suspect message (from: p)",
+			"[WARN] memberlist: Refuting a dead message (from: p)",
+			"[WARN] memberlist: Refuting an alive message for 'n1' ",
+			"[INFO] memberlist: Suspect p has failed, no acks received",
+			"[INFO] memberlist: Marking p as failed, suspect timeout reached (",
+			"[INFO] memberlist: Updating address for left or failed node p from 127.0.0.1:2 to 127.0.0.1:4711",
+			"[DEBUG] memberlist: Stream connection from=127.0.0.1:",
+		} {
+			require.NotEmpty(t, lines.with(want), "%s in\n%s", want, strings.Join(lines.with(""), "\n"))
+		}
+		for _, line := range lines.with("") {
+			require.Regexp(t, `^\[(DEBUG|INFO|WARN|ERR)\] memberlist: \S`, line)
+		}
+	})
+}
+
+// A StructuredLogger gets the same as records, with attributes that can be tested:
+// also the kinds of errors that no caller sees.
+func TestStructuredLogOfARunningNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		records := new(recordTrace)
+		m := c.node("n1", func(cfg *Config) {
+			cfg.LogOutput, cfg.StructuredLogger = nil, slog.New(records)
+			cfg.Label, cfg.SecretKey = "blue", bytes.Repeat([]byte{1}, 16)
+		})
+		stranger := c.puppet("stranger", nil)
+		stranger.send(m, []byte{byte(userMsg), 'x'})
+		same := *m.config
+		unsealed := same
+		unsealed.GossipVerifyOutgoing, unsealed.EnableCompression = false, false
+		c.puppet("unsealed", &unsealed).send(m, append([]byte{boxPlain}, make([]byte, 100)...))
+		silent := c.puppet("silent", &same)
+		silent.introduce(m)
+		within(t, 2*time.Minute, "silence is death", func() bool { return holdsFor(m, "silent", StateDead) })
+		_, err := m.Join([]string{"127.0.0.1:99"})
+		require.Error(t, err)
+
+		level, attrs := records.find(ErrLabelMismatch.Error())
+		require.Equal(t, slog.LevelError, level)
+		require.Equal(t, "127.0.0.1:2", attrs["addr"])
+		require.ErrorIs(t, attrs["err"].(error), ErrLabelMismatch)
+		level, attrs = records.find(ErrDecrypt.Error())
+		require.Equal(t, slog.LevelError, level)
+		require.Equal(t, "127.0.0.1:3", attrs["addr"])
+		require.ErrorIs(t, attrs["err"].(error), ErrDecrypt)
+		level, attrs = records.find("Marking silent as failed")
+		require.Equal(t, slog.LevelInfo, level)
+		require.Equal(t, map[string]any{"node": "silent", "addr": "127.0.0.1:4", "incarnation": uint64(1)}, attrs)
+		level, attrs = records.find("Failed to join 127.0.0.1:99")
+		require.Equal(t, slog.LevelDebug, level)
+		require.Equal(t, "127.0.0.1:99", attrs["addr"])
+		require.ErrorContains(t, attrs["err"].(error), "no route to")
+	})
 }

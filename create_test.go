@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -314,6 +315,7 @@ func TestRealSocketsCarryACluster(t *testing.T) {
 	for i := range 3 {
 		cfg := loopback(fmt.Sprintf("n%d", i+1))
 		cfg.Label, cfg.SecretKey = "real", bytes.Clone(key)
+		cfg.RetransmitMult = 8 // so that chance does not leave somebody out
 		switch i {
 		case 0:
 			cfg.Events = &ChannelEventDelegate{Ch: events}
@@ -323,18 +325,24 @@ func TestRealSocketsCarryACluster(t *testing.T) {
 		}
 		nodes = append(nodes, createOnLoopback(t, cfg))
 	}
+	var passed []NodeEvent // read, but not awaited so far
 	await := func(kind NodeEventType, name string) *Node {
 		t.Helper()
+		is := func(e NodeEvent) bool { return e.Event == kind && e.Node.Name == name }
+		if i := slices.IndexFunc(passed, is); i >= 0 {
+			return passed[i].Node
+		}
 		limit := time.NewTimer(10 * time.Second)
 		defer limit.Stop()
 		for {
 			select {
 			case e := <-events:
-				if e.Event == kind && e.Node.Name == name {
+				passed = append(passed, e)
+				if is(e) {
 					return e.Node
 				}
 			case <-limit.C:
-				t.Fatalf("no event %d about %s", kind, name)
+				t.Fatalf("no event %d about %s, only %v", kind, name, passed)
 			}
 		}
 	}

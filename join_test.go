@@ -433,6 +433,7 @@ func TestP20NodeThatLeftJoinsAgain(t *testing.T) {
 		within(t, 5*time.Second, "all know", func() bool {
 			return holdsFor(nodes[0], "n4", StateLeft) && holdsFor(nodes[1], "n4", StateLeft) && holdsFor(nodes[2], "n4", StateLeft)
 		})
+		synctest.Wait()
 		before := incarnationOf(nodes[0], "n4")
 		require.NotContains(t, memberNames(gone), "n4")
 		events.take()

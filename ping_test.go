@@ -154,6 +154,8 @@ func TestP58NackIsSentOnceIfWanted(t *testing.T) {
 			require.Equal(t, relayRequester, p.to)
 			require.True(t, p.riders, "P75")
 			require.Equal(t, (&nack{SeqNo: 42}).appendTo(nil), p.msg)
+		} else {
+			require.Empty(t, c.fx.packets)
 		}
 		c.settle()
 		c.pass(time.Minute)

@@ -1,7 +1,6 @@
 package memberlist
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -262,19 +261,27 @@ func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
 	}
 }
 
-// chooseRelays picks members to ask for an indirect ping: of twice as many as are
-// needed, drawn at random, those that were heard from last.
+// chooseRelays picks members to ask for an indirect ping: at random among those
+// that answered last, since their answers are what the verdict depends on, and if
+// they are too few among all.
 func (c *core) chooseRelays(target *member) []*member {
 	k := c.cfg.IndirectChecks
 	fits := func(m *member) bool {
 		return m.state == StateAlive && m != c.self && m != target
 	}
-	if c.cfg.Detector.NoHeardRelays {
-		return c.choose(k, fits)
+	var relays []*member
+	if !c.cfg.Detector.NoHeardRelays {
+		for _, i := range c.rng.Perm(len(c.alibi.recent)) {
+			m := c.alibi.recent[i]
+			if len(relays) < k && m != nil && fits(m) && !slices.Contains(relays, m) {
+				relays = append(relays, m)
+			}
+		}
 	}
-	drawn := c.choose(2*k, fits)
-	slices.SortStableFunc(drawn, func(a, b *member) int { return cmp.Compare(b.past().heard, a.past().heard) })
-	return drawn[:min(k, len(drawn))]
+	others := c.choose(k-len(relays), func(m *member) bool {
+		return fits(m) && !slices.Contains(relays, m)
+	})
+	return append(relays, others...)
 }
 
 func (c *core) askRelay(p *pendingPing, r *member) {
@@ -397,7 +404,7 @@ func (c *core) choose(k int, fits func(*member) bool) []*member {
 	}
 	for range 3 * len(order) {
 		m := order[c.rng.IntN(len(order))]
-		if !fits(m) || contains(chosen, m) {
+		if !fits(m) || slices.Contains(chosen, m) {
 			continue
 		}
 		if chosen = append(chosen, m); len(chosen) == k {
@@ -405,13 +412,4 @@ func (c *core) choose(k int, fits func(*member) bool) []*member {
 		}
 	}
 	return chosen
-}
-
-func contains(list []*member, m *member) bool {
-	for _, other := range list {
-		if other == m {
-			return true
-		}
-	}
-	return false
 }

