@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -598,5 +599,26 @@ func TestStructuredLogOfARunningNode(t *testing.T) {
 		require.Equal(t, slog.LevelDebug, level)
 		require.Equal(t, "127.0.0.1:99", attrs["addr"])
 		require.ErrorContains(t, attrs["err"].(error), "no route to")
+	})
+}
+
+// brokenTransport fails to shut down.
+type brokenTransport struct{ *MockTransport }
+
+func (b *brokenTransport) Shutdown() error {
+	_ = b.MockTransport.Shutdown()
+	return errors.New("does not end well")
+}
+
+// Shutdown always returns nil; what goes wrong is logged (P31).
+func TestP31FailureOfTheTransportIsLogged(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		lines := new(logLines)
+		m := c.node("n1", func(cfg *Config) {
+			cfg.Transport, cfg.LogOutput = &brokenTransport{cfg.Transport.(*MockTransport)}, lines
+		})
+		require.NoError(t, m.Shutdown())
+		require.Equal(t, []string{"[ERR] memberlist: Failed to shutdown transport: does not end well"}, lines.with("transport: "))
 	})
 }

@@ -483,3 +483,55 @@ func TestP17ErrorListsAllFailures(t *testing.T) {
 		require.Equal(t, 2, strings.Count(err.Error(), "empty node name provided"))
 	})
 }
+
+// Seeds are tried by a node that is alone, again and again; failures are logged.
+func TestSeedsAreTriedWhileANodeIsAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		lines := new(logLines)
+		p := c.puppet("p", nil)
+		received := p.acceptState(func(s remoteState) []byte { return p.state(s.join, nil, p.self()) })
+		refusing := c.puppet("refusing", nil)
+		require.NoError(t, refusing.tr.Shutdown())
+		m := c.node("n1", func(cfg *Config) {
+			cfg.LogOutput, cfg.ReconnectInterval, cfg.PushPullInterval = lines, 10*time.Second, 0
+			cfg.Seeds = []string{"127.0.0.1:no port", refusing.tr.addr.String(), p.tr.addr.String()}
+		})
+		within(t, 30*time.Second, "joined", func() bool { return holdsFor(m, "p", StateAlive) })
+		require.True(t, received()[0].join)
+		require.NotEmpty(t, lines.with("[WARN] memberlist: Failed to resolve 127.0.0.1:no port: "))
+		require.NotEmpty(t, lines.with("[DEBUG] memberlist: Failed to join "+refusing.tr.addr.String()+": "))
+
+		p.answerPings(m)
+		joins := func() (n int) {
+			for _, state := range received() {
+				if state.join {
+					n++
+				}
+			}
+			return n
+		}
+		tried := joins()
+		time.Sleep(time.Minute)
+		require.Equal(t, tried, joins(), "a node that is not alone does not look for others")
+	})
+}
+
+// A node that cannot announce itself does not come back by Join.
+func TestP20NodeThatCannotComeBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		meta := new(metaBox)
+		a := c.node("n1")
+		m := c.node("n2", func(cfg *Config) { cfg.Delegate = meta })
+		joinNode(t, m, a)
+		require.NoError(t, m.Leave(time.Second))
+		meta.set(string(make([]byte, MetaMaxSize+1)))
+		_, err := m.Join([]string{a.LocalNode().Address()})
+		require.ErrorIs(t, err, ErrTooLarge)
+		require.Equal(t, StateLeft, m.LocalNode().State)
+		meta.set("fits")
+		joinNode(t, m, a)
+		require.Equal(t, "fits", string(statusOf(a, "n2").Node.Meta))
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-metrics"
 	"github.com/stretchr/testify/require"
 )
 
@@ -443,5 +444,80 @@ func TestW25ChecksumForANodeNamedLikeItsAddress(t *testing.T) {
 		p.send(m, (&ping{SeqNo: 1}).appendTo(nil))
 		synctest.Wait()
 		require.Equal(t, checksumMsg, messageType(p.heard(ackMsg)[0].raw[0]))
+	})
+}
+
+// A few messages of which one is too long for a part: it travels bare, the others
+// in compounds, in their order (W16, W17).
+func TestW16OneLongMessageAmongFew(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		long := bytes.Repeat([]byte("long"), 20_000)
+		once := [][]byte{[]byte("a"), []byte("b"), long, []byte("c")}
+		m := c.node("n1", still, func(cfg *Config) {
+			cfg.UDPBufferSize, cfg.EnableCompression = 300_000, false
+			cfg.Delegate = &hooks{broadcasts: func(int, int) [][]byte {
+				msgs := once
+				once = nil
+				return msgs
+			}}
+		})
+		p := c.puppet("p", nil)
+		p.send(m, (&ping{SeqNo: 1, Node: "n1", SourceNode: "p"}).appendTo(nil))
+		synctest.Wait()
+		require.Equal(t, []uint32{1}, p.acked())
+		var got []string
+		for _, h := range p.heard(userMsg) {
+			got = append(got, string(h.body))
+		}
+		require.Equal(t, []string{"a", "b", string(long), "c"}, got)
+	})
+}
+
+// lameTransport takes its time to send to one name.
+type lameTransport struct {
+	*MockTransport
+	name string
+	time time.Duration
+}
+
+func (l *lameTransport) WriteToAddress(b []byte, to Address) (time.Time, error) {
+	if to.Name == l.name {
+		time.Sleep(l.time)
+	}
+	return l.MockTransport.WriteToAddress(b, to)
+}
+
+// Answers on a transport that turns out to be slow go out in a lane of their own,
+// which is bounded: after the first one the reading of packets waits for none.
+func TestSlowAnswersDoNotHoldUpReading(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s, c := recordMetrics(t), newMesh(t)
+		cfg := c.config("n1")
+		cfg.Transport = &lameTransport{cfg.Transport.(*MockTransport), "lame", time.Second}
+		cfg.HandoffQueueDepth = 5
+		still(cfg)
+		s.measured(cfg)
+		m := c.start(cfg)
+		lame, p := c.puppet("lame", nil), c.puppet("p", nil)
+		ask := func(from *puppet, seq uint32) {
+			from.send(m, (&ping{SeqNo: seq, Node: "n1", SourceNode: from.name}).appendTo(nil))
+		}
+		ask(lame, 1)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []uint32{1}, lame.acked())
+
+		for seq := range uint32(10) {
+			ask(lame, 100+seq)
+		}
+		start := time.Now()
+		p.introduce(m)
+		require.Less(t, time.Since(start), 100*time.Millisecond)
+		time.Sleep(time.Minute)
+		require.Equal(t, []uint32{1, 100, 101, 102, 103, 104}, lame.acked())
+		require.EqualValues(t, 5, s.sum("msg.dropped", metrics.Label{Name: "kind", Value: "outgoing packet"}))
+		ask(p, 2)
+		synctest.Wait()
+		require.Equal(t, []uint32{2}, p.acked())
 	})
 }

@@ -151,7 +151,7 @@ func split(d, watch time.Duration) func(*Run) {
 		for i := range r.Scenario.Size {
 			r.Endpoint(i).SetSide(r.side(i))
 		}
-		time.Sleep(d)
+		r.stayParted(d)
 		for i := range r.Scenario.Size {
 			r.Endpoint(i).SetSide(0)
 		}
@@ -161,6 +161,16 @@ func split(d, watch time.Duration) func(*Run) {
 			return !c.Present && c.At >= healed && r.side(c.Observer) == r.side(c.Subject)
 		})))
 	}
+}
+
+// stayParted waits and records what is sent in the last minute, at most, of the
+// time: a cluster could heal at once by never ceasing to knock.
+func (r *Run) stayParted(d time.Duration) {
+	last := min(d, time.Minute)
+	time.Sleep(d - last)
+	before := r.Traffic(r.All())
+	time.Sleep(last)
+	r.noteTraffic("parted-", before, last)
 }
 
 // side is 1 or 2; in a mixed cluster both sides have nodes of either library.
@@ -207,7 +217,7 @@ func alone(d, watch time.Duration) func(*Run) {
 		one := r.Pick(1)[0]
 		rest := r.Except(one)
 		r.Endpoint(one).SetSide(1)
-		time.Sleep(d)
+		r.stayParted(d)
 		r.Endpoint(one).SetSide(0)
 		healed := r.Net.Now()
 		r.watchHealing(healed, watch)

@@ -248,7 +248,11 @@ func (r Row) title(outcomes []Outcome) string {
 	if len(scenarios) > 1 {
 		title += fmt.Sprintf(", %d cells", len(scenarios))
 	}
-	return fmt.Sprintf("**%s** (%d seeds)", title, len(seeds))
+	plural := "s"
+	if len(seeds) == 1 {
+		plural = ""
+	}
+	return fmt.Sprintf("**%s** (%d seed%s)", title, len(seeds), plural)
 }
 
 // ratio is ours to theirs, as far as it makes sense.

@@ -75,7 +75,7 @@ func TestTableShowsBothSidesRatioAndVerdict(t *testing.T) {
 	lines := strings.Split(text.String(), "\n")
 	require.Equal(t, "| what is done | figure | theirs | ours | ratio | target | |", lines[0])
 	require.Equal(t, "| **one node loses 80 % of what it sends, 180 s, N=100** (2 seeds) | false deaths at healthy nodes | 62 (91) | 2 | 0.032 | ≤ 1 | **missed** |", lines[2])
-	require.Equal(t, "| **one node hears nothing for 60 s, N=128** (1 seeds) | until every view is whole | never | 4.25 s |  | ≤ 10 | reached |", lines[3])
+	require.Equal(t, "| **one node hears nothing for 60 s, N=128** (1 seed) | until every view is whole | never | 4.25 s |  | ≤ 10 | reached |", lines[3])
 }
 
 func TestPlotsAreWellFormed(t *testing.T) {

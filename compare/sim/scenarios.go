@@ -155,5 +155,8 @@ func healingRows(name, falseKey, falseFigure string, targets []Target) []Row {
 			Row{Scenario: name + "/" + d, Figure: "until every view is whole", Key: "whole", Unit: " s", Target: targets[i]},
 			Row{Scenario: name + "/" + d, Figure: falseFigure + " after healing", Key: falseKey, Target: atMost(0)})
 	}
+	rows = append(rows,
+		Row{Scenario: name + "/10m", Figure: "packet bytes per node-second while parted", Key: "parted-bytes"},
+		Row{Scenario: name + "/10m", Figure: "stream bytes per node-second while parted", Key: "parted-stream-bytes"})
 	return rows
 }

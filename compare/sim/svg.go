@@ -40,11 +40,12 @@ type barSeries struct {
 
 // Sizes in pixels.
 const (
-	chartWidth, chartHeight  = 420.0, 250.0
-	titleWidth               = 8.5 // of one letter
-	marginLeft, marginRight  = 58.0, 12.0
-	marginTop, marginBottom  = 46.0, 44.0
-	titleHeight, legendWidth = 40.0, 80.0
+	chartWidth, chartHeight = 420.0, 250.0
+	titleWidth              = 8.5 // of one letter of the title
+	marginLeft, marginRight = 58.0, 12.0
+	marginTop, marginBottom = 46.0, 44.0
+	titleHeight             = 40.0
+	letterWidth             = 6.0 // in labels
 )
 
 // writeFigure draws charts side by side, so many in a row. The row is as wide as
@@ -141,10 +142,11 @@ func (s *svg) frame(title, yLabel string, x, y, width, height, high float64, log
 
 // legend names the colors in one line under the title.
 func (s *svg) legend(x, y float64, names, colors []string) {
+	left := x + marginLeft
 	for i, name := range names {
-		left := x + marginLeft + float64(i)*legendWidth
 		s.printf(`<rect x="%.1f" y="%.1f" width="10" height="10" fill="%s"/>`, left, y+22, colors[i])
 		s.text(left+14, y+31, "start", 10, name)
+		left += 32 + letterWidth*float64(len(name))
 	}
 }
 
