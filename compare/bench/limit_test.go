@@ -26,7 +26,6 @@ import (
 // record is what a node at least has to remember of another.
 type record struct {
 	incarnation uint32
-	state       uint8
 }
 
 // walkGossip takes a compound of alive and suspect messages apart as far as is
@@ -421,9 +420,9 @@ func BenchmarkLimitHeapPerMember(b *testing.B) {
 	}{{"meta-0", 0}, {"meta-64", 64}} {
 		b.Run(c.name, func(b *testing.B) {
 			type entry struct {
-				node        lib.Node
-				incarnation uint32
-				since       int64
+				node lib.Node
+				_    uint32 // incarnation
+				_    int64  // since
 			}
 			ms := members(manyMembers, c.meta)
 			before := heapInUse()

@@ -103,14 +103,12 @@ func mixed(t *testing.T, count int, opts func(side int, name string) node.Option
 
 // TestKeyRotation exchanges the key of a running cluster, three times.
 func TestKeyRotation(t *testing.T) {
-	for _, length := range []int{16, 24, 32} {
-		for _, label := range []string{"", "blue"} {
-			t.Run(fmt.Sprintf("AES-%d/label %q", 8*length, label), func(t *testing.T) {
-				t.Parallel()
-				enter(t, "list", rowRotation, "")
-				synctest.Test(t, func(t *testing.T) { rotate(t, length, label) })
-			})
-		}
+	for length, label := range map[int]string{16: "", 24: "blue", 32: "blue"} {
+		t.Run(fmt.Sprintf("AES-%d/label %q", 8*length, label), func(t *testing.T) {
+			t.Parallel()
+			enter(t, "list", rowRotation, "")
+			synctest.Test(t, func(t *testing.T) { rotate(t, length, label) })
+		})
 	}
 }
 
@@ -214,7 +212,7 @@ func (o *outages) onlyOutages() {
 // stepByStep takes a cluster through stages, by restarting node after node with
 // the options of the next stage.
 func stepByStep(t *testing.T, stages []func(*node.Options)) {
-	plain := setting{protocols: [2]uint8{2, 2}, compress: [2]bool{true, true}}
+	plain := setting{protocols: [2]uint8{2, 2}, compress: [2]bool{false, true}}
 	c := mixed(t, 6, func(side int, name string) node.Options {
 		o := plain.options(side, name)
 		stages[0](&o)
@@ -297,15 +295,17 @@ func TestSkippingNodesAmongStrictOnes(t *testing.T) {
 // TestRollingExchange turns a cluster of ten nodes of v0.7.0 into one of ours,
 // node by node, and back.
 func TestRollingExchange(t *testing.T) {
-	for _, d := range []dressing{dressings[0], dressings[len(dressings)-1]} {
-		for _, version := range []uint8{1, 2, 5} {
-			s := setting{d, [2]uint8{version, version}, [2]bool{true, true}}
-			t.Run(s.String(), func(t *testing.T) {
-				t.Parallel()
-				enter(t, "list", rowRolling, "")
-				synctest.Test(t, func(t *testing.T) { exchange(t, s) })
-			})
-		}
+	sealed := dressings[len(dressings)-1]
+	for _, s := range []setting{
+		{dressings[0], [2]uint8{2, 2}, [2]bool{true, true}},
+		{sealed, [2]uint8{1, 1}, [2]bool{false, true}},
+		{sealed, [2]uint8{5, 5}, [2]bool{false, false}},
+	} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			enter(t, "list", rowRolling, "")
+			synctest.Test(t, func(t *testing.T) { exchange(t, s) })
+		})
 	}
 }
 
