@@ -385,7 +385,7 @@ func bubbleGoroutines() []string {
 	var found []string
 	for _, stack := range packageGoroutines(stacks) {
 		head, _, _ := strings.Cut(stack, "\n")
-		if strings.Contains(head, "synctest.Run") {
+		if strings.Contains(stack, "internal/synctest.Run(") {
 			continue // the goroutine outside that waits for the bubble's end
 		}
 		if strings.Contains(head, bubble+"]") || strings.Contains(head, bubble+",") {
