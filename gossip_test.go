@@ -205,6 +205,7 @@ func gossiper(t *testing.T, changes ...func(*Config)) (*mesh, *Memberlist, *pupp
 	}}, changes...)...)
 	p := c.puppet("p", nil)
 	p.introduce(m)
+	synctest.Wait() // no round is under way
 	m.broadcasts.Reset()
 	p.forget()
 	return c, m, p
@@ -247,6 +248,7 @@ func TestP70BroadcastsAreDrawnForEachTarget(t *testing.T) {
 			c, m, p := gossiper(t, func(cfg *Config) { cfg.GossipNodes, cfg.RetransmitMult = 2, mult })
 			q := c.puppet("q", nil)
 			q.introduce(m)
+			synctest.Wait()
 			m.broadcasts.Reset()
 			p.forget()
 			q.forget()
@@ -278,6 +280,7 @@ func TestP72P73PacketsAreFilled(t *testing.T) {
 				}, change)
 				p := c.puppet("p", m.config)
 				p.introduce(m)
+				synctest.Wait()
 				p.forget()
 				for i := range 400 {
 					m.broadcasts.QueueBroadcast(news(40+i%7, i))
@@ -304,9 +307,9 @@ func TestP72P73PacketsAreFilled(t *testing.T) {
 // fill them, and each of its messages gets the type byte of a user message.
 func TestP74OwnBroadcastsFirstThenTheDelegates(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		d := &askedDelegate{answer: [][]byte{[]byte("one"), {}, []byte("three")}}
+		d := new(askedDelegate)
 		_, m, p := gossiper(t, func(cfg *Config) { cfg.Delegate = d })
-		d.take()
+		d.give([]byte("one"), []byte{}, []byte("three"))
 		m.broadcasts.QueueBroadcast(news(50, 1))
 		m.broadcasts.QueueBroadcast(news(70, 2))
 		within(t, time.Second, "it is sent", func() bool { return len(p.heard(suspectMsg)) > 0 })
@@ -321,6 +324,7 @@ func TestP74OwnBroadcastsFirstThenTheDelegates(t *testing.T) {
 		require.Equal(t, []string{"one", "", "three"}, texts)
 
 		for _, left := range []int{3, 4} {
+			synctest.Wait()
 			p.forget()
 			m.broadcasts.QueueBroadcast(news(1398-2-left, 3))
 			within(t, time.Second, "it is sent", func() bool { return len(p.heard(suspectMsg)) > 0 })
@@ -352,6 +356,12 @@ func (d *askedDelegate) GetBroadcasts(overhead, limit int) [][]byte {
 	return given
 }
 
+func (d *askedDelegate) give(answer ...[]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answer = answer
+}
+
 func (d *askedDelegate) take() [][2]int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -369,6 +379,7 @@ func TestP75WhatBroadcastsRideOn(t *testing.T) {
 		m := c.node("n1", quiet, func(cfg *Config) {
 			cfg.Delegate = hooked
 			cfg.ProbeInterval, cfg.ProbeTimeout = 10*time.Second, time.Second
+			cfg.SuspicionMult, cfg.AwarenessMaxMultiplier = 100, 1
 			cfg.DisableTcpPings = true
 			cfg.Detector = plainDetector()
 		})
