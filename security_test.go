@@ -294,8 +294,9 @@ func TestSealingAndOpeningBoxesAllocatesNothing(t *testing.T) {
 	}))
 }
 
-// Nothing that anybody sends opens, except what was sealed; and relabelling a box
-// never makes it something else without being noticed as padding.
+// Nothing that anybody sends opens, except what was sealed. The version byte is not
+// authenticated (W84), so relabelling a box can add or remove valid padding, and
+// nothing else.
 func FuzzOpenBox(f *testing.F) {
 	keys := testRing(f, "ab").load()
 	good := makeBox(f, boxPlain, keys[1], []byte("a user message"), []byte("label"))
@@ -305,6 +306,9 @@ func FuzzOpenBox(f *testing.F) {
 	f.Add(good[:20], []byte{}, []byte("0123456789abcdef\x10"))
 	f.Fuzz(func(t *testing.T, box, additional, content []byte) {
 		if plain, _, err := openBox(nil, bytes.Clone(box), keys, 1, additional); err == nil {
+			if box[0] == boxPlain {
+				plain = bytes.TrimSuffix(plain, []byte("\x02\x02"))
+			}
 			require.Equal(t, "a user message", string(plain))
 		} else {
 			require.ErrorIs(t, err, ErrDecrypt)
