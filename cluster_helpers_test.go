@@ -439,7 +439,7 @@ func (p *puppet) listen(done <-chan struct{}) {
 		}
 		for _, msg := range msgs {
 			p.keep(heard{
-				kind: msg.kind, body: bytes.Clone(msg.body), packet: number,
+				kind: msg.kind(), body: bytes.Clone(msg.body()), packet: number,
 				size: len(raw), at: packet.Timestamp, raw: raw,
 			})
 		}

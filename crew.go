@@ -107,14 +107,14 @@ type lane[T any] struct {
 	serve   func(T)
 	vital   bool // the protocol waits for what is served
 	dropped atomic.Uint64
+	waits   atomic.Int64 // items that are not served yet
+	closed  atomic.Bool
 
 	mu struct {
 		sync.Mutex
-		queue  []T
-		spare  []T // a drained queue, for its room
-		waits  int // items that are not served yet
-		busy   bool
-		closed bool
+		queue []T
+		spare []T // a drained queue, for its room
+		busy  bool
 	}
 }
 
@@ -123,22 +123,27 @@ func newLane[T any](c *crew, limit int, serve func(T)) *lane[T] {
 }
 
 // put queues an item and reports whether there was room.
-func (l *lane[T]) put(item T) bool {
+func (l *lane[T]) put(item T) bool { return l.putAll([]T{item}) == 1 }
+
+// putAll queues the items in order, as many as there is room for, and returns how
+// many that were.
+func (l *lane[T]) putAll(items []T) (taken int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.mu.closed {
-		return true
+	if l.closed.Load() {
+		return len(items)
 	}
-	if l.mu.waits >= l.limit {
-		l.dropped.Add(1)
-		return false
+	taken = max(0, min(len(items), l.limit-int(l.waits.Load())))
+	l.dropped.Add(uint64(len(items) - taken))
+	if taken == 0 {
+		return 0
 	}
-	l.mu.queue = append(l.mu.queue, item)
-	l.mu.waits++
+	l.mu.queue = append(l.mu.queue, items[:taken]...)
+	l.waits.Add(int64(taken))
 	if !l.mu.busy {
 		l.mu.busy = l.startWork()
 	}
-	return true
+	return taken
 }
 
 func (l *lane[T]) startWork() bool {
@@ -152,18 +157,18 @@ func (l *lane[T]) startWork() bool {
 func (l *lane[T]) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.closed = true
-	l.mu.queue, l.mu.waits = nil, 0
+	l.closed.Store(true)
+	l.mu.queue = nil
 }
 
 func (l *lane[T]) work() {
 	for batch := l.next(); batch != nil; batch = l.next() {
 		for i := range batch {
-			if l.isClosed() {
+			if l.closed.Load() {
 				break
 			}
 			l.serve(batch[i])
-			l.served()
+			l.waits.Add(-1)
 		}
 		l.giveBack(batch)
 	}
@@ -173,7 +178,7 @@ func (l *lane[T]) work() {
 func (l *lane[T]) next() []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.mu.queue) == 0 || l.mu.closed {
+	if len(l.mu.queue) == 0 || l.closed.Load() {
 		l.mu.busy = false
 		return nil
 	}
@@ -187,18 +192,4 @@ func (l *lane[T]) giveBack(batch []T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.spare = batch[:0]
-}
-
-func (l *lane[T]) isClosed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.mu.closed
-}
-
-func (l *lane[T]) served() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.mu.waits > 0 {
-		l.mu.waits--
-	}
 }

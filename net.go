@@ -29,9 +29,7 @@ func (m *Memberlist) readPackets() {
 	for {
 		select {
 		case p := <-packets:
-			if p != nil {
-				in.packet(p.Buf, sender{other: p.From}, p.Timestamp)
-			}
+			in.burst(p, packets)
 		case <-m.life.Done():
 			return
 		}
@@ -77,7 +75,16 @@ type intake struct {
 	reply  []byte // an encoded ack
 	text   addressText
 	marked bool // the goroutine is known as one of the protocol's
+
+	// User messages of the packets that are handled together, and who sent them.
+	users   []userMessages
+	senders []sender
 }
+
+// maxBurst is how many packets that are there already are handled before their
+// user messages are handed over. Waking the goroutine that delivers them once and
+// not for each packet saves a third of what a user message costs.
+const maxBurst = 16
 
 // incoming is a decoded message for the core.
 type incoming struct {
@@ -104,6 +111,22 @@ func (in *intake) batch(packets []datagram) {
 	for i := range packets {
 		in.packet(packets[i].buf, sender{addr: packets[i].from}, packets[i].at)
 	}
+	in.handOverUserMessages()
+}
+
+// burst handles a packet and those that wait behind it.
+func (in *intake) burst(p *Packet, packets <-chan *Packet) {
+	for n := 0; p != nil && n < maxBurst; n++ {
+		in.packet(p.Buf, sender{other: p.From}, p.Timestamp)
+		p = nil
+		if n+1 < maxBurst {
+			select {
+			case p = <-packets:
+			default:
+			}
+		}
+	}
+	in.handOverUserMessages()
 }
 
 // packet handles one packet: membership first, so that the answer to a ping can
@@ -120,13 +143,13 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 	}
 	in.items, in.pings = in.items[:0], in.pings[:0]
 	for i := range msgs {
-		in.sort(&msgs[i], from)
+		in.sort(msgs[i], from)
 	}
 	in.apply(arrived, from)
 	for i := range in.pings {
-		in.answer(in.pings[i].body, from)
+		in.answer(in.pings[i].body(), from)
 	}
-	in.m.handOverUserMessages(msgs, from)
+	in.keepUserMessages(msgs, from)
 }
 
 // logFault tells what is wrong with a packet. Damage on the way is a warning, what
@@ -140,10 +163,10 @@ func (m *Memberlist) logFault(err error, from sender) {
 }
 
 // sort decodes a message and puts it where it will be handled.
-func (in *intake) sort(msg *message, from sender) {
-	switch msg.kind {
+func (in *intake) sort(msg message, from sender) {
+	switch msg.kind() {
 	case pingMsg:
-		in.pings = append(in.pings, *msg)
+		in.pings = append(in.pings, msg)
 	case userMsg: // handed over at the end
 	case aliveMsg, suspectMsg, deadMsg:
 		if lane := in.m.memberLane; lane != nil {
@@ -157,45 +180,45 @@ func (in *intake) sort(msg *message, from sender) {
 }
 
 // decode adds a message to those for the core.
-func (in *intake) decode(msg *message, from sender) {
+func (in *intake) decode(msg message, from sender) {
 	if len(in.items) < cap(in.items) {
 		in.items = in.items[:len(in.items)+1]
 	} else {
 		in.items = append(in.items, incoming{})
 	}
 	item := &in.items[len(in.items)-1]
-	item.kind, item.raw = msg.kind, nil
+	item.kind, item.raw = msg.kind(), nil
 	canonical, err := item.decode(msg)
 	if err != nil {
-		in.m.log.errorf(logFields{addr: from.String(), err: err}, "Failed to decode %s message: %v %s", msg.kind, err, from.log())
+		in.m.log.errorf(logFields{addr: from.String(), err: err}, "Failed to decode %s message: %v %s", msg.kind(), err, from.log())
 		in.items = in.items[:len(in.items)-1]
 		return
 	}
 	if canonical {
-		item.raw = msg.raw
+		item.raw = msg
 	}
 	if item.kind == aliveMsg && !in.m.admitPacket(item, from) {
 		in.items = in.items[:len(in.items)-1]
 	}
 }
 
-func (item *incoming) decode(msg *message) (canonical bool, err error) {
-	switch msg.kind {
+func (item *incoming) decode(msg message) (canonical bool, err error) {
+	switch msg.kind() {
 	case aliveMsg:
-		return item.alive.decode(msg.body)
+		return item.alive.decode(msg.body())
 	case suspectMsg:
-		return item.said.decode(msg.body)
+		return item.said.decode(msg.body())
 	case deadMsg:
 		var d dead
-		canonical, err = d.decode(msg.body)
+		canonical, err = d.decode(msg.body())
 		item.said = suspect(d)
 		return canonical, err
 	case ackMsg:
-		return item.ack.decode(msg.body)
+		return item.ack.decode(msg.body())
 	case nackMsg:
-		return item.nack.decode(msg.body)
+		return item.nack.decode(msg.body())
 	}
-	return item.ind.decode(msg.body)
+	return item.ind.decode(msg.body())
 }
 
 // admitPacket is the way of an alive message through the gates. It fills in the
@@ -341,16 +364,15 @@ func (t *addressText) of(addr netip.AddrPort) string {
 
 // heldMessage is a membership message on its way to the AliveDelegate.
 type heldMessage struct {
-	kind messageType
-	raw  []byte
+	msg  message
 	from sender
 }
 
 // hold queues a membership message for the goroutine that may ask the
 // AliveDelegate, so that its slowness does not hold up pings.
-func (m *Memberlist) hold(l *lane[heldMessage], msg *message, from sender) {
-	if !l.put(heldMessage{kind: msg.kind, raw: bytes.Clone(msg.raw), from: from}) {
-		m.dropped(msg.kind, 1, from)
+func (m *Memberlist) hold(l *lane[heldMessage], msg message, from sender) {
+	if !l.put(heldMessage{msg: bytes.Clone(msg), from: from}) {
+		m.dropped(msg.kind(), 1, from)
 	}
 }
 
@@ -363,7 +385,7 @@ func (m *Memberlist) dropped(kind messageType, n int, from sender) {
 // handleHeld lets one membership message pass the gates and apply.
 func (m *Memberlist) handleHeld(held heldMessage) {
 	in := intake{m: m}
-	in.decode(&message{kind: held.kind, raw: held.raw, body: held.raw[1:]}, held.from)
+	in.decode(held.msg, held.from)
 	in.apply(time.Time{}, held.from)
 }
 
@@ -377,8 +399,8 @@ const userLength = 4
 func collectUserMessages(msgs []message) userMessages {
 	size := 0
 	for i := range msgs {
-		if msgs[i].kind == userMsg {
-			size += len(msgs[i].body) + userLength
+		if msgs[i].kind() == userMsg {
+			size += len(msgs[i].body()) + userLength
 		}
 	}
 	if size == 0 {
@@ -386,7 +408,7 @@ func collectUserMessages(msgs []message) userMessages {
 	}
 	u := make(userMessages, 0, size)
 	for i := range msgs {
-		if body := msgs[i].body; msgs[i].kind == userMsg {
+		if body := msgs[i].body(); msgs[i].kind() == userMsg {
 			u = append(u, body...)
 			u = binary.BigEndian.AppendUint32(u, uint32(len(body)))
 		}
@@ -411,15 +433,30 @@ func (u userMessages) count() int {
 	return n
 }
 
-// handOverUserMessages puts a packet's user messages into their lane.
-func (m *Memberlist) handOverUserMessages(msgs []message, from sender) {
-	if m.config.Delegate == nil {
+// keepUserMessages copies the user messages of a packet, for handing over at the
+// end of the burst.
+func (in *intake) keepUserMessages(msgs []message, from sender) {
+	if in.m.config.Delegate == nil {
 		return
 	}
-	u := collectUserMessages(msgs)
-	if u != nil && !m.userLane.put(u) {
-		m.dropped(userMsg, u.count(), from)
+	if u := collectUserMessages(msgs); u != nil {
+		in.users = append(in.users, u)
+		in.senders = append(in.senders, from)
 	}
+}
+
+// handOverUserMessages puts what was kept into the lane of user messages.
+func (in *intake) handOverUserMessages() {
+	if len(in.users) == 0 {
+		return
+	}
+	taken := in.m.userLane.putAll(in.users)
+	for i, u := range in.users[taken:] {
+		in.m.dropped(userMsg, u.count(), in.senders[taken+i])
+	}
+	clear(in.users)
+	clear(in.senders)
+	in.users, in.senders = in.users[:0], in.senders[:0]
 }
 
 // deliverUserMessages tells the delegate of user messages that came in one packet,

@@ -157,12 +157,13 @@ type packetReader struct {
 	msgs     []message
 }
 
-// message is one message out of a packet.
-type message struct {
-	kind messageType
-	body []byte // behind the type byte
-	raw  []byte // type byte and body
-}
+// message is one message out of a packet: its type byte and its body.
+type message []byte
+
+func (m message) kind() messageType { return messageType(m[0]) }
+
+// body is what follows the type byte.
+func (m message) body() []byte { return m[1:] }
 
 func newPacketReader(w *wire) *packetReader {
 	return &packetReader{wire: w}
@@ -252,7 +253,7 @@ func (r *packetReader) unpack(buf []byte, depth int) error {
 		if len(r.msgs) == maxPacketMessages {
 			return newKindError(ErrTooLarge, "packet has too many messages")
 		}
-		r.msgs = append(r.msgs, message{kind: kind, body: buf[1:], raw: buf})
+		r.msgs = append(r.msgs, message(buf))
 		return nil
 	case compoundMsg:
 		return r.unpackCompound(buf[1:], depth)
