@@ -172,7 +172,7 @@ func (c *core) reap(now instant) {
 		if c.cfg.Detector.NoTombstones {
 			continue
 		}
-		c.rumours.note(now, m.node.Name, rumour{incarnation: m.incarnation, state: m.state, from: c.cfg.Name})
+		c.tombstones.note(now, m.node.Name, rumour{incarnation: m.incarnation, state: m.state, from: c.cfg.Name})
 	}
 	c.table.shuffle(c.rng)
 }

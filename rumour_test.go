@@ -27,7 +27,7 @@ func TestP103P108TheNewestRumourCounts(t *testing.T) {
 		{rumour{incarnation: 4, state: StateSuspect, from: "d"}, "suspect@4 by d"},
 	}
 	for n := range steps {
-		r := newRumours(time.Minute)
+		r := newRumours(time.Minute, maxRumours)
 		for _, s := range steps[:n+1] {
 			r.note(1, "x", s.said)
 		}
@@ -40,7 +40,7 @@ func TestP103P108TheNewestRumourCounts(t *testing.T) {
 }
 
 func TestRumoursExpire(t *testing.T) {
-	r := newRumours(30 * time.Second)
+	r := newRumours(30*time.Second, maxRumours)
 	r.note(0, "x", suspicionRumour(1))
 	r.note(0, "y", suspicionRumour(1))
 	_, ok := r.take(instant(30*time.Second), "x")
@@ -50,7 +50,7 @@ func TestRumoursExpire(t *testing.T) {
 }
 
 func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
-	r := newRumours(0)
+	r := newRumours(0, maxRumours)
 	r.note(0, "x", suspicionRumour(1))
 	require.Empty(t, r.byName)
 }
@@ -58,7 +58,7 @@ func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
 // What outsiders say about names that do not exist takes bounded memory; the
 // oldest goes first.
 func TestRumoursAreBounded(t *testing.T) {
-	r := newRumours(time.Hour)
+	r := newRumours(time.Hour, maxRumours)
 	for i := range 10 * maxRumours {
 		r.note(instant(i), fmt.Sprint(i), suspicionRumour(1))
 		require.LessOrEqual(t, len(r.byName), maxRumours)
@@ -72,7 +72,7 @@ func TestRumoursAreBounded(t *testing.T) {
 
 // Noting and taking the same names over and over leaves nothing behind.
 func TestRumoursTakenLeaveNoTrace(t *testing.T) {
-	r := newRumours(time.Hour)
+	r := newRumours(time.Hour, maxRumours)
 	for i := range 10 * maxRumours {
 		r.note(instant(i), "x", suspicionRumour(uint32(i)))
 		r.take(instant(i), "x")
@@ -83,7 +83,7 @@ func TestRumoursTakenLeaveNoTrace(t *testing.T) {
 
 // Old ones make room before the limit is reached.
 func TestExpiredRumoursAreForgotten(t *testing.T) {
-	r := newRumours(time.Minute)
+	r := newRumours(time.Minute, maxRumours)
 	for i := range 100 {
 		r.note(0, fmt.Sprint(i), suspicionRumour(1))
 	}
@@ -94,7 +94,7 @@ func TestExpiredRumoursAreForgotten(t *testing.T) {
 
 // A rumour outlives the packet that brought it.
 func TestRumoursAreKept(t *testing.T) {
-	r := newRumours(time.Minute)
+	r := newRumours(time.Minute, maxRumours)
 	name, from := []byte("name"), []byte("from")
 	r.note(0, viewString(name), rumour{incarnation: 1, state: StateDead, from: viewString(from)})
 	clear(name)
@@ -102,4 +102,62 @@ func TestRumoursAreKept(t *testing.T) {
 	got, ok := r.take(0, "name")
 	require.True(t, ok)
 	require.Equal(t, "from", got.from)
+}
+
+// A name that was noted anew does not go with its former place in the order.
+func TestRumoursNotedAnewAreKeptAsNew(t *testing.T) {
+	r := newRumours(time.Hour, 3)
+	r.note(0, "x", suspicionRumour(1))
+	r.take(0, "x")
+	r.note(0, "a", suspicionRumour(1))
+	r.note(0, "x", suspicionRumour(2))
+	r.note(0, "b", suspicionRumour(1))
+	got, ok := r.take(0, "x")
+	require.True(t, ok)
+	require.EqualValues(t, 2, got.incarnation)
+}
+
+// What was known of a reaped node overrules late news about it for as long as the
+// other side of a partition may come back with them; a newer incarnation does not
+// need to care. The weightier of tombstone and rumour counts.
+func TestP46TombstonesOverruleLateNews(t *testing.T) {
+	reaped := func(t *testing.T, changes ...func(*Config)) *testCore {
+		c := newTestCore(t, append([]func(*Config){withDetector}, changes...)...)
+		c.know("x", "y")
+		c.hearDead("x", 3, "y")
+		c.now = c.now.add(c.cfg.GossipToTheDeadTime + time.Second)
+		c.reap(c.now)
+		c.settle()
+		require.Equal(t, "unknown", c.view("x"))
+		return c
+	}
+	for _, later := range []time.Duration{0, time.Minute, 24*time.Hour - 2*time.Second} {
+		c := reaped(t)
+		c.now = c.now.add(later)
+		c.hearAlive("x", 3)
+		require.Equal(t, "dead@3", c.view("x"), later)
+		require.Empty(t, c.events())
+		require.Contains(t, c.packets(), "x: dead x@3 by me", "it may be back, and then refutes")
+		c.hearAlive("x", 4)
+		require.Equal(t, "alive@4", c.view("x"))
+	}
+
+	c := reaped(t)
+	c.now = c.now.add(24*time.Hour + time.Second)
+	c.hearAlive("x", 3)
+	require.Equal(t, "alive@3", c.view("x"), "forgotten")
+
+	c = reaped(t, func(cfg *Config) { cfg.ReconnectInterval = 0 })
+	c.now = c.now.add(c.cfg.GossipToTheDeadTime + time.Second)
+	c.hearAlive("x", 3)
+	require.Equal(t, "alive@3", c.view("x"), "without looking for lost nodes the memory is short")
+
+	c = reaped(t, func(cfg *Config) { cfg.Detector.NoTombstones = true })
+	c.hearAlive("x", 3)
+	require.Equal(t, "alive@3", c.view("x"))
+
+	c = reaped(t)
+	c.hearSuspect("x", 4, "y")
+	c.hearAlive("x", 4)
+	require.Equal(t, "suspect@4", c.view("x"))
 }

@@ -111,11 +111,12 @@ type core struct {
 
 	unheard bool // nobody wants to hear of changes
 
-	table   table
-	rumours rumours
-	alarms  alarms
-	pings   map[uint32]*pendingPing
-	relays  int // pending pings that are for others
+	table      table
+	rumours    rumours // about names that are not known yet
+	tombstones rumours // of nodes that were reaped
+	alarms     alarms
+	pings      map[uint32]*pendingPing
+	relays     int // pending pings that are for others
 
 	self        *member
 	incarnation uint32 // the highest that this node has used or was accused with
@@ -137,12 +138,13 @@ type core struct {
 
 func newCore(cfg *Config, rng *rand.Rand) *core {
 	c := &core{
-		cfg:     cfg,
-		rng:     rng,
-		table:   newTable(),
-		rumours: newRumours(cfg.GossipToTheDeadTime),
-		pings:   make(map[uint32]*pendingPing),
-		health:  newAwareness(cfg.AwarenessMaxMultiplier),
+		cfg:        cfg,
+		rng:        rng,
+		table:      newTable(),
+		rumours:    newRumours(cfg.GossipToTheDeadTime, maxRumours),
+		tombstones: newTombstones(cfg),
+		pings:      make(map[uint32]*pendingPing),
+		health:     newAwareness(cfg.AwarenessMaxMultiplier),
 	}
 	c.queue = &TransmitLimitedQueue{
 		NumNodes:       func() int { return int(c.table.view.known.Load()) },
@@ -242,7 +244,7 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 		return
 	}
 	n := newNode(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
-	rumour, accused := c.rumours.take(now, n.Name)
+	rumour, accused := c.saidBefore(now, n.Name)
 	accused = accused && rumour.incarnation >= a.Incarnation
 	if accused && rumour.state != StateSuspect {
 		m := c.table.add(c.rng, n.withState(rumour.state), rumour.state, now)

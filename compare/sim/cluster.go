@@ -58,7 +58,7 @@ type slot struct {
 }
 
 // NewCluster starts opts.Size nodes that know each other. It fails when they
-// do not find together in two minutes.
+// do not find together in five minutes.
 func NewCluster(opts ClusterOptions) (*Cluster, error) {
 	c := &Cluster{
 		Net:       NewNetwork(opts.Conditions, opts.Seed),
@@ -91,7 +91,7 @@ func (c *Cluster) form() error {
 			return err
 		}
 	}
-	if _, whole := c.AwaitWhole(2 * time.Minute); !whole {
+	if _, whole := c.AwaitWhole(5 * time.Minute); !whole {
 		return fmt.Errorf("sim: %d nodes did not find together: %d wrong entries", c.opts.Size, c.Wrong())
 	}
 	return nil

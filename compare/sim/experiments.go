@@ -339,6 +339,24 @@ func (r *Run) comeBack(number int) {
 	r.joinSomebody(number)
 }
 
+// ghost has a node die while another one is cut off that never hears of it, until
+// the others have forgotten the dead one.
+func ghost(r *Run) {
+	picked := r.Pick(2)
+	away, victim := picked[0], picked[1]
+	rest := r.Except(away, victim)
+	r.Endpoint(away).SetSide(1)
+	r.Kill(victim)
+	time.Sleep(90 * time.Second)
+	r.Endpoint(away).SetSide(0)
+	back := r.Net.Now()
+	time.Sleep(60 * time.Second)
+	observers := set(rest)
+	r.Value("ghosts", float64(r.CountChanges(func(c Change) bool {
+		return c.Present && c.At >= back && c.Subject == victim && observers[c.Observer]
+	})))
+}
+
 // joinSomebody has a node join the next one that runs, once a second until it succeeds.
 func (r *Run) joinSomebody(number int) {
 	node := r.Node(number)

@@ -78,16 +78,38 @@ func sortOutcomes(outcomes []sim.Outcome) {
 
 // writeTableFile writes the table with a note on how it was made.
 func writeTableFile(name, command string, outcomes []sim.Outcome) error {
-	seeds := map[uint64]bool{}
-	for _, outcome := range outcomes {
-		seeds[outcome.Seed] = true
-	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "Made by `%s`, seeds %s, with %s. ", command, strings.Trim(fmt.Sprint(slices.Sorted(maps.Keys(seeds))), "[]"), runtime.Version())
+	text.WriteString(howMade(command, outcomes))
 	text.WriteString("Theirs is github.com/hashicorp/memberlist v0.7.0; mixed is a cluster of which every second node is theirs. ")
 	text.WriteString("Figures are medians over the seeds, with the worst behind in brackets, or quantiles of all samples; times are virtual.\n\n")
 	if err := sim.WriteTable(&text, outcomes); err != nil {
 		return err
 	}
 	return os.WriteFile(name, []byte(text.String()), 0o666)
+}
+
+// writePartsFiles writes what was found about the parts of the detector.
+func writePartsFiles(o options, outcomes []sim.Outcome) error {
+	if err := os.MkdirAll(o.out, 0o777); err != nil {
+		return err
+	}
+	var text strings.Builder
+	text.WriteString(howMade("go run ./sim/cmd/compare -parts", outcomes))
+	text.WriteString("Figures are medians over the seeds, with the worst behind in brackets; less is better everywhere.\n\n")
+	if err := sim.WriteParts(&text, outcomes); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(o.out, "detector-parts.md"), []byte(text.String()), 0o666); err != nil {
+		return err
+	}
+	return sim.WritePartsPlot(filepath.Join(o.out, "detector-parts.svg"), outcomes)
+}
+
+// howMade says by which command and seeds the figures came about.
+func howMade(command string, outcomes []sim.Outcome) string {
+	seeds := map[uint64]bool{}
+	for _, outcome := range outcomes {
+		seeds[outcome.Seed] = true
+	}
+	return fmt.Sprintf("Made by `%s`, seeds %s, with %s. ", command, strings.Trim(fmt.Sprint(slices.Sorted(maps.Keys(seeds))), "[]"), runtime.Version())
 }

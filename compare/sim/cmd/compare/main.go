@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -34,6 +35,7 @@ type options struct {
 	limit    time.Duration
 	log      string
 	list     bool
+	parts    bool
 	worker   bool
 }
 
@@ -67,11 +69,17 @@ func parseFlags() options {
 	flag.DurationVar(&o.limit, "limit", 20*time.Minute, "a single execution may take this `time`")
 	flag.StringVar(&o.log, "log", "", "append the log lines of all nodes to this `file`; makes sense for a single scenario and seed")
 	flag.BoolVar(&o.list, "list", false, "list the scenarios and stop")
+	flag.BoolVar(&o.parts, "parts", false, "measure what each part of our detector is worth, alone and switched off; -out gets detector-parts.md and detector-parts.svg")
 	flag.BoolVar(&o.worker, "worker", false, "be a worker process (internal)")
 	flag.Parse()
 	if *quick && o.full || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
+	}
+	if o.parts {
+		*quick = true
+		o.run = cmp.Or(o.run, sim.PartScenarios())
+		o.variants = append(sim.PartVariants(), o.variants...)
 	}
 	o.full = !*quick
 	if o.seeds == 0 {
@@ -93,6 +101,9 @@ func run(o options) error {
 			fmt.Printf("%-24s N=%-4d %s\n", s.Name, s.Size, s.Title)
 		}
 		return nil
+	}
+	if o.parts {
+		return runParts(o, jobs)
 	}
 	var kept []sim.Outcome
 	if o.out != "" && (o.run+o.only != "" || o.first != 1) {
@@ -118,6 +129,24 @@ func run(o options) error {
 	return nil
 }
 
+// runParts measures the parts of the detector.
+func runParts(o options, jobs []sim.Job) error {
+	outcomes := execute(o, jobs)
+	sortOutcomes(outcomes)
+	if err := sim.WriteParts(os.Stdout, outcomes); err != nil {
+		return err
+	}
+	if o.out != "" {
+		if err := writePartsFiles(o, outcomes); err != nil {
+			return err
+		}
+	}
+	if failed := sim.WriteErrors(os.Stderr, outcomes); failed > 0 {
+		return fmt.Errorf("%d runs failed", failed)
+	}
+	return nil
+}
+
 // plan lists the jobs, large clusters first so that the workers end together.
 func plan(o options) ([]sim.Job, error) {
 	match, err := regexp.Compile(o.run)
@@ -134,7 +163,7 @@ func plan(o options) ([]sim.Job, error) {
 		}
 		for seed := range uint64(o.seeds) {
 			for _, v := range variants {
-				if v.Name == sim.LibraryMixed && !s.Mixed || !wanted(o.only, v.Name) {
+				if v.Name == sim.LibraryMixed && (!s.Mixed || o.parts) || !wanted(o.only, v.Name) {
 					continue
 				}
 				jobs = append(jobs, sim.Job{Scenario: s.Name, Variant: v, Seed: o.first + seed, Quick: !o.full})
