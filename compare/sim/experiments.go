@@ -304,6 +304,13 @@ func healthyCost(r *Run) {
 	r.Value("fp", float64(r.CountChanges(deathsSince(start, set(r.All()), set(r.All())))))
 }
 
+// healthyCostWhenOld measures the same when the reference, whose sequence numbers
+// count from 1, has come to such as take five bytes like ours, which are random.
+func healthyCostWhenOld(r *Run) {
+	time.Sleep(19 * time.Hour)
+	healthyCost(r)
+}
+
 // churn has a node leave or die every six seconds. Two of three return after a
 // while, with the same name at another address; the third stays away.
 func churn(r *Run) {
