@@ -221,19 +221,23 @@ func (s *queueState) addPlain(msg []byte, b Broadcast) {
 	s.enter(it, msg, b)
 }
 
-// itemsAtOnce is how many items are allocated together: less work for the
-// garbage collector than so many alone.
-const itemsAtOnce = 32
+// Items are allocated many at once, as many again as there are up to a limit:
+// less work for the garbage collector than so many alone (a tenth of the time of
+// eight writers and a reader).
+const (
+	minItemsAtOnce = 8
+	maxItemsAtOnce = 512
+)
 
 func (s *queueState) newItem() *queueItem {
-	s.len++
-	s.deepest = max(s.deepest, s.len)
 	if len(s.free) == 0 {
-		items := make([]queueItem, itemsAtOnce)
+		items := make([]queueItem, min(max(s.len, minItemsAtOnce), maxItemsAtOnce))
 		for i := range items {
 			s.free = append(s.free, &items[i])
 		}
 	}
+	s.len++
+	s.deepest = max(s.deepest, s.len)
 	last := len(s.free) - 1
 	it := s.free[last]
 	s.free = s.free[:last]
