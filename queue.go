@@ -186,7 +186,7 @@ type queueState struct {
 	byName  map[string]*queueItem
 	plain   []*queueItem // in no order
 
-	free  []*queueItem // for the next ones
+	free  []*queueItem // for the next ones; given up when the queue has run empty
 	taken []*queueItem // scratch of take
 }
 

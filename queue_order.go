@@ -157,7 +157,7 @@ type queueOrder struct {
 }
 
 // insert puts an item where its age says. The bucket is the one that bucketFor
-// has just returned for it.
+// returned for it, and nothing was removed since: it may be empty till now.
 func (o *queueOrder) insert(b *queueBucket, it *queueItem) {
 	if len(b.blocks) == 0 {
 		o.push(b, it)
