@@ -41,29 +41,14 @@ type UniqueBroadcast interface {
 	UniqueBroadcast()
 }
 
-// memberBroadcast is an encoded membership message on its way to the others.
-// The name is the node it is about (or the own address, for a refutation), so
-// that newer word about a node replaces the older (P84).
-type memberBroadcast struct {
-	name string
-	msg  []byte
-	done func() // called when the broadcast is finished; may be nil
-}
+// whenDone is the owner of an encoded membership message on its way to the
+// others. Such a message is queued under the name of the node it is about (or
+// the own address, for a refutation), so that newer word about a node replaces
+// the older (P84). It may be nil. Unlike a [NamedBroadcast] it takes no memory.
+type whenDone func()
 
-var _ NamedBroadcast = (*memberBroadcast)(nil)
-
-func (b *memberBroadcast) Name() string    { return b.name }
-func (b *memberBroadcast) Message() []byte { return b.msg }
-
-// Invalidates matters for an empty name only: the queue goes by the name
-// otherwise (P80).
-func (b *memberBroadcast) Invalidates(other Broadcast) bool {
-	o, ok := other.(*memberBroadcast)
-	return ok && o.name == b.name
-}
-
-func (b *memberBroadcast) Finished() {
-	if b.done != nil {
-		b.done()
+func (done whenDone) Finished() {
+	if done != nil {
+		done()
 	}
 }

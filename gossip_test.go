@@ -213,10 +213,10 @@ func gossiper(t *testing.T, changes ...func(*Config)) (*mesh, *Memberlist, *pupp
 
 // news is a broadcast of the given length. That it means nothing does not matter
 // on its way.
-func news(length, i int) *memberBroadcast {
+func news(length, i int) *namedBroadcast {
 	msg := bytes.Repeat([]byte{byte(i)}, length)
 	msg[0] = byte(suspectMsg)
-	return &memberBroadcast{name: fmt.Sprint(i), msg: msg}
+	return &namedBroadcast{plainBroadcast{msg: msg}, fmt.Sprint(i)}
 }
 
 func TestP70W16OneBroadcastIsSentBareMoreAsCompound(t *testing.T) {

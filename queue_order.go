@@ -29,14 +29,16 @@ import (
 
 // queueItem is a queued broadcast. A removed one is used again.
 type queueItem struct {
-	msg       []byte // what broadcast.Message returned
-	id        uint64 // age: grows with each broadcast queued
-	block     *queueBlock
-	sent      int32 // transmissions so far
-	plain     int32 // 1 + place in the list of plain broadcasts; 0 if named or unique
-	broadcast Broadcast
-	name      string // key in the name index; "" if not named
+	msg   []byte
+	id    uint64 // age: grows with each broadcast queued
+	block *queueBlock
+	sent  int32    // transmissions so far
+	plain int32    // 1 + place in the list of plain broadcasts; 0 if unique, or isNamed
+	owner finisher // a Broadcast, if plain
+	name  string   // key in the name index, if named
 }
+
+const isNamed = -1
 
 // blockItems makes a block 512 bytes. Blocks are never merged, so that is what
 // a queued broadcast costs at worst; usually it is a sixtieth of it.
@@ -101,6 +103,11 @@ type queueBucket struct {
 
 func (b *queueBucket) oldest() *queueItem { return b.blocks[0].oldest() }
 
+// holds tells whether an item belongs here.
+func (b *queueBucket) holds(it *queueItem) bool {
+	return b.sent == int(it.sent) && b.length == len(it.msg)
+}
+
 // blockFor returns the index of the block into whose range id falls: the last
 // one that begins with something older, or else the first.
 func (b *queueBucket) blockFor(id uint64) int {
@@ -149,14 +156,11 @@ type queueOrder struct {
 	spareLevels  spares[queueLevel]
 }
 
-// insert puts an item where its sent, the length of its msg, and its id say.
-func (o *queueOrder) insert(it *queueItem) {
-	o.insertInto(o.bucketFor(int(it.sent), len(it.msg)), it)
-}
-
-func (o *queueOrder) insertInto(b *queueBucket, it *queueItem) {
+// insert puts an item where its age says. The bucket is the one that bucketFor
+// returned for it, and nothing was removed since: it may be empty till now.
+func (o *queueOrder) insert(b *queueBucket, it *queueItem) {
 	if len(b.blocks) == 0 {
-		o.addBlock(b, 0, b.sent > 0).insert(0, it)
+		o.push(b, it)
 		return
 	}
 	i := b.blockFor(it.id)
@@ -175,6 +179,17 @@ func (o *queueOrder) insertInto(b *queueBucket, it *queueItem) {
 		o.split(b, i, at)
 		bl.insert(at, it)
 	}
+}
+
+// push is insert for an item that is newer than all in the bucket.
+func (o *queueOrder) push(b *queueBucket, it *queueItem) {
+	n := len(b.blocks)
+	if n == 0 || b.blocks[n-1].len() == blockItems {
+		o.addBlock(b, n, n == 0 && b.sent > 0)
+		n++
+	}
+	bl := b.blocks[n-1]
+	bl.insert(bl.len(), it)
 }
 
 // split moves the items of a full block from the given position on to a new
@@ -229,7 +244,7 @@ func (o *queueOrder) removeNewest(b *queueBucket) *queueItem {
 }
 
 func (o *queueOrder) removeBlock(b *queueBucket, i int) {
-	o.spareBlocks.put(b.blocks[i], maxSpares)
+	o.spareBlocks.put(b.blocks[i])
 	b.blocks = slices.Delete(b.blocks, i, i+1)
 	if len(b.blocks) == 0 {
 		o.removeBucket(b)
@@ -244,13 +259,13 @@ func (o *queueOrder) removeBucket(b *queueBucket) {
 	if cap(b.blocks) > maxSpares {
 		b.blocks = nil
 	}
-	o.spareBuckets.put(b, maxSpares)
+	o.spareBuckets.put(b)
 	if len(l.buckets) == 0 {
 		if cap(l.buckets) > maxSpares {
 			l.buckets = nil
 		}
 		o.levels = slices.Delete(o.levels, i, i+1)
-		o.spareLevels.put(l, maxSpares)
+		o.spareLevels.put(l)
 	}
 }
 
@@ -342,8 +357,8 @@ func (s *spares[T]) get() *T {
 }
 
 // put keeps v unless there are enough already.
-func (s *spares[T]) put(v *T, most int) {
-	if len(s.free) < most {
+func (s *spares[T]) put(v *T) {
+	if len(s.free) < maxSpares {
 		s.free = append(s.free, v)
 	}
 }

@@ -320,6 +320,7 @@ type modelItem struct {
 	b        Broadcast
 	msg      []byte
 	name     string
+	named    bool
 	plain    bool
 }
 
@@ -350,22 +351,32 @@ func (m *modelQueue) drop(match func(*modelItem) bool) (dropped []Broadcast) {
 }
 
 func (m *modelQueue) queue(b Broadcast) (dropped []Broadcast) {
-	it := &modelItem{id: m.nextID, b: b, msg: b.Message()}
-	m.nextID++
+	it := &modelItem{b: b, msg: b.Message()}
 	if n, ok := b.(NamedBroadcast); ok {
-		it.name = n.Name()
-		it.plain = it.name == ""
+		if n.Name() != "" {
+			return m.queueNamed(n.Name(), b)
+		}
+		it.plain = true
 	} else if _, ok := b.(UniqueBroadcast); !ok {
 		it.plain = true
 	}
-	switch {
-	case it.name != "":
-		dropped = m.drop(func(o *modelItem) bool { return o.name == it.name })
-	case it.plain:
+	if it.plain {
 		dropped = m.drop(func(o *modelItem) bool { return o.plain && b.Invalidates(o.b) })
 	}
-	m.items = append(m.items, it)
+	m.add(it)
 	return dropped
+}
+
+func (m *modelQueue) queueNamed(name string, b Broadcast) (dropped []Broadcast) {
+	dropped = m.drop(func(o *modelItem) bool { return o.named && o.name == name })
+	m.add(&modelItem{b: b, msg: b.Message(), name: name, named: true})
+	return dropped
+}
+
+func (m *modelQueue) add(it *modelItem) {
+	it.id = m.nextID
+	m.nextID++
+	m.items = append(m.items, it)
 }
 
 func (m *modelQueue) draw(overhead, limit int) (msgs [][]byte, finished []Broadcast) {
@@ -457,15 +468,28 @@ func (d *duel) newBroadcast() Broadcast {
 	return b
 }
 
+// queue queues a broadcast, now and then as the library queues its own (P84).
+func (d *duel) queue() (want []Broadcast) {
+	b := d.newBroadcast()
+	d.alive[b] = true
+	if n, ok := b.(NamedBroadcast); ok && d.rng.IntN(3) == 0 {
+		name := n.Name()
+		if d.rng.IntN(20) == 0 {
+			name = ""
+		}
+		d.q.queueNamed(name, b.Message(), b)
+		return d.model.queueNamed(name, b)
+	}
+	d.q.QueueBroadcast(b)
+	return d.model.queue(b)
+}
+
 func (d *duel) step() {
 	d.finished = nil
 	var want []Broadcast
 	switch n := d.rng.IntN(100); {
 	case n < 60:
-		b := d.newBroadcast()
-		d.alive[b] = true
-		want = d.model.queue(b)
-		d.q.QueueBroadcast(b)
+		want = d.queue()
 	case n < 95:
 		overhead, limit := d.rng.IntN(4), d.rng.IntN(200)
 		if d.rng.IntN(20) == 0 {
@@ -517,10 +541,7 @@ func TestP78DeepQueueAgreesWithNaiveModel(t *testing.T) {
 		d := newDuel(t, uint64(seed))
 		d.topics, d.maxLen, d.q.RetransmitMult = 1000, 2, 4
 		for range 400 {
-			b := d.newBroadcast()
-			d.alive[b] = true
-			d.model.queue(b)
-			d.q.QueueBroadcast(b)
+			d.queue()
 			for _, f := range d.finished {
 				delete(d.alive, f)
 			}
@@ -542,7 +563,7 @@ func checkQueueInvariants(t *testing.T, q *TransmitLimitedQueue) {
 		if i > 0 && !inQueueOrder(items[i-1], it) {
 			t.Fatalf("item %d is out of order: %+v before %+v", i, *items[i-1], *it)
 		}
-		if it.name != "" {
+		if it.plain == isNamed {
 			named++
 			require.Same(t, it, q.mu.byName[it.name])
 		}

@@ -194,7 +194,7 @@ func (c *core) broadcastSelf(name string, done func()) {
 }
 
 func (c *core) broadcast(name string, msg []byte, done func()) {
-	c.queue.QueueBroadcast(&memberBroadcast{name: name, msg: msg, done: done})
+	c.queue.queueNamed(name, msg, whenDone(done))
 }
 
 // alive applies an alive message from the network. raw is the message as it

@@ -81,8 +81,9 @@ func BenchmarkQueueGet(b *testing.B) {
 }
 
 // BenchmarkQueueContended has eight writers and a reader at work on a deep
-// queue. An operation is a put of each and one draw of about as many, which go
-// out once, so that the queue stays as long as it is.
+// queue. An operation is a put of each and one draw of not quite as many, which
+// go out once: the queue grows slowly, by half as much again in 140,000
+// operations of either library.
 func BenchmarkQueueContended(b *testing.B) {
 	const round = 500 // the reader keeps up with the writers from round to round
 	q, _ := filledQueue(1)
