@@ -51,8 +51,6 @@ type Node struct {
 	// Addr is the advertised IP address in the form in which the node announced
 	// it: 4 or 16 bytes (W72).
 	Addr net.IP
-	// Port is the advertised port, for packets and streams.
-	Port uint16
 	// Meta is what the node's Delegate gave as NodeMeta; at most MetaMaxSize
 	// bytes come from this library.
 	Meta []byte
@@ -61,6 +59,8 @@ type Node struct {
 	// also run on hashicorp/memberlist cannot rely on it: it is always 0 there,
 	// except in NotifyMerge (P35).
 	State NodeStateType
+	// Port is the advertised port, for packets and streams.
+	Port uint16
 	// PMin is the lowest protocol version that the node understands, PMax the
 	// highest, PCur the one that it speaks (W65).
 	PMin, PMax, PCur uint8
@@ -210,8 +210,10 @@ func (c *core) alive(now instant, a *alive, raw []byte) {
 		c.aliveElsewhere(now, m, a, raw)
 	case a.Incarnation <= m.incarnation: // P97
 		c.tellAccused(now, m)
+	case m.state == StateAlive && m.node.says(a):
+		c.acceptNumber(m, a, raw)
 	default:
-		c.acceptAlive(now, m, m.node.renewed(a.Addr, a.Port, a.Meta, a.Vsn), a, raw)
+		c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
 	}
 }
 
@@ -280,7 +282,7 @@ func (c *core) move(now instant, m *member, a *alive, raw []byte) {
 	c.logf(levelInfo, logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port)},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
-	c.acceptAlive(now, m, m.node.renewed(a.Addr, a.Port, a.Meta, a.Vsn), a, raw)
+	c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
 }
 
 // conflict reports that somebody else claims the name of m (P96).
@@ -295,18 +297,30 @@ func (c *core) conflict(m *member, a *alive) {
 
 // acceptAlive takes over what an alive message says, n (P99, P101).
 func (c *core) acceptAlive(now instant, m *member, n *Node, a *alive, raw []byte) {
+	if len(a.Vsn) < 6 {
+		versions := m.node.versions()
+		n.setVersions(versions[:])
+	}
+	c.spreadAlive(n.Name, a, raw)
+	c.metAgain(now, m, n, a.Incarnation, n.Name)
+}
+
+// acceptNumber is acceptAlive for what most news are: the node is as it was, and
+// only its incarnation has moved on. Its Node does not show that and stays.
+func (c *core) acceptNumber(m *member, a *alive, raw []byte) {
+	c.spreadAlive(m.node.Name, a, raw)
+	m.incarnation = a.Incarnation
+}
+
+// spreadAlive gossips an alive message on (P99).
+func (c *core) spreadAlive(name string, a *alive, raw []byte) {
 	if raw == nil {
 		raw = a.encode()
 	} else {
 		raw = slices.Clone(raw)
 	}
-	if len(a.Vsn) < 6 {
-		versions := m.node.versions()
-		n.setVersions(versions[:])
-	}
-	c.broadcast(n.Name, raw, nil)
+	c.broadcast(name, raw, nil)
 	c.fx.metrics.alive++
-	c.metAgain(now, m, n, a.Incarnation, n.Name)
 }
 
 // metAgain makes m alive as n says, and tells what that changed (P102).

@@ -328,6 +328,63 @@ func TestP101P102NewerIsTakenOver(t *testing.T) {
 	}
 }
 
+// News that changes nothing but the incarnation makes no new Node. What the Node
+// shows down to the form of the bytes makes one.
+func TestP101OnlyAChangeOfContentMakesANewNode(t *testing.T) {
+	same := func(*alive) {}
+	for name, row := range map[string]struct {
+		before, after func(*alive)
+		same          bool
+	}{
+		"incarnation alone":  {same, same, true},
+		"the same meta":      {withMeta("m"), withMeta("m"), true},
+		"other meta":         {withMeta("m"), withMeta("n"), false},
+		"no meta":            {withMeta("m"), same, false},
+		"empty, not no meta": {same, withMeta(""), false},
+		"other versions":     {same, withPMax(4), false},
+		"16-byte address":    {same, func(a *alive) { a.Addr = net.IP(a.Addr).To16() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCore(t)
+			c.hearAlive("x", 5, row.before)
+			c.settle()
+			old := c.table.get("x").node
+			c.hearAlive("x", 6, row.after)
+			require.Equal(t, "alive@6", c.view("x"))
+			require.Equal(t, []string{"alive x@6"}, c.broadcasts())
+			require.Equal(t, 1, c.fx.metrics.alive)
+			require.Equal(t, row.same, old == c.table.get("x").node)
+			want := aliveOf("x", 6, row.after)
+			require.True(t, c.table.get("x").node.says(want), "%+v", c.table.get("x").node)
+		})
+	}
+}
+
+// A node in whatever state but alive becomes another Node with its state.
+func TestP101ARefutationMakesANewNode(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.hearSuspect("x", 1, "a")
+	old := c.table.get("x").node
+	c.hearAlive("x", 2)
+	require.NotSame(t, old, c.table.get("x").node)
+	require.Equal(t, "alive@2", c.view("x"))
+}
+
+func TestNewsWithoutChangeOfContentAllocatesTheBroadcastOnly(t *testing.T) {
+	c := newTestCore(t)
+	a := aliveOf("x", 1, withMeta("m"))
+	raw := a.appendTo(nil)
+	c.alive(c.now, a, raw)
+	c.settle()
+	allocs := testing.AllocsPerRun(100, func() {
+		a.Incarnation++
+		c.alive(c.now, a, raw)
+	})
+	require.LessOrEqual(t, allocs, 2.0, "the broadcast and its bytes")
+	require.Zero(t, testing.AllocsPerRun(100, func() { c.alive(c.now, a, raw) }), "no news at all")
+}
+
 func TestP101ShortVersionArraysKeepTheOldVersions(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")

@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -216,6 +217,28 @@ func TestP34NodesOwnTheirBytes(t *testing.T) {
 	grown := append(n.Addr, 'X')
 	require.Equal(t, []byte("meta"), n.Meta, "appending to the address does not reach the meta data")
 	require.Len(t, grown, 5)
+}
+
+// Name, address and meta data lie with the Node in one piece of memory, whatever
+// their size, or in one beside it.
+func TestP34NodesOfAllSizesOwnTheirBytes(t *testing.T) {
+	for size := range 200 {
+		name, meta := bytes.Repeat([]byte("n"), size/2), bytes.Repeat([]byte("m"), size-size/2)
+		addr := []byte{10, 0, 0, 1}
+		n := newNode(string(name), addr, 1, meta, testVersions(), StateAlive)
+		s := n.withState(StateSuspect)
+		require.Equal(t, string(name), n.Name)
+		require.Equal(t, net.IP(addr), n.Addr)
+		require.Equal(t, meta, n.Meta)
+		n.State = StateSuspect
+		require.Equal(t, n, s)
+		allocs := testing.AllocsPerRun(10, func() { newNode(n.Name, addr, 1, meta, nil, StateAlive) })
+		if size+len(addr) <= 128 {
+			require.Equal(t, 1.0, allocs, "%d bytes", size)
+		} else {
+			require.Equal(t, 2.0, allocs, "%d bytes", size)
+		}
+	}
 }
 
 func TestNodesTellNilFromEmptyMeta(t *testing.T) {
