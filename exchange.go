@@ -256,7 +256,7 @@ func (m *Memberlist) records() []nodeRecord {
 	order := m.locked.core.table.order
 	records := make([]nodeRecord, len(order))
 	for i, r := range order {
-		records[i] = nodeRecord{node: r.node, incarnation: r.incarnation, state: r.state}
+		records[i] = nodeRecord{node: r.node, incarnation: r.incarnation, state: r.state()}
 	}
 	return records
 }

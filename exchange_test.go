@@ -37,7 +37,7 @@ func TestP115PeriodicExchange(t *testing.T) {
 		// It stays suspect, for with no probes a suspicion has no time limit.
 		m.locked.Lock()
 		suspected := m.locked.core.table.get("suspect")
-		m.locked.core.table.setState(suspected, StateSuspect, suspected.node.withState(StateSuspect), m.now())
+		m.locked.core.table.setNode(suspected, suspected.node.withState(StateSuspect), m.now())
 		m.locked.Unlock()
 
 		time.Sleep(10 * time.Minute)

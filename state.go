@@ -159,9 +159,10 @@ func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done 
 	versions := c.cfg.BuildVsnArray()
 	n := newNode(c.cfg.Name, ip, port, meta, versions, StateAlive)
 	if c.self == nil {
-		c.self = c.table.add(c.rng, n, StateDead, now)
+		c.self = c.met(now, n, c.incarnation)
+	} else {
+		c.metAgain(now, c.self, n, c.incarnation, c.cfg.Name)
 	}
-	c.metAgain(now, c.self, n, c.incarnation, c.cfg.Name)
 	c.fx.metrics.alive++
 	c.broadcastSelf(n.Name, done)
 }
@@ -176,7 +177,7 @@ func (m *alive) encode() []byte {
 // this node (P14).
 func (c *core) standAside(now instant, ip []byte, port uint16, meta []byte) {
 	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
-	c.self = c.table.add(c.rng, n, StateLeft, now)
+	c.self = c.table.add(c.rng, n, now)
 	c.leaving = true
 }
 
@@ -210,7 +211,7 @@ func (c *core) alive(now instant, a *alive, raw []byte) {
 		c.aliveElsewhere(now, m, a, raw)
 	case a.Incarnation <= m.incarnation: // P97
 		c.tellAccused(now, m)
-	case m.state == StateAlive && m.node.says(a):
+	case m.state() == StateAlive && m.node.says(a):
 		c.acceptNumber(m, a, raw)
 	default:
 		c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
@@ -247,13 +248,13 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 	rumour, accused := c.rumours.take(now, n.Name)
 	accused = accused && rumour.incarnation >= a.Incarnation
 	if accused && rumour.state != StateSuspect {
-		m := c.table.add(c.rng, n.withState(rumour.state), rumour.state, now)
+		m := c.table.add(c.rng, n.withState(rumour.state), now)
 		m.incarnation = rumour.incarnation
 		c.tellAccused(now, m)
 		return
 	}
-	m := c.table.add(c.rng, n, StateDead, now)
-	c.acceptAlive(now, m, n, a, raw)
+	c.spreadAlive(n.Name, a, raw)
+	c.met(now, n, a.Incarnation)
 	if accused {
 		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: n.Name, From: rumour.from}, nil)
 	}
@@ -263,8 +264,8 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 // it left, or died long enough ago; else two nodes claim one name (P96).
 func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
 	reclaim := c.cfg.DeadNodeReclaimTime
-	moved := m.state == StateLeft ||
-		m.state == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
+	moved := m.state() == StateLeft ||
+		m.state() == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
 	switch {
 	case moved:
 		c.move(now, m, a, raw)
@@ -290,7 +291,7 @@ func (c *core) conflict(m *member, a *alive) {
 	theirs := joinHostPort(a.Addr, a.Port)
 	c.logf(levelError, logFields{node: m.node.Name, addr: theirs},
 		"Conflicting address for %s. Mine: %s Theirs: %s Old state: %d",
-		m.node.Name, m.node.Address(), theirs, int(m.state))
+		m.node.Name, m.node.Address(), theirs, int(m.state()))
 	other := newNode(a.Node, a.Addr, a.Port, a.Meta, nil, StateAlive)
 	c.tell(event{kind: eventConflict, node: m.node, other: other})
 }
@@ -323,18 +324,28 @@ func (c *core) spreadAlive(name string, a *alive, raw []byte) {
 	c.fx.metrics.alive++
 }
 
+// met makes a member of a node that was unknown, and tells so (P102).
+func (c *core) met(now instant, n *Node, incarnation uint32) *member {
+	m := c.table.add(c.rng, n, now)
+	m.incarnation = incarnation
+	c.lost.remove(n.Name)
+	c.tell(event{kind: eventJoin, node: n, change: Change{
+		Node: n, From: StateDead, To: StateAlive, New: true, By: n.Name, Incarnation: incarnation,
+	}})
+	return m
+}
+
 // metAgain makes m alive as n says, and tells what that changed (P102).
 func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by string) {
-	before, suspected, old := m.state, m.suspicion, m.node
+	before, suspected, old := m.state(), m.suspicion(), m.node
 	change := c.change(now, m, StateAlive, by)
-	change.New = m.incarnation == 0 && before == StateDead
 	c.endSuspicion(m)
 	c.lost.remove(n.Name)
-	if before != StateAlive && !change.New {
+	if before != StateAlive {
 		m.remember().cameBack = max(now, 1)
 	}
 	m.incarnation = incarnation
-	c.table.setState(m, StateAlive, n, now)
+	c.table.setNode(m, n, now)
 	change.Node, change.Incarnation = n, incarnation
 	kind := eventNone
 	switch {
@@ -350,10 +361,10 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 
 // change begins the description of a transition of m.
 func (c *core) change(now instant, m *member, to NodeStateType, by string) Change {
-	change := Change{Node: m.node, From: m.state, To: to, By: by, Incarnation: m.incarnation}
-	if m.suspicion != nil {
-		change.Confirmations = m.suspicion.confirmations()
-		change.SuspectFor = now.sub(m.suspicion.start)
+	change := Change{Node: m.node, From: m.state(), To: to, By: by, Incarnation: m.incarnation}
+	if s := m.suspicion(); s != nil {
+		change.Confirmations = s.confirmations()
+		change.SuspectFor = now.sub(s.start)
 	}
 	return change
 }
@@ -370,10 +381,10 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 		c.accused(now, s.Incarnation, s.From, "Refuting a suspect message (from: %s)")
 	case c.discredited(now, s.From, m):
 		c.passOn(now, m, s.appendTo(nil))
-	case m.suspicion != nil:
+	case m.suspicion() != nil:
 		c.confirm(m, s, raw)
 	case c.justAcquitted(now, m, s.Incarnation):
-	case m.state == StateAlive || s.Incarnation > m.incarnation: // P105
+	case m.state() == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
 		// that the node was back in between.
 		c.beginSuspicion(now, m, s, raw)
@@ -397,10 +408,11 @@ func (c *core) accused(now instant, incarnation uint32, from, line string) {
 // in whatever order the messages arrive.
 func (c *core) confirm(m *member, s *suspect, raw []byte) {
 	m.incarnation = max(m.incarnation, s.Incarnation)
-	if !m.suspicion.confirm(s.From) {
+	suspicion := m.suspicion()
+	if !suspicion.confirm(s.From) {
 		return
 	}
-	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	c.alarms.push(alarm{at: suspicion.deadline(), kind: alarmSuspicion, m: m})
 	c.spread(s.Node, raw, s)
 }
 
@@ -430,9 +442,10 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 		kind = eventJoin
 	}
 	m.incarnation = s.Incarnation
-	m.suspicion = newSuspicion(now, s.From, wanted, c.shortestSuspicion(), c.longestSuspicion())
-	c.table.setState(m, StateSuspect, m.node.withState(StateSuspect), now)
-	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	suspicion := newSuspicion(now, s.From, wanted, c.shortestSuspicion(), c.longestSuspicion())
+	m.remember().suspicion = suspicion
+	c.table.setNode(m, m.node.withState(StateSuspect), now)
+	c.alarms.push(alarm{at: suspicion.deadline(), kind: alarmSuspicion, m: m})
 	c.planQuestion(now, m)
 	change.Node = m.node
 	c.tell(event{kind: kind, node: m.node, change: change})
@@ -440,11 +453,12 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 
 // suspicionOver declares a suspect dead when its time is really up (P65).
 func (c *core) suspicionOver(now instant, m *member) {
-	if m.suspicion == nil || m.suspicion.deadline() > now || !c.proven(now, m) {
+	s := m.suspicion()
+	if s == nil || s.deadline() > now || !c.proven(now, m) {
 		return
 	}
-	count := m.suspicion.confirmations()
-	if count < m.suspicion.wanted {
+	count := s.confirmations()
+	if count < s.wanted {
 		c.fx.metrics.degradedTimeout++
 	}
 	c.logf(levelInfo, logFields{node: m.node.Name, addr: m.node.Address(), incarnation: m.incarnation},
@@ -471,7 +485,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.accused(now, d.Incarnation, d.From, "Refuting a dead message (from: %s)")
 	case state == StateDead && c.discredited(now, d.From, m):
 		c.passOn(now, m, d.appendTo(nil))
-	case state == StateDead && m.suspicion == nil && c.newcomer(now, d.From):
+	case state == StateDead && m.suspicion() == nil && c.newcomer(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.spread(m.node.Name, raw, d)
@@ -487,9 +501,9 @@ func (c *core) goneAgain(now instant, m *member, incarnation uint32, state NodeS
 	if state == StateLeft {
 		c.lost.remove(m.node.Name)
 	}
-	if state != m.state && (state == StateLeft || incarnation > m.incarnation) {
+	if state != m.state() && (state == StateLeft || incarnation > m.incarnation) {
 		since := m.since
-		c.table.setState(m, state, m.node.withState(state), now)
+		c.table.setNode(m, m.node.withState(state), now)
 		m.since = since
 	}
 	m.incarnation = incarnation
@@ -501,7 +515,7 @@ func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateT
 	change := c.change(now, m, state, by)
 	c.endSuspicion(m)
 	m.incarnation = incarnation
-	c.table.setState(m, state, m.node.withState(state), now)
+	c.table.setNode(m, m.node.withState(state), now)
 	if state == StateDead {
 		c.lose(now, m)
 	}
@@ -537,16 +551,16 @@ func (c *core) remind(now instant, accused *member) {
 // with an incarnation that the accusation beats: after a restart it counts from
 // 1 again and does not know what was said about its previous life (P15).
 func (c *core) tellAccused(now instant, m *member) {
-	if m.state == StateAlive {
+	if m.state() == StateAlive {
 		return
 	}
 	from := c.cfg.Name
-	if m.state == StateLeft {
+	if m.state() == StateLeft {
 		from = m.node.Name
 	}
 	d := dead{Incarnation: m.incarnation, Node: m.node.Name, From: from}
 	msg := d.appendTo(nil)
-	if m.state == StateSuspect {
+	if m.state() == StateSuspect {
 		s := suspect(d)
 		msg = s.appendTo(nil)
 	}

@@ -203,7 +203,7 @@ func TestP103RumouredSuspicionBeginsWithTheNode(t *testing.T) {
 	c.hearSuspect("x", 3, "a")
 	c.hearAlive("x", 3)
 	require.Equal(t, "suspect@3", c.view("x"))
-	require.Equal(t, []string{"a"}, c.table.get("x").suspicion.accusers)
+	require.Equal(t, []string{"a"}, c.table.get("x").suspicion().accusers)
 	require.Equal(t, []string{"join x"}, c.events())
 }
 
@@ -424,7 +424,7 @@ func TestMessagesAreBorrowed(t *testing.T) {
 	require.NotNil(t, m)
 	require.Equal(t, "x", m.node.Name)
 	require.Equal(t, "meta", string(m.node.Meta))
-	require.Equal(t, []string{"accuser"}, m.suspicion.accusers)
+	require.Equal(t, []string{"accuser"}, m.suspicion().accusers)
 	require.Equal(t, []string{"alive me@6", "suspect x@5 by accuser"}, sortedCopy(c.broadcasts()))
 	require.Equal(t, "accuser", c.fx.events[len(c.fx.events)-1].change.By)
 	require.Equal(t, []string{"Refuting a suspect message (from: slanderer)"}, c.logs(levelWarn))
@@ -634,8 +634,8 @@ func TestP107SuspicionBegins(t *testing.T) {
 		require.Equal(t, metricCounts{suspect: 1}, c.fx.metrics)
 		m := c.table.get("x")
 		require.Equal(t, c.now, m.since)
-		require.Equal(t, []string{"a"}, m.suspicion.accusers)
-		require.Equal(t, c.now.add(24*time.Second), m.suspicion.deadline(), "k = 2 of 4 nodes (P61)")
+		require.Equal(t, []string{"a"}, m.suspicion().accusers)
+		require.Equal(t, c.now.add(24*time.Second), m.suspicion().deadline(), "k = 2 of 4 nodes (P61)")
 		require.Equal(t, 4, c.table.live(), "suspects stay members")
 	}
 }
@@ -692,12 +692,12 @@ func TestP63P104ConfirmationsAreCountedAndGossipedOn(t *testing.T) {
 	require.Empty(t, c.broadcasts(), "an old incarnation")
 	c.hearSuspect("x", 1, "b")
 	require.Equal(t, []string{"suspect x@1 by b"}, c.broadcasts())
-	require.Equal(t, began.add(11381*time.Millisecond), c.table.get("x").suspicion.deadline())
+	require.Equal(t, began.add(11381*time.Millisecond), c.table.get("x").suspicion().deadline())
 	c.hearSuspect("x", 1, "b")
 	require.Empty(t, c.broadcasts())
 	c.hearSuspect("x", 1, "d")
 	require.Equal(t, []string{"suspect x@1 by d"}, c.broadcasts())
-	require.Equal(t, began.add(4*time.Second), c.table.get("x").suspicion.deadline())
+	require.Equal(t, began.add(4*time.Second), c.table.get("x").suspicion().deadline())
 	c.hearSuspect("x", 1, "e")
 	require.Empty(t, c.broadcasts(), "more than k")
 	require.Zero(t, c.fx.metrics.suspect, "confirmations are not counted (P147)")
@@ -970,8 +970,8 @@ func TestP15RestartedNodesFindEachOther(t *testing.T) {
 		old.settle()
 		restarted := newTestCore(t, func(cfg *Config) { cfg.Name = "x" })
 		exchange(old, restarted)
-		require.Equal(t, StateAlive, old.table.get("x").state, "%v", held)
-		require.Equal(t, StateAlive, restarted.table.get("old").state, "%v", held)
+		require.Equal(t, StateAlive, old.table.get("x").state(), "%v", held)
+		require.Equal(t, StateAlive, restarted.table.get("old").state(), "%v", held)
 		require.Equal(t, restarted.self.incarnation, old.table.get("x").incarnation, "%v", held)
 	}
 }
@@ -1015,7 +1015,7 @@ func statesOf(c *testCore) []pushNodeState {
 		n := m.node
 		versions := n.versions()
 		states = append(states, pushNodeState{
-			Name: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: m.incarnation, State: m.state,
+			Name: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: m.incarnation, State: m.state(),
 			Vsn: versions[:],
 		})
 	}
@@ -1075,7 +1075,7 @@ func TestP63P114MergedAccusationsCountInTheOwnName(t *testing.T) {
 	c.hearSuspect("x", 1, "a")
 	c.merge(c.now, []pushNodeState{stateOf("x", 1, StateDead)})
 	c.merge(c.now, []pushNodeState{stateOf("x", 1, StateSuspect)})
-	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion.accusers)
+	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion().accusers)
 }
 
 // That others hold a node for dead is no reason to suspect one that is dead here
