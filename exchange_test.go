@@ -237,7 +237,7 @@ func TestP120VersionsOfBothSides(t *testing.T) {
 		return pushNodeState{Name: name, State: state, Vsn: vsn}
 	}
 	local := func(name string, state NodeStateType, vsn ...byte) nodeRecord {
-		return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state), state: state}
+		return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state)}
 	}
 	usual := []byte{1, 5, 2, 0, 0, 0}
 	for name, test := range map[string]struct {

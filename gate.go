@@ -179,7 +179,7 @@ func checkCompatible(remote []pushNodeState, local []nodeRecord) error {
 		}
 	}
 	for i := range local {
-		if n := local[i].node; local[i].state == StateAlive {
+		if n := local[i].node; n.State == StateAlive {
 			protocol.narrow(n.PMin, n.PMax)
 			user.narrow(n.DMin, n.DMax)
 		}
@@ -218,9 +218,8 @@ func currentVersions(vsn []byte) (protocol, user uint8) {
 type nodeRecord struct {
 	node        *Node
 	incarnation uint32
-	state       NodeStateType
 }
 
 func (r nodeRecord) String() string {
-	return fmt.Sprintf("%s %s@%d", r.node.Name, r.state, r.incarnation)
+	return fmt.Sprintf("%s %s@%d", r.node.Name, r.node.State, r.incarnation)
 }

@@ -200,7 +200,11 @@ func (c *core) broadcast(name string, msg []byte, done func()) {
 // came in if that is how it is to be gossiped on, else nil. The gates of P90,
 // P93 and P94 have been passed.
 func (c *core) alive(now instant, a *alive, raw []byte) {
-	m := c.table.get(a.Node)
+	c.aliveAbout(now, c.table.get(a.Node), a, raw)
+}
+
+// aliveAbout is alive for a message about m, nil if it is about a stranger.
+func (c *core) aliveAbout(now instant, m *member, a *alive, raw []byte) {
 	switch {
 	case c.self == nil: // not introduced yet: no member of anything
 	case m == c.self:
@@ -576,16 +580,18 @@ func toNode(n *Node) destination {
 // by the entries that are alive. A death is never believed second-hand, only
 // suspected, in the own name; a departure is believed.
 func (c *core) merge(now instant, states []pushNodeState) {
+	c.expectMembers(states)
 	var a alive // one for all of them: it moves to the heap
 	for i := range states {
 		s := &states[i]
 		switch s.State {
 		case StateAlive:
-			a = alive{
-				Incarnation: s.Incarnation, Node: s.Name, Addr: s.Addr, Port: s.Port,
-				Meta: s.Meta, Vsn: s.Vsn,
+			m := c.table.get(s.Name)
+			if m != nil && c.knowsAlive(m, s) {
+				continue
 			}
-			c.alive(now, &a, nil)
+			a = s.alive()
+			c.aliveAbout(now, m, &a, nil)
 		case StateLeft:
 			if c.table.get(s.Name) != nil {
 				c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
@@ -593,6 +599,32 @@ func (c *core) merge(now instant, states []pushNodeState) {
 		case StateDead, StateSuspect:
 			c.mergeAccused(now, s)
 		}
+	}
+}
+
+// knowsAlive reports whether an entry that is alive says nothing new about m (P97):
+// in a cluster at rest all do.
+func (c *core) knowsAlive(m *member, s *pushNodeState) bool {
+	return s.Incarnation <= m.incarnation && m.state() == StateAlive && m != c.self && m.node.at(s.Addr, s.Port)
+}
+
+// expectMembers makes room for nodes of which a list brings more than are known.
+func (c *core) expectMembers(states []pushNodeState) {
+	if len(states) <= len(c.table.order) {
+		return
+	}
+	more := -len(c.table.order)
+	for i := range states {
+		if states[i].State == StateAlive {
+			more++
+		}
+	}
+	if more <= 0 {
+		return
+	}
+	c.table.reserve(more)
+	if !c.unheard {
+		c.fx.events = slices.Grow(c.fx.events, more)
 	}
 }
 
