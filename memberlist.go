@@ -140,6 +140,8 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 	}
 	core := newCore(conf, newRandom())
 	core.unheard = conf.Events == nil
+	_, reasons := conf.Events.(EventReasonDelegate)
+	core.unexplained = !reasons
 	m := &Memberlist{
 		config:     conf,
 		log:        log,

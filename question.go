@@ -120,7 +120,7 @@ func (c *core) acquit(now instant, m *member) {
 	m.remember().acquitted = max(now, 1)
 	c.table.setNode(m, m.node.withState(StateAlive), now)
 	change.Node = m.node
-	c.tell(event{kind: eventNone, node: m.node, change: change})
+	c.tell(eventNone, change)
 }
 
 // endSuspicion closes the case against m.

@@ -1106,7 +1106,7 @@ func TestEventReasons(t *testing.T) {
 	c := newTestCore(t)
 	change := func() Change {
 		require.Len(t, c.fx.events, 1)
-		got := c.fx.events[0].change
+		got := *c.fx.events[0].change
 		require.Same(t, c.table.get("x").node, got.Node)
 		got.Node = nil
 		c.fx.events = nil
@@ -1135,6 +1135,61 @@ func TestEventReasons(t *testing.T) {
 	require.Equal(t, Change{From: StateDead, To: StateAlive, By: "x", Incarnation: 4}, change(), "not new")
 	c.hearDead("x", 4, "x")
 	require.Equal(t, Change{From: StateAlive, To: StateLeft, By: "x", Incarnation: 4}, change())
+}
+
+// Reasons that nobody wants to hear are not made up.
+func TestReasonsAreToldOnlyWhereTheyAreHeard(t *testing.T) {
+	c := newTestCore(t)
+	c.unexplained = true
+	c.hearAlive("x", 1)
+	c.hearSuspect("x", 1, "a")
+	c.hearDead("x", 1, "a")
+	for _, e := range c.fx.events {
+		require.Nil(t, e.change)
+	}
+	require.Equal(t, []string{"join x", "leave x"}, c.events())
+	c.unheard = true
+	c.hearAlive("x", 2)
+	require.Empty(t, c.fx.events)
+}
+
+// Messages that share memory do not share bytes, whatever their size.
+func TestBroadcastsKeepTheirBytes(t *testing.T) {
+	c := newTestCore(t)
+	var want []string
+	for i := range 100 {
+		a := aliveOf(fmt.Sprintf("x%03d", i), 1, withMeta(strings.Repeat("m", 7*i)))
+		raw := a.appendTo(nil)
+		want = append(want, string(raw))
+		c.alive(c.now, a, [][]byte{raw, nil}[i%2])
+		clear(raw)
+	}
+	var got []string
+	for _, msg := range c.queue.GetBroadcasts(0, 1<<20) {
+		got = append(got, string(msg))
+		_ = append(msg, "more than fits"...)
+	}
+	require.ElementsMatch(t, want, got)
+}
+
+// A list with many strangers finds room for all of them, one without makes none.
+func TestP114RoomForAListIsMadeAtOnce(t *testing.T) {
+	c := newTestCore(t)
+	list := make([]pushNodeState, 1000)
+	for i := range list {
+		a := aliveOf(fmt.Sprint("x", i), 1)
+		list[i] = pushNodeState{Name: a.Node, Addr: a.Addr, Port: a.Port, Incarnation: 1, Vsn: a.Vsn}
+	}
+	for i := 0; i < len(list); i += 2 {
+		list[i].State = StateDead
+	}
+	c.merge(c.now, list)
+	require.Equal(t, 501, len(c.table.order))
+	require.Less(t, cap(c.table.order), 700)
+	require.Less(t, cap(c.fx.events), 700)
+	c.settle()
+	require.LessOrEqual(t, testing.AllocsPerRun(10, func() { c.merge(c.now, list) }), 1.0)
+	require.Zero(t, cap(c.fx.events)/100)
 }
 
 // ---- snapshots
