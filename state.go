@@ -622,18 +622,20 @@ func (c *core) knowsAlive(m *member, s *pushNodeState) bool {
 	return s.Incarnation <= m.incarnation && m.state() == StateAlive && m != c.self && m.node.at(s.Addr, s.Port)
 }
 
-// expectMembers makes room for nodes of which a list brings more than are known.
+// expectMembers makes room at once if a list brings many nodes more than are known.
 func (c *core) expectMembers(states []pushNodeState) {
-	if len(states) <= len(c.table.order) {
+	const many = 64
+	others := len(c.table.order) - 1 // the list of a stranger does not have this node
+	more := -others
+	if len(states)+more < many {
 		return
 	}
-	more := -len(c.table.order)
 	for i := range states {
 		if states[i].State == StateAlive {
 			more++
 		}
 	}
-	if more <= 0 {
+	if more < many {
 		return
 	}
 	c.table.reserve(more)

@@ -300,7 +300,9 @@ type memberView struct {
 	addressNames atomic.Int64 // records whose name is an IP address (W25)
 }
 
-type viewPage [128]atomic.Pointer[Node]
+// viewPage is as large as fits into 1 KiB together with the word that the allocator
+// needs.
+type viewPage [127]atomic.Pointer[Node]
 
 const viewPageSize = len(viewPage{})
 
