@@ -77,15 +77,15 @@ func (m *member) met() instant {
 type table struct {
 	byName nameIndex
 	order  []*member
-	fresh  []member // made and not in use yet
+	fresh  []member // made in advance
 	counts [4]int   // by state
+	coming int      // records that are expected to be added soon
 	view   memberView
 }
 
-// recordsAtOnce is how many records are made in one piece. The record of a node
-// that is forgotten is not used again, since alarms and pings may still hold it; so
-// what others of its piece take stays in memory for as long as the last one is
-// known.
+// recordsAtOnce is how many records are made in one piece for the nodes of a long
+// list, which saves an allocation in a member. They are few since a piece stays in
+// memory for as long as one of them is in use.
 const recordsAtOnce = 8
 
 func newTable() table {
@@ -96,6 +96,7 @@ func (t *table) get(name string) *member { return t.byName.get(name) }
 
 // reserve makes room for that many more records.
 func (t *table) reserve(more int) {
+	t.coming = more
 	t.order = slices.Grow(t.order, more)
 	t.byName.reserve(len(t.order) + more)
 }
@@ -118,19 +119,22 @@ func (t *table) add(rng *rand.Rand, n *Node, now instant) *member {
 
 func (t *table) newRecord() *member {
 	if len(t.fresh) == 0 {
-		t.fresh = make([]member, recordsAtOnce)
+		t.fresh = make([]member, max(1, min(t.coming, recordsAtOnce)))
+		t.coming = max(0, t.coming-recordsAtOnce)
 	}
 	m := &t.fresh[0]
 	t.fresh = t.fresh[1:]
 	return m
 }
 
-// remove forgets the record at a place of the order. The last one moves there.
+// remove forgets the record at a place of the order. The last one moves there. The
+// record is not used again, since alarms and pings may still hold it.
 func (t *table) remove(place int) {
 	m, last := t.order[place], len(t.order)-1
 	t.order[place], t.order[last] = t.order[last], nil
 	t.order = t.order[:last]
 	t.byName.remove(m)
+	m.file = nil
 	t.counts[m.state()]--
 	t.view.give(int(m.slot))
 	t.view.known.Store(int64(last))

@@ -170,6 +170,7 @@ func TestARecordRemembersWhenItWasMade(t *testing.T) {
 func TestForgottenRecordsAreNotUsedAgain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	table := newTable()
+	table.reserve(3 * recordsAtOnce)
 	seen := map[*member]bool{}
 	for i := range 5 * recordsAtOnce {
 		m := table.add(rng, testNode(fmt.Sprint(i), StateAlive), 0)
