@@ -160,7 +160,7 @@ func (c *core) noticeStall(now instant) {
 	}
 	c.adjustHealth(+1)
 	for _, m := range c.table.order {
-		if s := m.suspicion; s != nil && s.deadline() <= now {
+		if s := m.suspicion(); s != nil && s.deadline() <= now {
 			s.start = s.start.add(late)
 			c.alarms.push(alarm{at: s.deadline(), kind: alarmSuspicion, m: m})
 		}

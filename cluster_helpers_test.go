@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"slices"
@@ -547,6 +548,17 @@ func (p *puppet) state(join bool, user []byte, nodes ...pushNodeState) []byte {
 	return appendPushPull(nil, join, len(list), slices.Values(list), user)
 }
 
+// appendPushPull appends a push/pull: its header, the nodes, of which there must be
+// as many as count says, and the user state.
+func appendPushPull(dst []byte, join bool, count int, nodes iter.Seq[*pushNodeState], userState []byte) []byte {
+	header := pushPullHeader{Nodes: count, UserStateLen: len(userState), Join: join}
+	dst = header.appendTo(dst)
+	for n := range nodes {
+		dst = n.appendTo(dst)
+	}
+	return append(dst, userState...)
+}
+
 // self is the puppet's own entry in a push/pull.
 func (p *puppet) self() pushNodeState {
 	a := p.alive(1)
@@ -562,11 +574,8 @@ func (p *puppet) readReply(conn net.Conn) (kind messageType, state remoteState, 
 	}
 	switch kind {
 	case pushPullMsg:
-		header, user, err := readPushPull(r, func(n *pushNodeState) error {
-			state.nodes = append(state.nodes, *n)
-			return nil
-		})
-		state.join, state.user = header.Join, user
+		header, nodes, user, err := readPushPull(r, nil)
+		state.join, state.nodes, state.user = header.Join, nodes, user
 		return kind, state, "", err
 	case errorMsg:
 		var e errorReply
@@ -606,14 +615,11 @@ func (p *puppet) acceptState(answer func(remoteState) []byte) (received func() [
 			return
 		}
 		var s remoteState
-		header, user, err := readPushPull(r, func(n *pushNodeState) error {
-			s.nodes = append(s.nodes, *n)
-			return nil
-		})
+		header, nodes, user, err := readPushPull(r, nil)
 		if err != nil {
 			return
 		}
-		s.join, s.user = header.Join, user
+		s.join, s.nodes, s.user = header.Join, nodes, user
 		mu.Lock()
 		list = append(list, s)
 		mu.Unlock()

@@ -134,11 +134,11 @@ type (
 	pushNodeState struct {
 		Name        string
 		Addr        []byte
-		Port        uint16
 		Meta        []byte
-		Incarnation uint32
-		State       NodeStateType
 		Vsn         []byte
+		Incarnation uint32
+		Port        uint16
+		State       NodeStateType
 	}
 
 	// userMsgHeader stands before a user message on a stream (W58).

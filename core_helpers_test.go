@@ -139,9 +139,8 @@ func (c *testCore) view(name string) string {
 	if m == nil {
 		return "unknown"
 	}
-	require.Equal(c.t, m.state, m.node.State, "the published node shows the state (P35)")
-	require.Equal(c.t, m.state == StateSuspect, m.suspicion != nil, "%s is %s", name, m.state)
-	return fmt.Sprintf("%s@%d", m.state, m.incarnation)
+	require.Equal(c.t, m.state() == StateSuspect, m.suspicion() != nil, "%s is %s", name, m.state())
+	return fmt.Sprintf("%s@%d", m.state(), m.incarnation)
 }
 
 // views is the view of several nodes.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -192,23 +193,21 @@ type remoteState struct {
 
 // readState reads the body of a push/pull.
 func (m *Memberlist) readState(r *streamReader) (remoteState, error) {
-	var s remoteState
-	s.reader = r
+	s := remoteState{reader: r}
 	if spare, ok := m.nodeLists.Get().(*[]pushNodeState); ok {
 		s.nodes = (*spare)[:0]
 	}
-	header, user, err := readPushPull(r, func(n *pushNodeState) error {
-		n.Port = m.knownPort(n.Port)
-		s.nodes = append(s.nodes, *n)
-		return nil
-	})
-	s.join, s.user = header.Join, user
+	header, nodes, user, err := readPushPull(r, s.nodes)
+	s.join, s.nodes, s.user = header.Join, nodes, user
+	for i := range nodes {
+		nodes[i].Port = m.knownPort(nodes[i].Port)
+	}
 	return s, err
 }
 
-// done gives the memory of a state back, user state excepted.
+// done gives the memory of a state back, user state excepted. The list is not
+// cleared: it points to nothing but memory that is given back as well.
 func (m *Memberlist) done(s *remoteState) {
-	clear(s.nodes)
 	if s.nodes != nil {
 		m.nodeLists.Put(&s.nodes)
 	}
@@ -232,8 +231,9 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	if err != nil {
 		return err
 	}
-	local := m.records()
-	refusal := m.judge(m.life, &remote, local)
+	local := m.takeLocalState()
+	defer m.giveLocalState(local)
+	refusal := m.judge(m.life, &remote, local.records)
 	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
 	if rejected := (*RejectedError)(nil); errors.As(refusal, &rejected) {
 		m.answerError(conn, rejectionPrefix+rejected.Error())
@@ -249,28 +249,42 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	return nil
 }
 
-// records reads the member table.
-func (m *Memberlist) records() []nodeRecord {
+// localState is the own side of a push/pull, in memory that is used again.
+type localState struct {
+	records []nodeRecord
+	msg     []byte
+}
+
+// takeLocalState reads the member table.
+func (m *Memberlist) takeLocalState() *localState {
+	local, _ := m.localStates.Get().(*localState)
+	if local == nil {
+		local = new(localState)
+	}
+	m.readTable(local)
+	return local
+}
+
+func (m *Memberlist) giveLocalState(local *localState) {
+	clear(local.records)
+	m.localStates.Put(local)
+}
+
+// readTable makes the records those of now.
+func (m *Memberlist) readTable(local *localState) {
 	m.locked.Lock()
 	defer m.locked.Unlock()
 	order := m.locked.core.table.order
-	records := make([]nodeRecord, len(order))
-	for i, r := range order {
-		records[i] = nodeRecord{node: r.node, incarnation: r.incarnation, state: r.state}
+	local.records = slices.Grow(local.records[:0], len(order))
+	for _, r := range order {
+		local.records = append(local.records, nodeRecord{node: r.node, incarnation: r.incarnation})
 	}
-	return records
 }
 
 // sendState writes the own side of a push/pull.
-func (m *Memberlist) sendState(conn net.Conn, records []nodeRecord, join, opener bool) error {
-	buf, _ := m.stateBuffers.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
-	}
-	*buf = m.appendLocalState((*buf)[:0], records, join)
-	err := m.writeStream(conn, *buf, opener)
-	m.stateBuffers.Put(buf)
-	return err
+func (m *Memberlist) sendState(conn net.Conn, local *localState, join, opener bool) error {
+	local.msg = m.appendLocalState(local.msg[:0], local.records, join)
+	return m.writeStream(conn, local.msg, opener)
 }
 
 // appendLocalState encodes the own side of a push/pull (W51, W54, P118).
@@ -279,33 +293,30 @@ func (m *Memberlist) appendLocalState(dst []byte, records []nodeRecord, join boo
 	if m.config.Delegate != nil {
 		user = m.config.Delegate.LocalState(join)
 	}
-	var state pushNodeState
-	var versions [6]byte
+	const typicalRecord = 128
+	dst = slices.Grow(dst, typicalRecord*(len(records)+1)+len(user))
+	header := pushPullHeader{Nodes: len(records), UserStateLen: len(user), Join: join}
+	dst = header.appendTo(dst)
 	var counts [4]int
-	nodes := func(yield func(*pushNodeState) bool) {
-		for i := range records {
-			counts[records[i].state]++
-			versions = records[i].fill(&state)
-			state.Vsn = versions[:]
-			if !yield(&state) {
-				return
-			}
-		}
+	for i := range records {
+		counts[records[i].node.State]++
+		dst = records[i].appendTo(dst)
 	}
-	msg := appendPushPull(dst, join, len(records), nodes, user)
+	dst = append(dst, user...)
 	m.reportInstances(counts)
-	metrics.SetGaugeWithLabels(metricSizeLocal, float32(len(msg)), m.config.MetricLabels)
-	return msg
+	metrics.SetGaugeWithLabels(metricSizeLocal, float32(len(dst)), m.config.MetricLabels)
+	return dst
 }
 
-// fill writes a record as the entry of a push/pull, but for the versions, which
-// it returns.
-func (r *nodeRecord) fill(s *pushNodeState) [6]byte {
+// appendTo appends a record as the entry of a push/pull.
+func (r *nodeRecord) appendTo(dst []byte) []byte {
 	n := r.node
-	*s = pushNodeState{
-		Name: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: r.incarnation, State: r.state,
+	versions := n.versions()
+	s := pushNodeState{
+		Name: n.Name, Addr: n.Addr, Meta: n.Meta, Vsn: versions[:],
+		Incarnation: r.incarnation, Port: n.Port, State: n.State,
 	}
-	return n.versions()
+	return s.appendTo(dst)
 }
 
 // judge decides whether what the other side sent may be merged: versions first,
@@ -328,30 +339,49 @@ func (m *Memberlist) judge(ctx context.Context, remote *remoteState, local []nod
 // passGates takes out the nodes that are alive and not admitted.
 func (m *Memberlist) passGates(ctx context.Context, remote *remoteState) error {
 	var refusal error
-	admitted := 0
-	kept := remote.nodes[:0]
-	var a alive
+	admitted, kept := 0, 0
+	var a alive // one for all of them: it moves to the heap
 	for i := range remote.nodes {
 		n := &remote.nodes[i]
 		if n.State == StateAlive {
-			a = alive{Incarnation: n.Incarnation, Node: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Vsn: n.Vsn}
-			if err := m.admits(ctx, &a); err != nil {
+			if err := m.admitsState(ctx, n, &a); err != nil {
 				if ctx.Err() != nil {
 					return err
 				}
-				m.logRefused(&a, err)
 				refusal = err
 				continue
 			}
 			admitted++
 		}
-		kept = append(kept, *n)
+		if kept != i {
+			remote.nodes[kept] = *n
+		}
+		kept++
 	}
-	remote.nodes = kept
+	remote.nodes = remote.nodes[:kept]
 	if remote.join && admitted == 0 && refusal != nil {
 		return refusal
 	}
 	return nil
+}
+
+// admitsState is admits for an entry of a push/pull. A refusal is logged.
+// a is for its use.
+func (m *Memberlist) admitsState(ctx context.Context, n *pushNodeState, a *alive) error {
+	if m.config.Alive == nil && !m.config.IPMustBeChecked() && checkVersions(n.Vsn) == nil {
+		return nil // most entries, without making a message of them
+	}
+	*a = n.alive()
+	err := m.admits(ctx, a)
+	if err != nil && ctx.Err() == nil {
+		m.logRefused(a, err)
+	}
+	return err
+}
+
+// alive is what an entry says as a message of its own.
+func (m *pushNodeState) alive() alive {
+	return alive{Incarnation: m.Incarnation, Node: m.Name, Addr: m.Addr, Port: m.Port, Meta: m.Meta, Vsn: m.Vsn}
 }
 
 // nodesOf are the nodes as a MergeDelegate sees them, with the sender's view of
@@ -429,7 +459,9 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 	defer m.measureSince(metricPushPull, start)
 
 	m.extend(ctx, conn)
-	if err := m.sendState(conn, m.records(), join, true); err != nil {
+	local := m.takeLocalState()
+	defer m.giveLocalState(local)
+	if err := m.sendState(conn, local, join, true); err != nil {
 		return 0, err
 	}
 	m.extend(ctx, conn)
@@ -439,7 +471,8 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 		return 0, err
 	}
 	remote.join = join
-	if err := m.judge(ctx, &remote, m.records()); err != nil {
+	m.readTable(local)
+	if err := m.judge(ctx, &remote, local.records); err != nil {
 		return 0, err
 	}
 	return m.merge(&remote), nil

@@ -37,7 +37,7 @@ func TestP115PeriodicExchange(t *testing.T) {
 		// It stays suspect, for with no probes a suspicion has no time limit.
 		m.locked.Lock()
 		suspected := m.locked.core.table.get("suspect")
-		m.locked.core.table.setState(suspected, StateSuspect, suspected.node.withState(StateSuspect), m.now())
+		m.locked.core.table.setNode(suspected, suspected.node.withState(StateSuspect), m.now())
 		m.locked.Unlock()
 
 		time.Sleep(10 * time.Minute)
@@ -237,7 +237,7 @@ func TestP120VersionsOfBothSides(t *testing.T) {
 		return pushNodeState{Name: name, State: state, Vsn: vsn}
 	}
 	local := func(name string, state NodeStateType, vsn ...byte) nodeRecord {
-		return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state), state: state}
+		return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state)}
 	}
 	usual := []byte{1, 5, 2, 0, 0, 0}
 	for name, test := range map[string]struct {

@@ -159,6 +159,15 @@ func (r *versionRange) narrow(low, high uint8) {
 	r.low, r.high = max(r.low, low), min(r.high, high)
 }
 
+// widen takes a version in.
+func (r *versionRange) widen(version uint8) {
+	r.low, r.high = min(r.low, version), max(r.high, version)
+}
+
+func (r versionRange) within(outer versionRange) bool {
+	return r.low >= outer.low && r.high <= outer.high
+}
+
 func (r versionRange) check(name, kind string, current uint8) error {
 	if current < r.low || current > r.high {
 		return newKindError(ErrVersion, "Node '%s' %s version (%d) is incompatible: [%d, %d]",
@@ -172,18 +181,34 @@ func (r versionRange) check(name, kind string, current uint8) error {
 // understand (P120).
 func checkCompatible(remote []pushNodeState, local []nodeRecord) error {
 	protocol, user := versionRange{0, 255}, versionRange{0, 255}
+	spoken, userSpoken := versionRange{255, 0}, versionRange{255, 0} // nothing yet
 	for i := range remote {
-		if v := remote[i].Vsn; remote[i].State == StateAlive && len(v) >= 5 {
+		v := remote[i].Vsn
+		if remote[i].State == StateAlive && len(v) >= 5 {
 			protocol.narrow(v[0], v[1])
 			user.narrow(v[3], v[4])
 		}
+		current, userCurrent := currentVersions(v)
+		spoken.widen(current)
+		userSpoken.widen(userCurrent)
 	}
 	for i := range local {
-		if n := local[i].node; local[i].state == StateAlive {
+		n := local[i].node
+		if n.State == StateAlive {
 			protocol.narrow(n.PMin, n.PMax)
 			user.narrow(n.DMin, n.DMax)
 		}
+		spoken.widen(n.PCur)
+		userSpoken.widen(n.DCur)
 	}
+	if spoken.within(protocol) && userSpoken.within(user) {
+		return nil
+	}
+	return findIncompatible(remote, local, protocol, user)
+}
+
+// findIncompatible names the first node that speaks what not all understand.
+func findIncompatible(remote []pushNodeState, local []nodeRecord, protocol, user versionRange) error {
 	for i := range remote {
 		current, userCurrent := currentVersions(remote[i].Vsn)
 		if err := checkSpoken(remote[i].Name, protocol, user, current, userCurrent); err != nil {
@@ -218,9 +243,8 @@ func currentVersions(vsn []byte) (protocol, user uint8) {
 type nodeRecord struct {
 	node        *Node
 	incarnation uint32
-	state       NodeStateType
 }
 
 func (r nodeRecord) String() string {
-	return fmt.Sprintf("%s %s@%d", r.node.Name, r.state, r.incarnation)
+	return fmt.Sprintf("%s %s@%d", r.node.Name, r.node.State, r.incarnation)
 }

@@ -316,7 +316,7 @@ func remoteNode(name string, state NodeStateType, vsn ...byte) pushNodeState {
 }
 
 func localNode(name string, state NodeStateType, vsn ...byte) nodeRecord {
-	return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state), state: state}
+	return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state)}
 }
 
 func TestP120VersionsOfBothSidesMustGoTogether(t *testing.T) {

@@ -19,7 +19,7 @@ func (c *core) gossipDue(now instant) {
 // gossipsTo reports whether m is a target of gossip: a member, or one that died
 // a short while ago and may be mistaken for dead (P69).
 func (c *core) gossipsTo(now instant, m *member) bool {
-	switch m.state {
+	switch m.state() {
 	case StateAlive, StateSuspect:
 		return m != c.self
 	case StateDead:
@@ -30,7 +30,7 @@ func (c *core) gossipsTo(now instant, m *member) bool {
 
 // syncsWith reports whether m is a partner for push/pull (P115).
 func (c *core) syncsWith(m *member) bool {
-	return m.state == StateAlive && m != c.self
+	return m.state() == StateAlive && m != c.self
 }
 
 // syncDue asks for a full exchange with a random member (P115), or with more of

@@ -63,17 +63,17 @@ type Memberlist struct {
 	self       atomic.Pointer[Node]
 	health     atomic.Int64
 
-	crew         crew
-	userLane     *lane[userMessages]
-	memberLane   *lane[heldMessage] // only with an AliveDelegate
-	rttLane      *lane[roundTrip]
-	outbox       [urgencies]*lane[outPacket] // only on transports whose sending may block
-	slowSends    atomic.Bool                 // the transport has blocked in sending an answer
-	scratch      sync.Pool                   // *packetScratch
-	effects      sync.Pool                   // *effects
-	nodeLists    sync.Pool                   // *[]pushNodeState
-	stateBuffers sync.Pool                   // *[]byte
-	streams      streamSet
+	crew        crew
+	userLane    *lane[userMessages]
+	memberLane  *lane[heldMessage] // only with an AliveDelegate
+	rttLane     *lane[roundTrip]
+	outbox      [urgencies]*lane[outPacket] // only on transports whose sending may block
+	slowSends   atomic.Bool                 // the transport has blocked in sending an answer
+	scratch     sync.Pool                   // *packetScratch
+	effects     sync.Pool                   // *effects
+	nodeLists   sync.Pool                   // *[]pushNodeState
+	localStates sync.Pool                   // *localState
+	streams     streamSet
 
 	epoch time.Time
 	timer *time.Timer
@@ -140,6 +140,8 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 	}
 	core := newCore(conf, newRandom())
 	core.unheard = conf.Events == nil
+	_, reasons := conf.Events.(EventReasonDelegate)
+	core.unexplained = !reasons
 	m := &Memberlist{
 		config:     conf,
 		log:        log,

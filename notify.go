@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -20,8 +21,8 @@ const (
 type event struct {
 	kind   eventKind
 	node   *Node
-	other  *Node // eventConflict: who claims the name
-	change Change
+	other  *Node   // eventConflict: who claims the name
+	change *Change // nil if nobody wants to know
 }
 
 // notifier tells events to the delegates, one at a time, in the order in which
@@ -61,9 +62,12 @@ func newNotifier(c *crew, cfg *Config) *notifier {
 func (n *notifier) push(events []event) uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, e := range events {
-		if n.wanted(&e) && !n.mu.closed {
-			n.mu.queue = append(n.mu.queue, e)
+	if len(n.mu.queue) == 0 {
+		n.mu.queue = slices.Grow(n.mu.queue, len(events))
+	}
+	for i := range events {
+		if n.wanted(&events[i]) && !n.mu.closed {
+			n.mu.queue = append(n.mu.queue, events[i])
 			n.mu.queued++
 		}
 	}
@@ -84,21 +88,28 @@ func (n *notifier) wanted(e *event) bool {
 }
 
 func (n *notifier) work() {
-	for {
-		n.mu.Lock()
-		if len(n.mu.queue) == 0 || n.mu.closed {
-			n.mu.busy, n.mu.queue = false, nil
-			n.mu.Unlock()
-			return
-		}
-		e := n.mu.queue[0]
-		n.mu.queue[0] = event{}
-		n.mu.queue = n.mu.queue[1:]
-		n.mu.Unlock()
-
+	for e, ok := n.next(false); ok; e, ok = n.next(true) {
 		n.deliver(&e)
-		n.countDelivered()
 	}
+}
+
+// next takes the next event out of the queue. Before that it counts the one that
+// was delivered, if there was one. Without a further one the work is over.
+func (n *notifier) next(delivered bool) (e event, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if delivered {
+		n.mu.delivered++
+		n.wake(n.mu.delivered)
+	}
+	if len(n.mu.queue) == 0 || n.mu.closed {
+		n.mu.busy, n.mu.queue = false, nil
+		return event{}, false
+	}
+	e = n.mu.queue[0]
+	n.mu.queue[0] = event{}
+	n.mu.queue = n.mu.queue[1:]
+	return e, true
 }
 
 func (n *notifier) deliver(e *event) {
@@ -107,7 +118,7 @@ func (n *notifier) deliver(e *event) {
 		return
 	}
 	if n.reasons != nil {
-		n.reasons.NotifyChange(e.change)
+		n.reasons.NotifyChange(*e.change)
 	}
 	switch e.kind {
 	case eventJoin:
@@ -119,15 +130,11 @@ func (n *notifier) deliver(e *event) {
 	}
 }
 
-func (n *notifier) countDelivered() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.mu.delivered++
-	n.wake(n.mu.delivered)
-}
-
 // wake releases those who wait for no more than the given number of events.
 func (n *notifier) wake(upTo uint64) {
+	if len(n.mu.waiters) == 0 {
+		return
+	}
 	left := n.mu.waiters[:0]
 	for _, w := range n.mu.waiters {
 		if w.upTo <= upTo {

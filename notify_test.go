@@ -59,7 +59,7 @@ func (l *reasonLog) NotifyChange(c Change) {
 
 func eventOf(kind eventKind, name string) event {
 	n := &Node{Name: name}
-	return event{kind: kind, node: n, other: &Node{Name: "other"}, change: Change{Node: n, To: StateSuspect}}
+	return event{kind: kind, node: n, other: &Node{Name: "other"}, change: &Change{Node: n, To: StateSuspect}}
 }
 
 func endNotifier(n *notifier) {

@@ -115,7 +115,7 @@ func (c *core) beginProbe(now instant) {
 		c.alarms.push(alarm{at: now.add(patience / 2), kind: alarmPing, seq: p.seq})
 	}
 	to := toNode(m.node)
-	if m.state == StateAlive {
+	if m.state() == StateAlive {
 		to.node = nil // W25: a plain ping carries no checksum
 		p.inquiry.msg = c.pingMessage(p.seq, m.node.Name)
 		c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.inquiry.msg, riders: true, urgent: urgentProbe, seq: p.seq})
@@ -168,11 +168,11 @@ func (c *core) reap(now instant) {
 		if m == c.self || !m.gone() || now.sub(m.since) <= c.cfg.GossipToTheDeadTime {
 			continue
 		}
-		c.table.remove(m)
+		c.table.remove(i)
 		if c.cfg.Detector.NoTombstones {
 			continue
 		}
-		c.tombstones.note(now, m.node.Name, rumour{incarnation: m.incarnation, state: m.state, from: c.cfg.Name})
+		c.tombstones.note(now, m.node.Name, rumour{incarnation: m.incarnation, state: m.state(), from: c.cfg.Name})
 	}
 	c.table.shuffle(c.rng)
 }
@@ -267,7 +267,7 @@ func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
 func (c *core) chooseRelays(target *member) []*member {
 	k := c.cfg.IndirectChecks
 	fits := func(m *member) bool {
-		return m.state == StateAlive && m != c.self && m != target
+		return m.state() == StateAlive && m != c.self && m != target
 	}
 	var relays []*member
 	if !c.cfg.Detector.NoHeardRelays {

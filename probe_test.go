@@ -317,7 +317,7 @@ func TestP52FaultOfTheOtherEndAsksTheRelaysAtOnce(t *testing.T) {
 	c.health.score = 2
 	c.acked()
 	require.Equal(t, 2, c.health.score, "P67: 0, also if it succeeds indirectly")
-	require.Equal(t, StateAlive, target.state)
+	require.Equal(t, StateAlive, target.state())
 }
 
 func TestP52P67UnsentPingThatFails(t *testing.T) {
@@ -355,7 +355,7 @@ func unanswered(t *testing.T, prepare func(c *testCore), changes ...func(*Config
 	c.know("x")
 	prepare(c)
 	c.settle()
-	c.probing.next = int(c.table.get("x").place)
+	c.probing.next = slices.Index(c.table.order, c.table.get("x"))
 	require.Equal(t, "x", c.pinged().node.Name)
 	c.settle()
 	c.pass(c.cfg.ProbeTimeout)
@@ -469,7 +469,7 @@ func TestP57SilenceMakesSuspect(t *testing.T) {
 	require.Equal(t, "alive@7", c.view("x"))
 	c.pass(1)
 	require.Equal(t, "suspect@7", c.view("x"))
-	require.Equal(t, []string{"me"}, c.table.get("x").suspicion.accusers)
+	require.Equal(t, []string{"me"}, c.table.get("x").suspicion().accusers)
 	require.Equal(t, []string{"suspect x@7 by me"}, c.broadcasts())
 	require.Equal(t, []string{"Suspect x has failed, no acks received"}, c.logs(levelInfo))
 }
@@ -490,7 +490,7 @@ func TestP63OwnProbeConfirms(t *testing.T) {
 		c.hearSuspect("x", 1, "a")
 	})
 	c.pass(time.Second)
-	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion.accusers)
+	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion().accusers)
 }
 
 func TestP67MissingNacksAreBadNewsAboutOneself(t *testing.T) {

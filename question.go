@@ -14,13 +14,14 @@ func (c *core) planQuestion(now instant, m *member) {
 	if c.cfg.Detector.NoLastQuestion {
 		return
 	}
-	at := m.suspicion.start.add(m.suspicion.shortest - c.cfg.ProbeTimeout)
+	s := m.suspicion()
+	at := s.start.add(s.shortest - c.cfg.ProbeTimeout)
 	c.alarms.push(alarm{at: max(at, now), kind: alarmQuestion, m: m})
 }
 
 // questionDue asks a suspect whose suspicion may run out soon.
 func (c *core) questionDue(now instant, m *member) {
-	s := m.suspicion
+	s := m.suspicion()
 	if s == nil || now < s.start.add(s.shortest-c.cfg.ProbeTimeout) {
 		return
 	}
@@ -41,11 +42,11 @@ func (c *core) outdated(now instant, s *suspicion) bool {
 
 // ask puts the last question to a suspect.
 func (c *core) ask(now instant, m *member) {
-	c.dropQuestion(m.suspicion)
+	c.dropQuestion(m.suspicion())
 	p := c.newPing(now, pingQuestion, c.longestSuspicion())
 	p.m, p.node = m, m.node
 	p.inquiry.msg = c.pingWithSuspicion(p.seq, m)
-	m.suspicion.question = p
+	m.suspicion().question = p
 	c.fx.packets = append(c.fx.packets, outPacket{
 		to: toNode(m.node), msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq,
 	})
@@ -83,7 +84,7 @@ func (c *core) dropQuestion(s *suspicion) {
 // suspect was asked, had time to answer, and this node has an alibi. If not, it
 // sees to it that the answer is known soon.
 func (c *core) proven(now instant, m *member) bool {
-	s := m.suspicion
+	s := m.suspicion()
 	if c.cfg.Detector.NoLastQuestion {
 		return true
 	}
@@ -111,21 +112,23 @@ func (c *core) judgeLater(at instant, m *member) {
 // acquit makes a suspect that answered the last question alive again, here. No
 // incarnation has changed: it is up to the member to refute what others say.
 func (c *core) acquit(now instant, m *member) {
-	if m.suspicion == nil {
+	if m.suspicion() == nil {
 		return
 	}
 	change := c.change(now, m, StateAlive, c.cfg.Name)
 	c.endSuspicion(m)
 	m.remember().acquitted = max(now, 1)
-	c.table.setState(m, StateAlive, m.node.withState(StateAlive), now)
+	c.table.setNode(m, m.node.withState(StateAlive), now)
 	change.Node = m.node
-	c.tell(event{kind: eventNone, node: m.node, change: change})
+	c.tell(eventNone, change)
 }
 
 // endSuspicion closes the case against m.
 func (c *core) endSuspicion(m *member) {
-	c.dropQuestion(m.suspicion)
-	m.suspicion = nil
+	if s := m.suspicion(); s != nil {
+		c.dropQuestion(s)
+		m.file.suspicion = nil
+	}
 }
 
 // justAcquitted reports whether m answered a last question so recently that an
@@ -151,7 +154,7 @@ func (c *core) discredited(now instant, from string, accused *member) bool {
 		return c.lost.byName[from] != nil
 	case witness == accused || witness == c.self:
 		return false
-	case witness.state != StateAlive:
+	case witness.state() != StateAlive:
 		return true
 	}
 	back := witness.past().cameBack
@@ -168,7 +171,7 @@ func (c *core) newcomer(now instant, from string) bool {
 		return false
 	}
 	shortest := c.shortestSuspicion()
-	return now.sub(witness.met) < shortest && now.sub(c.self.met) >= shortest
+	return now.sub(witness.met()) < shortest && now.sub(c.self.met()) >= shortest
 }
 
 // passOn sends an accusation to the one it concerns, so that it can refute it,

@@ -61,9 +61,9 @@ func (m *member) status(epoch time.Time) NodeStatus {
 	if past.heard != 0 {
 		s.LastAck = epoch.Add(time.Duration(past.heard))
 	}
-	if m.suspicion != nil {
-		s.Accusers = slices.Clone(m.suspicion.accusers)
-		s.Deadline = epoch.Add(time.Duration(m.suspicion.deadline()))
+	if past.suspicion != nil {
+		s.Accusers = slices.Clone(past.suspicion.accusers)
+		s.Deadline = epoch.Add(time.Duration(past.suspicion.deadline()))
 	}
 	return s
 }
@@ -122,7 +122,7 @@ func (m *Memberlist) candidates(targets func(*core, instant) []*member) []*NodeS
 	states := make([]*NodeState, len(list))
 	for i, r := range list {
 		states[i] = &NodeState{
-			Node: *r.node, Incarnation: r.incarnation, State: r.state,
+			Node: *r.node, Incarnation: r.incarnation, State: r.state(),
 			StateChange: m.epoch.Add(time.Duration(r.since)),
 		}
 	}

@@ -51,8 +51,6 @@ type Node struct {
 	// Addr is the advertised IP address in the form in which the node announced
 	// it: 4 or 16 bytes (W72).
 	Addr net.IP
-	// Port is the advertised port, for packets and streams.
-	Port uint16
 	// Meta is what the node's Delegate gave as NodeMeta; at most MetaMaxSize
 	// bytes come from this library.
 	Meta []byte
@@ -61,6 +59,8 @@ type Node struct {
 	// also run on hashicorp/memberlist cannot rely on it: it is always 0 there,
 	// except in NotifyMerge (P35).
 	State NodeStateType
+	// Port is the advertised port, for packets and streams.
+	Port uint16
 	// PMin is the lowest protocol version that the node understands, PMax the
 	// highest, PCur the one that it speaks (W65).
 	PMin, PMax, PCur uint8
@@ -109,7 +109,8 @@ type core struct {
 	rng   *rand.Rand
 	queue *TransmitLimitedQueue // broadcasts about members (P84)
 
-	unheard bool // nobody wants to hear of changes
+	unheard     bool // nobody wants to hear of changes
+	unexplained bool // nobody wants to hear their reasons
 
 	table      table
 	rumours    rumours // about names that are not known yet
@@ -132,6 +133,8 @@ type core struct {
 	nextReconnect instant
 	seeding       bool    // the seeds are being tried
 	reminded      instant // last time the own refutation was queued
+
+	messages []byte // the piece of memory that broadcasts are written to
 
 	fx effects
 }
@@ -161,24 +164,35 @@ func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done 
 	versions := c.cfg.BuildVsnArray()
 	n := newNode(c.cfg.Name, ip, port, meta, versions, StateAlive)
 	if c.self == nil {
-		c.self = c.table.add(c.rng, n, StateDead, now)
+		c.self = c.met(now, n, c.incarnation)
+	} else {
+		c.metAgain(now, c.self, n, c.incarnation, c.cfg.Name)
 	}
-	c.metAgain(now, c.self, n, c.incarnation, c.cfg.Name)
 	c.fx.metrics.alive++
 	c.broadcastSelf(n.Name, done)
 }
 
-// encode is the message in memory of the right size.
-func (m *alive) encode() []byte {
-	const fixed = 64 // keys, numbers, versions
-	return m.appendTo(make([]byte, 0, fixed+len(m.Node)+len(m.Addr)+len(m.Meta)))
+// room is memory for a message of so many bytes that is gossiped on. Messages that
+// come one after the other share a piece: they leave the queue at about the same
+// time, and that is a tenth of the allocations.
+func (c *core) room(size int) []byte {
+	const piece = 1 << 10
+	if size > piece/4 {
+		return make([]byte, 0, size)
+	}
+	if cap(c.messages)-len(c.messages) < size {
+		c.messages = make([]byte, 0, piece)
+	}
+	from := len(c.messages)
+	c.messages = c.messages[:from+size]
+	return c.messages[from : from : from+size]
 }
 
 // standAside makes the own record without becoming a member: the gates refused
 // this node (P14).
 func (c *core) standAside(now instant, ip []byte, port uint16, meta []byte) {
 	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
-	c.self = c.table.add(c.rng, n, StateLeft, now)
+	c.self = c.table.add(c.rng, n, now)
 	c.leaving = true
 }
 
@@ -201,7 +215,11 @@ func (c *core) broadcast(name string, msg []byte, done func()) {
 // came in if that is how it is to be gossiped on, else nil. The gates of P90,
 // P93 and P94 have been passed.
 func (c *core) alive(now instant, a *alive, raw []byte) {
-	m := c.table.get(a.Node)
+	c.aliveAbout(now, c.table.get(a.Node), a, raw)
+}
+
+// aliveAbout is alive for a message about m, nil if it is about a stranger.
+func (c *core) aliveAbout(now instant, m *member, a *alive, raw []byte) {
 	switch {
 	case c.self == nil: // not introduced yet: no member of anything
 	case m == c.self:
@@ -212,8 +230,10 @@ func (c *core) alive(now instant, a *alive, raw []byte) {
 		c.aliveElsewhere(now, m, a, raw)
 	case a.Incarnation <= m.incarnation: // P97
 		c.tellAccused(now, m)
+	case m.state() == StateAlive && m.node.says(a):
+		c.acceptNumber(m, a, raw)
 	default:
-		c.acceptAlive(now, m, m.node.renewed(a.Addr, a.Port, a.Meta, a.Vsn), a, raw)
+		c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
 	}
 }
 
@@ -247,13 +267,13 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 	rumour, accused := c.saidBefore(now, n.Name)
 	accused = accused && rumour.incarnation >= a.Incarnation
 	if accused && rumour.state != StateSuspect {
-		m := c.table.add(c.rng, n.withState(rumour.state), rumour.state, now)
+		m := c.table.add(c.rng, n.withState(rumour.state), now)
 		m.incarnation = rumour.incarnation
 		c.tellAccused(now, m)
 		return
 	}
-	m := c.table.add(c.rng, n, StateDead, now)
-	c.acceptAlive(now, m, n, a, raw)
+	c.spreadAlive(n.Name, a, raw)
+	c.met(now, n, a.Incarnation)
 	if accused {
 		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: n.Name, From: rumour.from}, nil)
 	}
@@ -263,8 +283,8 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 // it left, or died long enough ago; else two nodes claim one name (P96).
 func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
 	reclaim := c.cfg.DeadNodeReclaimTime
-	moved := m.state == StateLeft ||
-		m.state == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
+	moved := m.state() == StateLeft ||
+		m.state() == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
 	switch {
 	case moved:
 		c.move(now, m, a, raw)
@@ -282,7 +302,7 @@ func (c *core) move(now instant, m *member, a *alive, raw []byte) {
 	c.logf(levelInfo, logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port)},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
-	c.acceptAlive(now, m, m.node.renewed(a.Addr, a.Port, a.Meta, a.Vsn), a, raw)
+	c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
 }
 
 // conflict reports that somebody else claims the name of m (P96).
@@ -290,39 +310,62 @@ func (c *core) conflict(m *member, a *alive) {
 	theirs := joinHostPort(a.Addr, a.Port)
 	c.logf(levelError, logFields{node: m.node.Name, addr: theirs},
 		"Conflicting address for %s. Mine: %s Theirs: %s Old state: %d",
-		m.node.Name, m.node.Address(), theirs, int(m.state))
+		m.node.Name, m.node.Address(), theirs, int(m.state()))
 	other := newNode(a.Node, a.Addr, a.Port, a.Meta, nil, StateAlive)
-	c.tell(event{kind: eventConflict, node: m.node, other: other})
+	c.fx.events = append(c.fx.events, event{kind: eventConflict, node: m.node, other: other})
 }
 
 // acceptAlive takes over what an alive message says, n (P99, P101).
 func (c *core) acceptAlive(now instant, m *member, n *Node, a *alive, raw []byte) {
-	if raw == nil {
-		raw = a.encode()
-	} else {
-		raw = slices.Clone(raw)
-	}
 	if len(a.Vsn) < 6 {
 		versions := m.node.versions()
 		n.setVersions(versions[:])
 	}
-	c.broadcast(n.Name, raw, nil)
-	c.fx.metrics.alive++
+	c.spreadAlive(n.Name, a, raw)
 	c.metAgain(now, m, n, a.Incarnation, n.Name)
+}
+
+// acceptNumber is acceptAlive for what most news are: the node is as it was, and
+// only its incarnation has moved on. Its Node does not show that and stays.
+func (c *core) acceptNumber(m *member, a *alive, raw []byte) {
+	c.spreadAlive(m.node.Name, a, raw)
+	m.incarnation = a.Incarnation
+}
+
+// spreadAlive gossips an alive message on (P99).
+func (c *core) spreadAlive(name string, a *alive, raw []byte) {
+	if raw == nil {
+		const fixed = 64 // keys, numbers, versions
+		raw = a.appendTo(c.room(fixed + len(a.Node) + len(a.Addr) + len(a.Meta)))
+	} else {
+		raw = append(c.room(len(raw)), raw...)
+	}
+	c.broadcast(name, raw, nil)
+	c.fx.metrics.alive++
+}
+
+// met makes a member of a node that was unknown, and tells so (P102).
+func (c *core) met(now instant, n *Node, incarnation uint32) *member {
+	m := c.table.add(c.rng, n, now)
+	m.incarnation = incarnation
+	c.lost.remove(n.Name)
+	c.tell(eventJoin, Change{
+		Node: n, From: StateDead, To: StateAlive, New: true, By: n.Name, Incarnation: incarnation,
+	})
+	return m
 }
 
 // metAgain makes m alive as n says, and tells what that changed (P102).
 func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by string) {
-	before, suspected, old := m.state, m.suspicion, m.node
+	before, suspected, old := m.state(), m.suspicion(), m.node
 	change := c.change(now, m, StateAlive, by)
-	change.New = m.incarnation == 0 && before == StateDead
 	c.endSuspicion(m)
 	c.lost.remove(n.Name)
-	if before != StateAlive && !change.New {
+	if before != StateAlive {
 		m.remember().cameBack = max(now, 1)
 	}
 	m.incarnation = incarnation
-	c.table.setState(m, StateAlive, n, now)
+	c.table.setNode(m, n, now)
 	change.Node, change.Incarnation = n, incarnation
 	kind := eventNone
 	switch {
@@ -333,15 +376,15 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 	case suspected == nil:
 		return
 	}
-	c.tell(event{kind: kind, node: n, change: change})
+	c.tell(kind, change)
 }
 
 // change begins the description of a transition of m.
 func (c *core) change(now instant, m *member, to NodeStateType, by string) Change {
-	change := Change{Node: m.node, From: m.state, To: to, By: by, Incarnation: m.incarnation}
-	if m.suspicion != nil {
-		change.Confirmations = m.suspicion.confirmations()
-		change.SuspectFor = now.sub(m.suspicion.start)
+	change := Change{Node: m.node, From: m.state(), To: to, By: by, Incarnation: m.incarnation}
+	if s := m.suspicion(); s != nil {
+		change.Confirmations = s.confirmations()
+		change.SuspectFor = now.sub(s.start)
 	}
 	return change
 }
@@ -358,10 +401,10 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 		c.accused(now, s.Incarnation, s.From, "Refuting a suspect message (from: %s)")
 	case c.discredited(now, s.From, m):
 		c.passOn(now, m, s.appendTo(nil))
-	case m.suspicion != nil:
+	case m.suspicion() != nil:
 		c.confirm(m, s, raw)
 	case c.justAcquitted(now, m, s.Incarnation):
-	case m.state == StateAlive || s.Incarnation > m.incarnation: // P105
+	case m.state() == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
 		// that the node was back in between.
 		c.beginSuspicion(now, m, s, raw)
@@ -385,10 +428,11 @@ func (c *core) accused(now instant, incarnation uint32, from, line string) {
 // in whatever order the messages arrive.
 func (c *core) confirm(m *member, s *suspect, raw []byte) {
 	m.incarnation = max(m.incarnation, s.Incarnation)
-	if !m.suspicion.confirm(s.From) {
+	suspicion := m.suspicion()
+	if !suspicion.confirm(s.From) {
 		return
 	}
-	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	c.alarms.push(alarm{at: suspicion.deadline(), kind: alarmSuspicion, m: m})
 	c.spread(s.Node, raw, s)
 }
 
@@ -400,7 +444,7 @@ func (c *core) spread(name string, raw []byte, m encodable) {
 	if raw == nil {
 		raw = m.appendTo(nil)
 	} else {
-		raw = slices.Clone(raw)
+		raw = append(c.room(len(raw)), raw...)
 	}
 	c.broadcast(strings.Clone(name), raw, nil)
 }
@@ -418,21 +462,23 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 		kind = eventJoin
 	}
 	m.incarnation = s.Incarnation
-	m.suspicion = newSuspicion(now, s.From, wanted, c.shortestSuspicion(), c.longestSuspicion())
-	c.table.setState(m, StateSuspect, m.node.withState(StateSuspect), now)
-	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	suspicion := newSuspicion(now, s.From, wanted, c.shortestSuspicion(), c.longestSuspicion())
+	m.remember().suspicion = suspicion
+	c.table.setNode(m, m.node.withState(StateSuspect), now)
+	c.alarms.push(alarm{at: suspicion.deadline(), kind: alarmSuspicion, m: m})
 	c.planQuestion(now, m)
 	change.Node = m.node
-	c.tell(event{kind: kind, node: m.node, change: change})
+	c.tell(kind, change)
 }
 
 // suspicionOver declares a suspect dead when its time is really up (P65).
 func (c *core) suspicionOver(now instant, m *member) {
-	if m.suspicion == nil || m.suspicion.deadline() > now || !c.proven(now, m) {
+	s := m.suspicion()
+	if s == nil || s.deadline() > now || !c.proven(now, m) {
 		return
 	}
-	count := m.suspicion.confirmations()
-	if count < m.suspicion.wanted {
+	count := s.confirmations()
+	if count < s.wanted {
 		c.fx.metrics.degradedTimeout++
 	}
 	c.logf(levelInfo, logFields{node: m.node.Name, addr: m.node.Address(), incarnation: m.incarnation},
@@ -459,7 +505,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.accused(now, d.Incarnation, d.From, "Refuting a dead message (from: %s)")
 	case state == StateDead && c.discredited(now, d.From, m):
 		c.passOn(now, m, d.appendTo(nil))
-	case state == StateDead && m.suspicion == nil && c.newcomer(now, d.From):
+	case state == StateDead && m.suspicion() == nil && c.newcomer(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.spread(m.node.Name, raw, d)
@@ -475,9 +521,9 @@ func (c *core) goneAgain(now instant, m *member, incarnation uint32, state NodeS
 	if state == StateLeft {
 		c.lost.remove(m.node.Name)
 	}
-	if state != m.state && (state == StateLeft || incarnation > m.incarnation) {
+	if state != m.state() && (state == StateLeft || incarnation > m.incarnation) {
 		since := m.since
-		c.table.setState(m, state, m.node.withState(state), now)
+		c.table.setNode(m, m.node.withState(state), now)
 		m.since = since
 	}
 	m.incarnation = incarnation
@@ -489,12 +535,12 @@ func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateT
 	change := c.change(now, m, state, by)
 	c.endSuspicion(m)
 	m.incarnation = incarnation
-	c.table.setState(m, state, m.node.withState(state), now)
+	c.table.setNode(m, m.node.withState(state), now)
 	if state == StateDead {
 		c.lose(now, m)
 	}
 	change.Node, change.Incarnation = m.node, incarnation
-	c.tell(event{kind: eventLeave, node: m.node, change: change})
+	c.tell(eventLeave, change)
 }
 
 // refute overrules what was said about this node with the given incarnation
@@ -525,16 +571,16 @@ func (c *core) remind(now instant, accused *member) {
 // with an incarnation that the accusation beats: after a restart it counts from
 // 1 again and does not know what was said about its previous life (P15).
 func (c *core) tellAccused(now instant, m *member) {
-	if m.state == StateAlive {
+	if m.state() == StateAlive {
 		return
 	}
 	from := c.cfg.Name
-	if m.state == StateLeft {
+	if m.state() == StateLeft {
 		from = m.node.Name
 	}
 	d := dead{Incarnation: m.incarnation, Node: m.node.Name, From: from}
 	msg := d.appendTo(nil)
-	if m.state == StateSuspect {
+	if m.state() == StateSuspect {
 		s := suspect(d)
 		msg = s.appendTo(nil)
 	}
@@ -550,16 +596,18 @@ func toNode(n *Node) destination {
 // by the entries that are alive. A death is never believed second-hand, only
 // suspected, in the own name; a departure is believed.
 func (c *core) merge(now instant, states []pushNodeState) {
+	c.expectMembers(states)
 	var a alive // one for all of them: it moves to the heap
 	for i := range states {
 		s := &states[i]
 		switch s.State {
 		case StateAlive:
-			a = alive{
-				Incarnation: s.Incarnation, Node: s.Name, Addr: s.Addr, Port: s.Port,
-				Meta: s.Meta, Vsn: s.Vsn,
+			m := c.table.get(s.Name)
+			if m != nil && c.knowsAlive(m, s) {
+				continue
 			}
-			c.alive(now, &a, nil)
+			a = s.alive()
+			c.aliveAbout(now, m, &a, nil)
 		case StateLeft:
 			if c.table.get(s.Name) != nil {
 				c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
@@ -567,6 +615,34 @@ func (c *core) merge(now instant, states []pushNodeState) {
 		case StateDead, StateSuspect:
 			c.mergeAccused(now, s)
 		}
+	}
+}
+
+// knowsAlive reports whether an entry that is alive says nothing new about m (P97):
+// in a cluster at rest all do.
+func (c *core) knowsAlive(m *member, s *pushNodeState) bool {
+	return s.Incarnation <= m.incarnation && m.state() == StateAlive && m != c.self && m.node.at(s.Addr, s.Port)
+}
+
+// expectMembers makes room at once if a list brings many nodes more than are known.
+func (c *core) expectMembers(states []pushNodeState) {
+	const many = 64
+	others := len(c.table.order) - 1 // the list of a stranger does not have this node
+	more := -others
+	if len(states)+more < many {
+		return
+	}
+	for i := range states {
+		if states[i].State == StateAlive {
+			more++
+		}
+	}
+	if more < many {
+		return
+	}
+	c.table.reserve(more)
+	if !c.unheard {
+		c.fx.events = slices.Grow(c.fx.events, more)
 	}
 }
 
@@ -594,9 +670,15 @@ func (c *core) adjustHealth(delta int) {
 	}
 }
 
-func (c *core) tell(e event) {
-	if c.unheard && e.kind != eventConflict {
+// tell reports a change of a member to the user.
+func (c *core) tell(kind eventKind, change Change) {
+	if c.unheard || c.unexplained && kind == eventNone {
 		return
+	}
+	e := event{kind: kind, node: change.Node}
+	if !c.unexplained {
+		e.change = new(Change)
+		*e.change = change
 	}
 	c.fx.events = append(c.fx.events, e)
 }

@@ -203,7 +203,7 @@ func TestP103RumouredSuspicionBeginsWithTheNode(t *testing.T) {
 	c.hearSuspect("x", 3, "a")
 	c.hearAlive("x", 3)
 	require.Equal(t, "suspect@3", c.view("x"))
-	require.Equal(t, []string{"a"}, c.table.get("x").suspicion.accusers)
+	require.Equal(t, []string{"a"}, c.table.get("x").suspicion().accusers)
 	require.Equal(t, []string{"join x"}, c.events())
 }
 
@@ -328,6 +328,63 @@ func TestP101P102NewerIsTakenOver(t *testing.T) {
 	}
 }
 
+// News that changes nothing but the incarnation makes no new Node. What the Node
+// shows down to the form of the bytes makes one.
+func TestP101OnlyAChangeOfContentMakesANewNode(t *testing.T) {
+	same := func(*alive) {}
+	for name, row := range map[string]struct {
+		before, after func(*alive)
+		same          bool
+	}{
+		"incarnation alone":  {same, same, true},
+		"the same meta":      {withMeta("m"), withMeta("m"), true},
+		"other meta":         {withMeta("m"), withMeta("n"), false},
+		"no meta":            {withMeta("m"), same, false},
+		"empty, not no meta": {same, withMeta(""), false},
+		"other versions":     {same, withPMax(4), false},
+		"16-byte address":    {same, func(a *alive) { a.Addr = net.IP(a.Addr).To16() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCore(t)
+			c.hearAlive("x", 5, row.before)
+			c.settle()
+			old := c.table.get("x").node
+			c.hearAlive("x", 6, row.after)
+			require.Equal(t, "alive@6", c.view("x"))
+			require.Equal(t, []string{"alive x@6"}, c.broadcasts())
+			require.Equal(t, 1, c.fx.metrics.alive)
+			require.Equal(t, row.same, old == c.table.get("x").node)
+			want := aliveOf("x", 6, row.after)
+			require.True(t, c.table.get("x").node.says(want), "%+v", c.table.get("x").node)
+		})
+	}
+}
+
+// A node in whatever state but alive becomes another Node with its state.
+func TestP101ARefutationMakesANewNode(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.hearSuspect("x", 1, "a")
+	old := c.table.get("x").node
+	c.hearAlive("x", 2)
+	require.NotSame(t, old, c.table.get("x").node)
+	require.Equal(t, "alive@2", c.view("x"))
+}
+
+func TestNewsWithoutChangeOfContentAllocatesTheBroadcastOnly(t *testing.T) {
+	c := newTestCore(t)
+	a := aliveOf("x", 1, withMeta("m"))
+	raw := a.appendTo(nil)
+	c.alive(c.now, a, raw)
+	c.settle()
+	allocs := testing.AllocsPerRun(100, func() {
+		a.Incarnation++
+		c.alive(c.now, a, raw)
+	})
+	require.LessOrEqual(t, allocs, 2.0, "the broadcast and its bytes")
+	require.Zero(t, testing.AllocsPerRun(100, func() { c.alive(c.now, a, raw) }), "no news at all")
+}
+
 func TestP101ShortVersionArraysKeepTheOldVersions(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
@@ -367,7 +424,7 @@ func TestMessagesAreBorrowed(t *testing.T) {
 	require.NotNil(t, m)
 	require.Equal(t, "x", m.node.Name)
 	require.Equal(t, "meta", string(m.node.Meta))
-	require.Equal(t, []string{"accuser"}, m.suspicion.accusers)
+	require.Equal(t, []string{"accuser"}, m.suspicion().accusers)
 	require.Equal(t, []string{"alive me@6", "suspect x@5 by accuser"}, sortedCopy(c.broadcasts()))
 	require.Equal(t, "accuser", c.fx.events[len(c.fx.events)-1].change.By)
 	require.Equal(t, []string{"Refuting a suspect message (from: slanderer)"}, c.logs(levelWarn))
@@ -577,8 +634,8 @@ func TestP107SuspicionBegins(t *testing.T) {
 		require.Equal(t, metricCounts{suspect: 1}, c.fx.metrics)
 		m := c.table.get("x")
 		require.Equal(t, c.now, m.since)
-		require.Equal(t, []string{"a"}, m.suspicion.accusers)
-		require.Equal(t, c.now.add(24*time.Second), m.suspicion.deadline(), "k = 2 of 4 nodes (P61)")
+		require.Equal(t, []string{"a"}, m.suspicion().accusers)
+		require.Equal(t, c.now.add(24*time.Second), m.suspicion().deadline(), "k = 2 of 4 nodes (P61)")
 		require.Equal(t, 4, c.table.live(), "suspects stay members")
 	}
 }
@@ -635,12 +692,12 @@ func TestP63P104ConfirmationsAreCountedAndGossipedOn(t *testing.T) {
 	require.Empty(t, c.broadcasts(), "an old incarnation")
 	c.hearSuspect("x", 1, "b")
 	require.Equal(t, []string{"suspect x@1 by b"}, c.broadcasts())
-	require.Equal(t, began.add(11381*time.Millisecond), c.table.get("x").suspicion.deadline())
+	require.Equal(t, began.add(11381*time.Millisecond), c.table.get("x").suspicion().deadline())
 	c.hearSuspect("x", 1, "b")
 	require.Empty(t, c.broadcasts())
 	c.hearSuspect("x", 1, "d")
 	require.Equal(t, []string{"suspect x@1 by d"}, c.broadcasts())
-	require.Equal(t, began.add(4*time.Second), c.table.get("x").suspicion.deadline())
+	require.Equal(t, began.add(4*time.Second), c.table.get("x").suspicion().deadline())
 	c.hearSuspect("x", 1, "e")
 	require.Empty(t, c.broadcasts(), "more than k")
 	require.Zero(t, c.fx.metrics.suspect, "confirmations are not counted (P147)")
@@ -913,8 +970,8 @@ func TestP15RestartedNodesFindEachOther(t *testing.T) {
 		old.settle()
 		restarted := newTestCore(t, func(cfg *Config) { cfg.Name = "x" })
 		exchange(old, restarted)
-		require.Equal(t, StateAlive, old.table.get("x").state, "%v", held)
-		require.Equal(t, StateAlive, restarted.table.get("old").state, "%v", held)
+		require.Equal(t, StateAlive, old.table.get("x").state(), "%v", held)
+		require.Equal(t, StateAlive, restarted.table.get("old").state(), "%v", held)
 		require.Equal(t, restarted.self.incarnation, old.table.get("x").incarnation, "%v", held)
 	}
 }
@@ -958,7 +1015,7 @@ func statesOf(c *testCore) []pushNodeState {
 		n := m.node
 		versions := n.versions()
 		states = append(states, pushNodeState{
-			Name: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: m.incarnation, State: m.state,
+			Name: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: m.incarnation, State: m.state(),
 			Vsn: versions[:],
 		})
 	}
@@ -1018,7 +1075,7 @@ func TestP63P114MergedAccusationsCountInTheOwnName(t *testing.T) {
 	c.hearSuspect("x", 1, "a")
 	c.merge(c.now, []pushNodeState{stateOf("x", 1, StateDead)})
 	c.merge(c.now, []pushNodeState{stateOf("x", 1, StateSuspect)})
-	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion.accusers)
+	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion().accusers)
 }
 
 // That others hold a node for dead is no reason to suspect one that is dead here
@@ -1049,7 +1106,7 @@ func TestEventReasons(t *testing.T) {
 	c := newTestCore(t)
 	change := func() Change {
 		require.Len(t, c.fx.events, 1)
-		got := c.fx.events[0].change
+		got := *c.fx.events[0].change
 		require.Same(t, c.table.get("x").node, got.Node)
 		got.Node = nil
 		c.fx.events = nil
@@ -1078,6 +1135,61 @@ func TestEventReasons(t *testing.T) {
 	require.Equal(t, Change{From: StateDead, To: StateAlive, By: "x", Incarnation: 4}, change(), "not new")
 	c.hearDead("x", 4, "x")
 	require.Equal(t, Change{From: StateAlive, To: StateLeft, By: "x", Incarnation: 4}, change())
+}
+
+// Reasons that nobody wants to hear are not made up.
+func TestReasonsAreToldOnlyWhereTheyAreHeard(t *testing.T) {
+	c := newTestCore(t)
+	c.unexplained = true
+	c.hearAlive("x", 1)
+	c.hearSuspect("x", 1, "a")
+	c.hearDead("x", 1, "a")
+	for _, e := range c.fx.events {
+		require.Nil(t, e.change)
+	}
+	require.Equal(t, []string{"join x", "leave x"}, c.events())
+	c.unheard = true
+	c.hearAlive("x", 2)
+	require.Empty(t, c.fx.events)
+}
+
+// Messages that share memory do not share bytes, whatever their size.
+func TestBroadcastsKeepTheirBytes(t *testing.T) {
+	c := newTestCore(t)
+	var want []string
+	for i := range 100 {
+		a := aliveOf(fmt.Sprintf("x%03d", i), 1, withMeta(strings.Repeat("m", 7*i)))
+		raw := a.appendTo(nil)
+		want = append(want, string(raw))
+		c.alive(c.now, a, [][]byte{raw, nil}[i%2])
+		clear(raw)
+	}
+	var got []string
+	for _, msg := range c.queue.GetBroadcasts(0, 1<<20) {
+		got = append(got, string(msg))
+		_ = append(msg, "more than fits"...)
+	}
+	require.ElementsMatch(t, want, got)
+}
+
+// A list with many strangers finds room for all of them, one without makes none.
+func TestP114RoomForAListIsMadeAtOnce(t *testing.T) {
+	c := newTestCore(t)
+	list := make([]pushNodeState, 1000)
+	for i := range list {
+		a := aliveOf(fmt.Sprint("x", i), 1)
+		list[i] = pushNodeState{Name: a.Node, Addr: a.Addr, Port: a.Port, Incarnation: 1, Vsn: a.Vsn}
+	}
+	for i := 0; i < len(list); i += 2 {
+		list[i].State = StateDead
+	}
+	c.merge(c.now, list)
+	require.Equal(t, 501, len(c.table.order))
+	require.Less(t, cap(c.table.order), 700)
+	require.Less(t, cap(c.fx.events), 700)
+	c.settle()
+	require.LessOrEqual(t, testing.AllocsPerRun(10, func() { c.merge(c.now, list) }), 1.0)
+	require.Zero(t, cap(c.fx.events)/100)
 }
 
 // ---- snapshots

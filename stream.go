@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"slices"
 	"sync"
@@ -455,53 +454,50 @@ func cutShort(err error) error {
 	return err
 }
 
-// appendPushPull appends a push/pull (W51–W55): its header, the nodes, of which
-// there must be as many as count says, and the user state.
-func appendPushPull(dst []byte, join bool, count int, nodes iter.Seq[*pushNodeState], userState []byte) []byte {
-	const typicalState = 128
-	dst = slices.Grow(dst, typicalState*(count+1)+len(userState))
-	header := pushPullHeader{Nodes: count, UserStateLen: len(userState), Join: join}
-	dst = header.appendTo(dst)
-	for n := range nodes {
-		dst = n.appendTo(dst)
-	}
-	return append(dst, userState...)
-}
-
-// readPushPull reads the body of a push/pull. It gives each node to the function,
-// whose argument is used again for the next, and returns the user state, nil if
-// there is none. Fields of the nodes are views of the reader's memory, valid until
-// its release; the user state is the caller's.
-func readPushPull(r *streamReader, each func(*pushNodeState) error) (header pushPullHeader, userState []byte, err error) {
+// readPushPull reads the body of a push/pull (W51–W55). It appends the nodes to the
+// list and returns the user state, nil if there is none. Fields of the nodes are
+// views of the reader's memory, valid until its release; the user state is the
+// caller's.
+func readPushPull(r *streamReader, list []pushNodeState) (header pushPullHeader, nodes []pushNodeState, userState []byte, err error) {
 	if err := header.decodeFrom(r); err != nil {
-		return header, nil, err
+		return header, list, nil, err
 	}
 	if header.Nodes < 0 || header.Nodes > maxStateNodes {
-		return header, nil, newKindError(ErrTooLarge, "number of nodes in header (%d) exceeds limit", header.Nodes)
+		return header, list, nil, newKindError(ErrTooLarge, "number of nodes in header (%d) exceeds limit", header.Nodes)
 	}
 	if header.UserStateLen < 0 || header.UserStateLen > maxUserState {
-		return header, nil, newKindError(ErrTooLarge, "user state length (%d) exceeds limit", header.UserStateLen)
+		return header, list, nil, newKindError(ErrTooLarge, "user state length (%d) exceeds limit", header.UserStateLen)
 	}
-	var state pushNodeState
-	for range header.Nodes {
-		if err := state.decodeFrom(r); err != nil {
-			return header, nil, fmt.Errorf("cannot read node state: %w", err)
+	for left := header.Nodes; left > 0; left-- {
+		list = withRoom(list, left)
+		list = list[:len(list)+1]
+		if err := list[len(list)-1].decodeFrom(r); err != nil {
+			return header, list, nil, fmt.Errorf("cannot read node state: %w", err)
 		}
 		if r.done > maxStates {
-			return header, nil, newKindError(ErrTooLarge, "node states of more than %d bytes are not accepted", maxStates)
-		}
-		if err := each(&state); err != nil {
-			return header, nil, err
+			return header, list, nil, newKindError(ErrTooLarge, "node states of more than %d bytes are not accepted", maxStates)
 		}
 	}
 	if header.UserStateLen == 0 {
-		return header, nil, nil
+		return header, list, nil, nil
 	}
 	userState, err = r.own(header.UserStateLen)
 	if err != nil {
-		return header, nil, fmt.Errorf("cannot read user state: %w", cutShort(err))
+		return header, list, nil, fmt.Errorf("cannot read user state: %w", cutShort(err))
 	}
-	return header, userState, nil
+	return header, list, userState, nil
+}
+
+// withRoom makes room for another node: twice as much as there was, but not for more
+// than are left. Memory grows with what has come, not with what was announced (W82).
+func withRoom(list []pushNodeState, left int) []pushNodeState {
+	const first = 64
+	if len(list) < cap(list) {
+		return list
+	}
+	longer := make([]pushNodeState, len(list), len(list)+min(left, max(first, len(list))))
+	copy(longer, list)
+	return longer
 }
 
 // appendUserMessage appends a user message as streams carry it (W58).

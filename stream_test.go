@@ -256,11 +256,7 @@ func TestW51PushPullIsReadBack(t *testing.T) {
 	msg := samplePushPull(1000, []byte("user state"))
 	for _, most := range []int{0, 1, 100} {
 		r := &streamReader{conn: &memoryConn{unread: msg[1:], most: most}}
-		var states []pushNodeState
-		header, userState, err := readPushPull(r, func(s *pushNodeState) error {
-			states = append(states, *s)
-			return nil
-		})
+		header, states, userState, err := readPushPull(r, nil)
 		require.NoError(t, err)
 		require.Equal(t, pushPullHeader{Nodes: 1000, UserStateLen: 10, Join: true}, header)
 		require.Equal(t, "user state", string(userState))
@@ -283,19 +279,14 @@ func pointers(states []pushNodeState) func(func(*pushNodeState) bool) {
 func TestW7PushPullIsReadLiberally(t *testing.T) {
 	body := "\x83\xa5Nodes\xd3\x00\x00\x00\x00\x00\x00\x00\x02\xacUserStateLen\x02\xa4Join\x01" +
 		"\x82\xa4Name\xd9\x01a\xa5State\xcc\x03" + "\xc0" + "us"
-	var names []string
-	header, userState, err := readPushPull(readerOf(body+"rest"), func(s *pushNodeState) error {
-		names = append(names, fmt.Sprint(s.Name, s.State))
-		return nil
-	})
+	header, nodes, userState, err := readPushPull(readerOf(body+"rest"), nil)
 	require.NoError(t, err)
 	require.True(t, header.Join)
 	require.Equal(t, "us", string(userState))
-	require.Len(t, names, 2)
+	require.Len(t, nodes, 2)
 }
 
 func TestW62PushPullLimits(t *testing.T) {
-	never := func(*pushNodeState) error { t.Error("a node was read"); return nil }
 	for _, tc := range []struct {
 		header pushPullHeader
 		text   string
@@ -305,12 +296,13 @@ func TestW62PushPullLimits(t *testing.T) {
 		{pushPullHeader{UserStateLen: -1}, "user state length (-1) exceeds limit"},
 		{pushPullHeader{UserStateLen: 20971521}, "user state length (20971521) exceeds limit"},
 	} {
-		_, _, err := readPushPull(readerOf(string(tc.header.appendTo(nil)[1:])), never)
+		_, nodes, _, err := readPushPull(readerOf(string(tc.header.appendTo(nil)[1:])), nil)
+		require.Empty(t, nodes)
 		require.EqualError(t, err, tc.text)
 		require.ErrorIs(t, err, ErrTooLarge)
 	}
 	for _, header := range []pushPullHeader{{Nodes: 1048576}, {UserStateLen: 20971520}} {
-		_, _, err := readPushPull(readerOf(string(header.appendTo(nil)[1:])), never)
+		_, _, _, err := readPushPull(readerOf(string(header.appendTo(nil)[1:])), nil)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "the limits are inclusive")
 	}
 }
@@ -318,12 +310,10 @@ func TestW62PushPullLimits(t *testing.T) {
 func TestW51PushPullThatIsCutShort(t *testing.T) {
 	body := samplePushPull(2, []byte("user state"))[1:]
 	for n := range len(body) {
-		_, _, err := readPushPull(readerOf(string(body[:n])), func(*pushNodeState) error { return nil })
+		_, _, _, err := readPushPull(readerOf(string(body[:n])), nil)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "%d bytes", n)
 		require.NotErrorIs(t, err, io.EOF)
 	}
-	_, _, err := readPushPull(readerOf(string(body)), func(*pushNodeState) error { return io.ErrClosedPipe })
-	require.ErrorIs(t, err, io.ErrClosedPipe)
 }
 
 func TestW58UserMessages(t *testing.T) {
@@ -358,7 +348,7 @@ func TestW82MemoryGrowsWithWhatArrives(t *testing.T) {
 			return err
 		},
 		"push/pull": func() error {
-			_, _, err := readPushPull(readerOf(string(header.appendTo(nil)[1:])), nil)
+			_, _, _, err := readPushPull(readerOf(string(header.appendTo(nil)[1:])), nil)
 			return err
 		},
 		"frame": func() error {
@@ -413,7 +403,7 @@ func TestStreamValuesAreBounded(t *testing.T) {
 	state := pushNodeState{Name: "node"}
 	conn = &endlessConn{memoryConn: memoryConn{unread: header.appendTo(nil)[1:]}, again: string(state.appendTo(nil))}
 	r := &streamReader{conn: conn, done: maxStates - 1<<16}
-	_, _, err := readPushPull(r, func(*pushNodeState) error { return nil })
+	_, _, _, err := readPushPull(r, nil)
 	require.ErrorIs(t, err, ErrTooLarge)
 	require.Less(t, conn.given, 2*maxStreamValue)
 }
@@ -432,7 +422,7 @@ func TestReadingPushPullAllocatesLittle(t *testing.T) {
 	body := samplePushPull(10_000, nil)[1:]
 	allocs := testing.AllocsPerRun(5, func() {
 		r := &streamReader{conn: &memoryConn{unread: body}}
-		_, _, err := readPushPull(r, func(*pushNodeState) error { return nil })
+		_, _, _, err := readPushPull(r, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -452,13 +442,11 @@ func TestReleasedMemoryIsNotWhatTheCallerOwns(t *testing.T) {
 		for range 3 {
 			r, _, err := w.openInbound(&memoryConn{unread: bytes.Clone(stream)})
 			require.NoError(t, err)
-			names := 0
-			_, userState, err := readPushPull(r, func(s *pushNodeState) error {
-				require.Equal(t, fmt.Sprintf("node-%06d", names), s.Name)
-				names++
-				return nil
-			})
+			_, nodes, userState, err := readPushPull(r, nil)
 			require.NoError(t, err)
+			for i := range nodes {
+				require.Equal(t, fmt.Sprintf("node-%06d", i), nodes[i].Name)
+			}
 			r.release()
 			_, err = r.Peek(1)
 			require.ErrorIs(t, err, io.EOF)
@@ -513,10 +501,10 @@ func readBody(r *streamReader, kind messageType) (got []any) {
 		msg, err = readUserMessage(r)
 		got = append(got, msg)
 	case pushPullMsg:
-		_, user, readErr := readPushPull(r, func(s *pushNodeState) error {
-			got = append(got, *s)
-			return nil
-		})
+		_, nodes, user, readErr := readPushPull(r, nil)
+		for i := range nodes {
+			got = append(got, nodes[i])
+		}
 		got, err = append(got, user), readErr
 	}
 	return append(got, err)
@@ -533,12 +521,7 @@ func FuzzPushPull(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		read := func(body []byte) (pushPullHeader, []pushNodeState, []byte, error) {
-			var states []pushNodeState
-			header, userState, err := readPushPull(&streamReader{conn: &memoryConn{unread: body, most: 50}}, func(s *pushNodeState) error {
-				states = append(states, *s)
-				return nil
-			})
-			return header, states, userState, err
+			return readPushPull(&streamReader{conn: &memoryConn{unread: body, most: 50}}, nil)
 		}
 		header, states, userState, err := read(body)
 		if err != nil {

@@ -5,35 +5,35 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 )
 
 // member is the record of one node in the table. It is guarded with the core;
-// what readers without the lock see of it is its published Node. There is one for
-// each node of a cluster, so what only some need is in the dossier.
+// what readers without the lock see of it is its published Node, which also has
+// the state. There is one for each node of a cluster, so what only some need is in
+// the dossier.
 type member struct {
-	node        *Node // immutable; an update replaces it
-	suspicion   *suspicion
+	node        *Node    // immutable; an update replaces it
 	file        *dossier // nil while there is nothing to remember
 	since       instant  // of the last change of state
-	met         instant  // when the record was made
-	state       NodeStateType
 	incarnation uint32
-	place       int32 // index in table.order
-	slot        int32 // index in table.view
+	slot        uint32 // index in table.view
 }
 
 // dossier is what a node remembers of a member that it has dealt with. A time of 0
 // means never.
 type dossier struct {
-	heard        instant // last answer
-	told         instant // last time it was told what is said about it
-	cameBack     instant // last time it became alive again
-	acquitted    instant // last time it answered a last question
-	claimRefused instant // last time it defended its address
-	claimed      bool    // somebody else's claim to its name is being checked
-	srtt         float64 // smoothed round trip time in nanoseconds, 0 = not measured
-	rttvar       float64 // its smoothed deviation
+	suspicion    *suspicion // while the member is suspect
+	met          instant    // when the record was made, if that was not its last change of state
+	heard        instant    // last answer
+	told         instant    // last time it was told what is said about it
+	cameBack     instant    // last time it became alive again
+	acquitted    instant    // last time it answered a last question
+	claimRefused instant    // last time it defended its address
+	claimed      bool       // somebody else's claim to its name is being checked
+	srtt         float64    // smoothed round trip time in nanoseconds, 0 = not measured
+	rttvar       float64    // its smoothed deviation
 }
 
 // past is what is remembered of m.
@@ -52,30 +52,63 @@ func (m *member) remember() *dossier {
 	return m.file
 }
 
-func (m *member) gone() bool { return m.state == StateDead || m.state == StateLeft }
+func (m *member) state() NodeStateType { return m.node.State }
+
+func (m *member) gone() bool { return m.state() == StateDead || m.state() == StateLeft }
+
+// suspicion is the case against m; nil if there is none.
+func (m *member) suspicion() *suspicion {
+	if m.file == nil {
+		return nil
+	}
+	return m.file.suspicion
+}
+
+// met is when the record was made.
+func (m *member) met() instant {
+	if m.file == nil || m.file.met == 0 {
+		return m.since
+	}
+	return m.file.met
+}
 
 // table holds every known node, in every state, in the random order in which
 // they are probed (P45).
 type table struct {
-	byName map[string]*member
+	byName nameIndex
 	order  []*member
-	counts [4]int // by state
+	fresh  []member // made in advance
+	counts [4]int   // by state
+	coming int      // records that are expected to be added soon
 	view   memberView
 }
 
+// recordsAtOnce is how many records are made in one piece for the nodes of a long
+// list, which saves an allocation in a member. They are few since a piece stays in
+// memory for as long as one of them is in use.
+const recordsAtOnce = 8
+
 func newTable() table {
-	return table{byName: make(map[string]*member)}
+	return table{byName: newNameIndex()}
 }
 
-func (t *table) get(name string) *member { return t.byName[name] }
+func (t *table) get(name string) *member { return t.byName.get(name) }
+
+// reserve makes room for that many more records.
+func (t *table) reserve(more int) {
+	t.coming = more
+	t.order = slices.Grow(t.order, more)
+	t.byName.reserve(len(t.order) + more)
+}
 
 // add inserts a record at a random place (P95).
-func (t *table) add(rng *rand.Rand, n *Node, state NodeStateType, now instant) *member {
-	m := &member{node: n, state: state, since: now, met: now, slot: int32(t.view.take()), place: int32(len(t.order))}
+func (t *table) add(rng *rand.Rand, n *Node, now instant) *member {
+	m := t.newRecord()
+	*m = member{node: n, since: now, slot: uint32(t.view.take())}
 	t.order = append(t.order, m)
-	t.swap(int(m.place), rng.IntN(len(t.order)))
-	t.byName[n.Name] = m
-	t.counts[state]++
+	t.swap(len(t.order)-1, rng.IntN(len(t.order)))
+	t.byName.add(m)
+	t.counts[n.State]++
 	t.publish(m)
 	t.view.known.Store(int64(len(t.order)))
 	if isAddress(n.Name) {
@@ -84,16 +117,27 @@ func (t *table) add(rng *rand.Rand, n *Node, state NodeStateType, now instant) *
 	return m
 }
 
-// remove forgets a record.
-func (t *table) remove(m *member) {
-	last := len(t.order) - 1
-	t.swap(int(m.place), last)
-	t.order[last] = nil
+func (t *table) newRecord() *member {
+	if len(t.fresh) == 0 {
+		t.fresh = make([]member, max(1, min(t.coming, recordsAtOnce)))
+		t.coming = max(0, t.coming-recordsAtOnce)
+	}
+	m := &t.fresh[0]
+	t.fresh = t.fresh[1:]
+	return m
+}
+
+// remove forgets the record at a place of the order. The last one moves there. The
+// record is not used again, since alarms and pings may still hold it.
+func (t *table) remove(place int) {
+	m, last := t.order[place], len(t.order)-1
+	t.order[place], t.order[last] = t.order[last], nil
 	t.order = t.order[:last]
-	delete(t.byName, m.node.Name)
-	t.counts[m.state]--
+	t.byName.remove(m)
+	m.file = nil
+	t.counts[m.state()]--
 	t.view.give(int(m.slot))
-	t.view.known.Store(int64(len(t.order)))
+	t.view.known.Store(int64(last))
 	if isAddress(m.node.Name) {
 		t.view.addressNames.Add(-1)
 	}
@@ -115,19 +159,22 @@ func isAddress(name string) bool {
 
 func (t *table) swap(i, j int) {
 	t.order[i], t.order[j] = t.order[j], t.order[i]
-	t.order[i].place, t.order[j].place = int32(i), int32(j)
 }
 
 func (t *table) shuffle(rng *rand.Rand) {
 	rng.Shuffle(len(t.order), t.swap)
 }
 
-// setState moves m to a state and publishes its node n with it.
-func (t *table) setState(m *member, state NodeStateType, n *Node, now instant) {
-	if m.state != state {
-		t.counts[m.state]--
-		t.counts[state]++
-		m.state, m.since = state, now
+// setNode gives m another node, and with it another state perhaps, and publishes
+// it. The time of a change of state is that of the last one.
+func (t *table) setNode(m *member, n *Node, now instant) {
+	if old := m.state(); old != n.State {
+		t.counts[old]--
+		t.counts[n.State]++
+		if now != m.since && m.met() == m.since {
+			m.remember().met = max(m.since, 1)
+		}
+		m.since = now
 	}
 	m.node = n
 	t.publish(m)
@@ -146,40 +193,72 @@ func (t *table) publish(m *member) {
 func (t *table) live() int { return t.counts[StateAlive] + t.counts[StateSuspect] }
 
 // newNode makes the immutable record of what an alive message or a node state
-// says. It owns its bytes: name, address and meta data share one piece of memory.
+// says. It owns its bytes.
 func newNode(name string, addr []byte, port uint16, meta, vsn []byte, state NodeStateType) *Node {
-	owned := make([]byte, 0, len(name)+len(addr)+len(meta))
+	n, owned := nodeWithRoom(len(name) + len(addr) + len(meta))
 	owned = append(owned, name...)
-	n := &Node{Name: viewString(owned), Port: port, State: state}
-	n.setContent(owned, addr, meta, vsn)
-	return n
-}
-
-// renewed is newNode for a node whose name is known already.
-func (n *Node) renewed(addr []byte, port uint16, meta, vsn []byte) *Node {
-	c := &Node{Name: n.Name, Port: port, State: StateAlive}
-	c.setContent(make([]byte, 0, len(addr)+len(meta)), addr, meta, vsn)
-	return c
-}
-
-// setContent copies address and meta data behind what owned holds already.
-func (n *Node) setContent(owned, addr, meta, vsn []byte) {
-	start := len(owned)
+	n.Name, n.Port, n.State = viewString(owned), port, state
 	owned = append(owned, addr...)
-	n.Addr = net.IP(owned[start:len(owned):len(owned)])
+	n.Addr = net.IP(owned[len(name):len(owned):len(owned)])
 	if meta != nil {
-		start = len(owned)
+		start := len(owned)
 		owned = append(owned, meta...)
 		n.Meta = owned[start:len(owned):len(owned)]
 	}
 	n.setVersions(vsn)
+	return n
 }
 
-// withState is a copy of n in another state. Both share bytes that nobody writes.
+// nodeWithRoom makes a Node together with room for so many bytes. They share one
+// piece of memory, in the sizes that the allocator has: that is what a member
+// costs most of, and 20 to 30 bytes less than two pieces.
+func nodeWithRoom(size int) (*Node, []byte) {
+	switch {
+	case size <= 16:
+		m := new(struct {
+			Node
+			room [16]byte
+		})
+		return &m.Node, m.room[:0]
+	case size <= 32:
+		m := new(struct {
+			Node
+			room [32]byte
+		})
+		return &m.Node, m.room[:0]
+	case size <= 48:
+		m := new(struct {
+			Node
+			room [48]byte
+		})
+		return &m.Node, m.room[:0]
+	case size <= 64:
+		m := new(struct {
+			Node
+			room [64]byte
+		})
+		return &m.Node, m.room[:0]
+	case size <= 96:
+		m := new(struct {
+			Node
+			room [96]byte
+		})
+		return &m.Node, m.room[:0]
+	case size <= 128:
+		m := new(struct {
+			Node
+			room [128]byte
+		})
+		return &m.Node, m.room[:0]
+	}
+	return new(Node), make([]byte, 0, size)
+}
+
+// withState is a copy of n in another state. It shares nothing with n, which would
+// otherwise stay in memory for the sake of its bytes.
 func (n *Node) withState(state NodeStateType) *Node {
-	c := *n
-	c.State = state
-	return &c
+	versions := n.versions()
+	return newNode(n.Name, n.Addr, n.Port, n.Meta, versions[:], state)
 }
 
 // setVersions takes over the six version bytes of W66; fewer count as zero (W67).
@@ -202,6 +281,12 @@ func (n *Node) sameContent(meta, vsn []byte) bool {
 	return bytes.Equal(n.Meta, meta) && bytes.Equal(versions[:], vsn)
 }
 
+// says reports whether n shows exactly what an alive message about it says.
+func (n *Node) says(a *alive) bool {
+	return n.Port == a.Port && bytes.Equal(n.Addr, a.Addr) && n.sameContent(a.Meta, a.Vsn) &&
+		(n.Meta == nil) == (a.Meta == nil)
+}
+
 // at reports whether n lives at the address.
 func (n *Node) at(ip []byte, port uint16) bool {
 	return n.Port == port && sameIP(n.Addr, ip)
@@ -219,7 +304,9 @@ type memberView struct {
 	addressNames atomic.Int64 // records whose name is an IP address (W25)
 }
 
-type viewPage [128]atomic.Pointer[Node]
+// viewPage is as large as fits into 1 KiB together with the word that the allocator
+// needs.
+type viewPage [127]atomic.Pointer[Node]
 
 const viewPageSize = len(viewPage{})
 

@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -26,11 +27,10 @@ func TestP95NewNodesGetARandomPlace(t *testing.T) {
 	for range rounds {
 		table := newTable()
 		for _, name := range nodeNames("old", before) {
-			table.add(rng, testNode(name, StateAlive), StateAlive, 0)
+			table.add(rng, testNode(name, StateAlive), 0)
 		}
-		m := table.add(rng, testNode("new", StateAlive), StateAlive, 0)
-		require.Same(t, m, table.order[m.place])
-		places[m.place]++
+		m := table.add(rng, testNode("new", StateAlive), 0)
+		places[slices.Index(table.order, m)]++
 	}
 	for place, n := range places {
 		require.InDelta(t, rounds/len(places), n, float64(rounds/len(places)/4), "place %d of %v", place, places)
@@ -41,7 +41,7 @@ func TestP46ShuffleKeepsTheRecordsAndChangesTheOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	table := newTable()
 	for _, name := range nodeNames("n", 50) {
-		table.add(rng, testNode(name, StateAlive), StateAlive, 0)
+		table.add(rng, testNode(name, StateAlive), 0)
 	}
 	before := slices.Clone(table.order)
 	table.shuffle(rng)
@@ -63,13 +63,13 @@ func TestP33P44TableAgreesWithAModel(t *testing.T) {
 		_, known := model[name]
 		switch {
 		case !known:
-			table.add(rng, testNode(name, state), state, instant(step))
+			table.add(rng, testNode(name, state), instant(step))
 			model[name] = state
 		case rng.IntN(3) == 0:
-			table.remove(table.get(name))
+			forget(&table, table.get(name))
 			delete(model, name)
 		default:
-			table.setState(table.get(name), state, testNode(name, state), instant(step))
+			table.setNode(table.get(name), testNode(name, state), instant(step))
 			model[name] = state
 		}
 		if step%500 == 0 {
@@ -79,13 +79,16 @@ func TestP33P44TableAgreesWithAModel(t *testing.T) {
 	}
 }
 
+// forget removes a record by itself rather than its place.
+func forget(table *table, m *member) { table.remove(slices.Index(table.order, m)) }
+
 func checkAgainstModel(t *testing.T, table *table, model map[string]NodeStateType) {
 	t.Helper()
 	var shown []string
 	var counts [4]int
 	addresses := 0
 	for name, state := range model {
-		require.Equal(t, state, table.get(name).state, name)
+		require.Equal(t, state, table.get(name).state(), name)
 		counts[state]++
 		if state == StateAlive || state == StateSuspect {
 			shown = append(shown, name)
@@ -110,11 +113,10 @@ func checkAgainstModel(t *testing.T, table *table, model map[string]NodeStateTyp
 // checkTable checks what ties the parts of a table together.
 func checkTable(t *testing.T, table *table) {
 	t.Helper()
-	require.Len(t, table.byName, len(table.order))
+	require.Equal(t, len(table.order), table.byName.used)
 	slots := map[int]bool{}
-	for place, m := range table.order {
-		require.EqualValues(t, place, m.place)
-		require.Same(t, m, table.byName[m.node.Name])
+	for _, m := range table.order {
+		require.Same(t, m, table.get(m.node.Name))
 		require.False(t, slots[int(m.slot)], "two records in slot %d", m.slot)
 		slots[int(m.slot)] = true
 		shown := table.view.at(int(m.slot)).Load()
@@ -131,8 +133,8 @@ func TestTableReusesSlots(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	table := newTable()
 	for i := range 10 * viewPageSize {
-		m := table.add(rng, testNode(fmt.Sprint(i), StateAlive), StateAlive, 0)
-		table.remove(m)
+		m := table.add(rng, testNode(fmt.Sprint(i), StateAlive), 0)
+		forget(&table, m)
 	}
 	require.Len(t, *table.view.pages.Load(), 1)
 }
@@ -141,11 +143,57 @@ func TestTableReusesSlots(t *testing.T) {
 // update.
 func TestP101ChangeTimeIsThatOfTheState(t *testing.T) {
 	table := newTable()
-	m := table.add(rand.New(rand.NewPCG(1, 1)), testNode("n", StateAlive), StateAlive, 1)
-	table.setState(m, StateAlive, testNode("n", StateAlive), 2)
+	m := table.add(rand.New(rand.NewPCG(1, 1)), testNode("n", StateAlive), 1)
+	table.setNode(m, testNode("n", StateAlive), 2)
 	require.Equal(t, instant(1), m.since)
-	table.setState(m, StateSuspect, testNode("n", StateSuspect), 3)
+	table.setNode(m, testNode("n", StateSuspect), 3)
 	require.Equal(t, instant(3), m.since)
+}
+
+// When a record was made is known for as long as it is there, though it costs
+// nothing while it is also the time of the last change.
+func TestARecordRemembersWhenItWasMade(t *testing.T) {
+	table := newTable()
+	m := table.add(rand.New(rand.NewPCG(1, 1)), testNode("n", StateAlive), 5)
+	require.Equal(t, instant(5), m.met())
+	table.setNode(m, testNode("n", StateAlive), 6)
+	table.setNode(m, testNode("n", StateDead), 5)
+	require.Nil(t, m.file)
+	for i, state := range []NodeStateType{StateAlive, StateSuspect, StateSuspect, StateDead, StateAlive} {
+		table.setNode(m, testNode("n", state), instant(7+i))
+		require.Equal(t, instant(5), m.met())
+	}
+	require.Equal(t, instant(11), m.since)
+}
+
+// A record that was forgotten stays what it was: alarms and pings may hold it.
+func TestForgottenRecordsAreNotUsedAgain(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	table := newTable()
+	table.reserve(3 * recordsAtOnce)
+	seen := map[*member]bool{}
+	for i := range 5 * recordsAtOnce {
+		m := table.add(rng, testNode(fmt.Sprint(i), StateAlive), 0)
+		require.False(t, seen[m])
+		seen[m] = true
+		forget(&table, m)
+		require.Equal(t, fmt.Sprint(i), m.node.Name)
+	}
+}
+
+// The places of a table that is told how many nodes come are made once.
+func TestTableReservesRoom(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	table := newTable()
+	table.reserve(1000)
+	room, places := cap(table.order), len(table.byName.tags)
+	require.Less(t, room, 1200)
+	for _, name := range nodeNames("n", 1000) {
+		table.add(rng, testNode(name, StateAlive), 0)
+	}
+	require.Equal(t, room, cap(table.order))
+	require.Len(t, table.byName.tags, places)
+	checkTable(t, &table)
 }
 
 // Readers take no lock while the table changes. Under the race detector this
@@ -153,7 +201,7 @@ func TestP101ChangeTimeIsThatOfTheState(t *testing.T) {
 func TestP34MembersCanBeReadWhileTheTableChanges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))
 	table := newTable()
-	first := table.add(rng, testNode("first", StateAlive), StateAlive, 0)
+	first := table.add(rng, testNode("first", StateAlive), 0)
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
 	for range 3 {
@@ -174,13 +222,13 @@ func TestP34MembersCanBeReadWhileTheTableChanges(t *testing.T) {
 	var added []*member
 	for i := range 2000 {
 		state := []NodeStateType{StateAlive, StateSuspect}[i%2]
-		table.setState(first, state, testNode("first", state), 0)
+		table.setNode(first, testNode("first", state), 0)
 		if i%3 != 0 && len(added) > 0 {
-			table.remove(added[0])
+			forget(&table, added[0])
 			added = added[1:]
 			continue
 		}
-		added = append(added, table.add(rng, testNode(fmt.Sprint(i), state), state, 0))
+		added = append(added, table.add(rng, testNode(fmt.Sprint(i), state), 0))
 	}
 	close(stop)
 	readers.Wait()
@@ -216,6 +264,28 @@ func TestP34NodesOwnTheirBytes(t *testing.T) {
 	grown := append(n.Addr, 'X')
 	require.Equal(t, []byte("meta"), n.Meta, "appending to the address does not reach the meta data")
 	require.Len(t, grown, 5)
+}
+
+// Name, address and meta data lie with the Node in one piece of memory, whatever
+// their size, or in one beside it.
+func TestP34NodesOfAllSizesOwnTheirBytes(t *testing.T) {
+	for size := range 200 {
+		name, meta := bytes.Repeat([]byte("n"), size/2), bytes.Repeat([]byte("m"), size-size/2)
+		addr := []byte{10, 0, 0, 1}
+		n := newNode(string(name), addr, 1, meta, testVersions(), StateAlive)
+		s := n.withState(StateSuspect)
+		require.Equal(t, string(name), n.Name)
+		require.Equal(t, net.IP(addr), n.Addr)
+		require.Equal(t, meta, n.Meta)
+		n.State = StateSuspect
+		require.Equal(t, n, s)
+		allocs := testing.AllocsPerRun(10, func() { newNode(n.Name, addr, 1, meta, nil, StateAlive) })
+		if size+len(addr) <= 128 {
+			require.Equal(t, 1.0, allocs, "%d bytes", size)
+		} else {
+			require.Equal(t, 2.0, allocs, "%d bytes", size)
+		}
+	}
 }
 
 func TestNodesTellNilFromEmptyMeta(t *testing.T) {

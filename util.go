@@ -85,5 +85,5 @@ func addrPortOf(ip []byte, port uint16) netip.AddrPort {
 // sameIP compares two advertised addresses. The 4-byte and the 16-byte form of
 // one IPv4 address are the same address, other than in the reference (W72).
 func sameIP(a, b []byte) bool {
-	return net.IP(a).Equal(net.IP(b)) || (len(a) == 0 && len(b) == 0)
+	return string(a) == string(b) || net.IP(a).Equal(net.IP(b))
 }

@@ -96,12 +96,13 @@ func BenchmarkPushPull(b *testing.B) {
 		})
 		b.Run("read/"+name, func(b *testing.B) {
 			b.ReportAllocs()
+			var list []pushNodeState
 			for b.Loop() {
 				r, _, err := w.openInbound(&memoryConn{unread: stream})
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, _, err := readPushPull(r, func(*pushNodeState) error { return nil }); err != nil {
+				if _, list, _, err = readPushPull(r, list[:0]); err != nil {
 					b.Fatal(err)
 				}
 				r.release()
