@@ -293,10 +293,7 @@ func (m *Memberlist) step(f func(c *core, now instant)) uint64 {
 // nothing to do.
 func (m *Memberlist) settle() (fx *effects, told uint64) {
 	c := m.locked.core
-	if next := c.alarms.next(); next < m.locked.armed {
-		m.locked.armed = next
-		m.timer.Reset(max(next.sub(m.now()), 0))
-	}
+	m.arm(c)
 	if c.self != nil && m.self.Load() != c.self.node {
 		m.self.Store(c.self.node)
 	}
@@ -308,6 +305,20 @@ func (m *Memberlist) settle() (fx *effects, told uint64) {
 	fx = m.effects.Get().(*effects)
 	*fx, c.fx = c.fx, *fx
 	return fx, told
+}
+
+// arm sets the timer to when the core has to be woken. The lock is held.
+func (m *Memberlist) arm(c *core) {
+	now := m.now()
+	next := c.nextAlarm(now)
+	switch {
+	case next == m.locked.armed:
+	case next == never:
+		m.timer.Stop()
+	default:
+		m.timer.Reset(max(next.sub(now), 0))
+	}
+	m.locked.armed = next
 }
 
 // runTimer wakes the core whenever something is due.
