@@ -77,8 +77,8 @@ type Memberlist struct {
 
 	epoch time.Time
 	timer *time.Timer
-	life  context.Context // ends with Shutdown
-	end   context.CancelFunc
+	life  context.Context // ends with Shutdown; the cause is ErrShutdown
+	end   func()
 
 	down     atomic.Bool // Shutdown was called
 	shutOnce sync.Once   // for the transport
@@ -152,7 +152,8 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		epoch:      time.Now(),
 	}
 	m.udp, _ = transport.(*NetTransport)
-	m.life, m.end = context.WithCancel(context.Background())
+	life, end := context.WithCancelCause(context.Background())
+	m.life, m.end = life, func() { end(ErrShutdown) }
 	m.notifier = newNotifier(&m.crew, conf)
 	m.locked.core = core
 	m.locked.armed = never

@@ -74,9 +74,13 @@ func (m *Memberlist) SendReliableContext(ctx context.Context, to *Node, msg []by
 		return m.explain(ctx, err)
 	}
 	defer m.streams.remove(conn)
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	return m.explain(ctx, m.writeStream(conn, appendUserMessage(nil, msg), true))
+	if ctx != m.life { // at Shutdown the stream is closed anyway
+		stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
+	sent, err := m.wire.writeUserMessage(conn, msg)
+	m.count(metricTCPSent, sent)
+	return m.explain(ctx, err)
 }
 
 // Ping measures the round trip time to a node, which need not be a known
