@@ -71,6 +71,7 @@ type Memberlist struct {
 	slowSends    atomic.Bool                 // the transport has blocked in sending an answer
 	scratch      sync.Pool                   // *packetScratch
 	effects      sync.Pool                   // *effects
+	pingCalls    sync.Pool                   // *pingCall
 	nodeLists    sync.Pool                   // *[]pushNodeState
 	stateBuffers sync.Pool                   // *[]byte
 	streams      streamSet
@@ -159,6 +160,7 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 	m.locked.armed = never
 	m.scratch.New = func() any { return new(packetScratch) }
 	m.effects.New = func() any { return new(effects) }
+	m.pingCalls.New = func() any { return newPingCall() }
 	m.makeLanes()
 	return m, nil
 }
@@ -349,6 +351,9 @@ func (m *Memberlist) perform(fx *effects) {
 	}
 	for _, done := range fx.signals {
 		close(done)
+	}
+	for _, w := range fx.answered {
+		w.done <- struct{}{}
 	}
 	for i := range fx.packets {
 		m.send(&fx.packets[i])

@@ -77,30 +77,28 @@ func (m *Memberlist) reply(to destination, msg []byte) {
 	}
 }
 
-// sendNow sends a packet and logs a failure.
+// sendNow sends a packet, tells the core if there is a ping in it, and logs a
+// failure.
 func (m *Memberlist) sendNow(p *outPacket) {
-	if err := m.transmit(p); err != nil {
+	at, err := m.transmit(p)
+	if p.seq != 0 {
+		m.pingOut(p.seq, at, err)
+	}
+	if err != nil {
 		m.logUnsent(p.to, err)
 	}
 }
 
 // transmit makes a packet and sends it. One without a main message is gossip:
 // as many queued broadcasts as fit.
-func (m *Memberlist) transmit(p *outPacket) error {
-	var at time.Time
-	var err error
+func (m *Memberlist) transmit(p *outPacket) (time.Time, error) {
 	switch {
 	case p.msg == nil:
-		at, err = m.sendGossip(p.to)
+		return m.sendGossip(p.to)
 	case p.riders:
-		at, err = m.sendWithRiders(p.to, p.msg)
-	default:
-		at, err = m.sendAlone(p.to, p.msg)
+		return m.sendWithRiders(p.to, p.msg)
 	}
-	if p.seq != 0 {
-		m.pingOut(p.seq, at, err)
-	}
-	return err
+	return m.sendAlone(p.to, p.msg)
 }
 
 func (m *Memberlist) sendGossip(to destination) (time.Time, error) {
