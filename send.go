@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -14,7 +13,8 @@ type packetScratch struct {
 	riders [][]byte // messages that go out together
 	user   []byte   // user broadcasts with their type byte
 	msg    []byte   // a compound
-	sealed []byte   // what goes to the socket; only NetTransport gives it back
+	sealed []byte   // the packet
+	text   addressText
 }
 
 // perRider is the overhead of a message in a compound: its length (P72).
@@ -193,22 +193,36 @@ func fitsOneCompound(msgs [][]byte) bool {
 	return true
 }
 
-// write seals a message and gives it to the transport.
+// write seals a message and gives it to the transport. NetTransport does not keep
+// the packet; others may, so they get a copy, which is as long as it has to be.
 func (m *Memberlist) write(s *packetScratch, to destination, msg []byte) (time.Time, error) {
 	if m.config.RequireNodeNames && to.name == "" {
 		return time.Time{}, ErrNodeNameRequired
 	}
-	checksum := m.wantsChecksum(to)
-	if m.udp != nil && to.text == "" && to.addr.IsValid() {
-		return m.writeDirect(s, to.addr, msg, checksum)
-	}
-	buf, err := m.wire.sealPacket(nil, msg, checksum)
+	sealed, err := m.wire.sealPacket(s.sealed[:0], msg, m.wantsChecksum(to))
 	if err != nil {
 		return time.Time{}, err
 	}
-	m.count(metricUDPSent, len(buf)-m.wire.labelOverhead())
-	at, err := m.transport.WriteToAddress(buf, m.address(to))
-	return at, m.explainSize(err, len(buf))
+	s.sealed = sealed
+	m.count(metricUDPSent, len(sealed)-m.wire.labelOverhead())
+	var at time.Time
+	if to.text == "" && to.addr.IsValid() {
+		at, err = m.writeToAddr(s, to, sealed)
+	} else {
+		at, err = m.transport.WriteToAddress(bytes.Clone(sealed), m.address(to))
+	}
+	return at, m.explainSize(err, len(sealed))
+}
+
+// writeToAddr gives a packet for a known address to the transport.
+func (m *Memberlist) writeToAddr(s *packetScratch, to destination, packet []byte) (time.Time, error) {
+	if m.udp == nil {
+		return m.transport.WriteToAddress(bytes.Clone(packet), Address{Addr: s.text.of(to.addr), Name: to.name})
+	}
+	if err := m.udp.sendDirect(packet, to.addr); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now(), nil
 }
 
 // longestDatagram is the longest packet that UDP carries over IPv4.
@@ -220,20 +234,6 @@ func (m *Memberlist) explainSize(err error, size int) error {
 		return err
 	}
 	return newKindError(ErrTooLarge, "packet of %d bytes: %w", size, err)
-}
-
-// writeDirect is write for the own sockets, which do not keep the buffer.
-func (m *Memberlist) writeDirect(s *packetScratch, to netip.AddrPort, msg []byte, checksum bool) (time.Time, error) {
-	sealed, err := m.wire.sealPacket(s.sealed[:0], msg, checksum)
-	if err != nil {
-		return time.Time{}, err
-	}
-	s.sealed = sealed
-	m.count(metricUDPSent, len(sealed)-m.wire.labelOverhead())
-	if err := m.udp.sendDirect(sealed, to); err != nil {
-		return time.Time{}, m.explainSize(err, len(sealed))
-	}
-	return time.Now(), nil
 }
 
 // address is a destination as transports take it.
