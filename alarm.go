@@ -35,6 +35,19 @@ func (h alarms) next() instant {
 	return h[0].at
 }
 
+// nextAlarm is when the core has to be woken next. It leaves out the alarms of
+// pings that are answered already, as most are before they go off: to be woken for
+// nothing is most of what an idle node costs.
+func (c *core) nextAlarm(now instant) instant {
+	if c.gossiping.asleep && c.queue.NumQueued() > 0 {
+		c.wakeGossip(now)
+	}
+	for len(c.alarms) > 0 && c.alarms[0].kind == alarmPing && c.pings[c.alarms[0].seq] == nil {
+		c.alarms.pop()
+	}
+	return c.alarms.next()
+}
+
 func (h *alarms) push(a alarm) {
 	*h = append(*h, a)
 	heap := *h

@@ -126,7 +126,7 @@ func nodeNames(prefix string, n int) []string {
 // pass lets time go by, and does at the right moment what falls due.
 func (c *testCore) pass(d time.Duration) {
 	end := c.now.add(d)
-	for next := c.alarms.next(); next <= end; next = c.alarms.next() {
+	for next := c.nextAlarm(c.now); next <= end; next = c.nextAlarm(c.now) {
 		c.now = max(c.now, next)
 		c.tick(c.now)
 	}

@@ -8,14 +8,15 @@ import (
 // effects is what the core wants done in the world. The shell takes it while it
 // still holds the lock, and carries it out after releasing it.
 type effects struct {
-	packets []outPacket
-	gossip  []*Node
-	streams []streamTask
-	events  []event
-	logs    []logLine
-	rtts    []roundTrip
-	signals []chan struct{} // to be closed
-	metrics metricCounts
+	packets  []outPacket
+	gossip   []*Node
+	streams  []streamTask
+	events   []event
+	logs     []logLine
+	rtts     []roundTrip
+	signals  []chan struct{} // to be closed
+	answered []*pingWaiter
+	metrics  metricCounts
 
 	gossipDue bool // targets are to be chosen by a NodeSelectionDelegate
 	sample    bool // the queue depth is to be reported
@@ -24,7 +25,7 @@ type effects struct {
 func (fx *effects) empty() bool {
 	return len(fx.packets) == 0 && len(fx.gossip) == 0 && len(fx.streams) == 0 &&
 		len(fx.events) == 0 && len(fx.logs) == 0 &&
-		len(fx.rtts) == 0 && len(fx.signals) == 0 &&
+		len(fx.rtts) == 0 && len(fx.signals) == 0 && len(fx.answered) == 0 &&
 		fx.metrics == (metricCounts{}) && !fx.gossipDue && !fx.sample
 }
 
@@ -33,7 +34,7 @@ func (fx *effects) reset() {
 	*fx = effects{
 		packets: emptied(fx.packets), gossip: emptied(fx.gossip), streams: emptied(fx.streams),
 		events: emptied(fx.events), logs: emptied(fx.logs), rtts: emptied(fx.rtts),
-		signals: emptied(fx.signals),
+		signals: emptied(fx.signals), answered: emptied(fx.answered),
 	}
 }
 

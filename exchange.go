@@ -84,7 +84,9 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 	}
 	defer m.streams.remove(conn)
 	m.count(metricTCPAccept, 1)
-	m.log.debugf(logFields{addr: addrText(conn)}, "Stream connection %s", LogConn(conn))
+	if m.log.enabled(levelDebug) {
+		m.log.debugf(logFields{addr: addrText(conn)}, "Stream connection %s", LogConn(conn))
+	}
 	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
 
 	r, kind, err := m.wire.openInbound(conn)
@@ -406,11 +408,33 @@ func (m *Memberlist) merge(remote *remoteState) uint64 {
 }
 
 // dial opens a stream. It is in the set of streams; the caller removes it.
-// Transports that cannot be interrupted are waited for no longer than ctx.
 func (m *Memberlist) dial(ctx context.Context, to Address, timeout time.Duration) (net.Conn, error) {
 	if m.config.RequireNodeNames && to.Name == "" {
 		return nil, ErrNodeNameRequired
 	}
+	var conn net.Conn
+	var err error
+	if m.udp != nil {
+		conn, err = m.udp.dial(ctx, to.Addr, timeout)
+	} else {
+		conn, err = m.dialApart(ctx, to, timeout)
+	}
+	switch {
+	case err == nil && !m.streams.add(conn):
+		return nil, ErrShutdown
+	case err == nil:
+		return conn, nil
+	case err == ErrShutdown:
+		return nil, err
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	}
+	return nil, &UnreachableError{Addr: to.Addr, Err: err}
+}
+
+// dialApart dials on another goroutine, for a transport that cannot be interrupted
+// is waited for no longer than ctx.
+func (m *Memberlist) dialApart(ctx context.Context, to Address, timeout time.Duration) (net.Conn, error) {
 	type result struct {
 		conn net.Conn
 		err  error
@@ -431,15 +455,9 @@ func (m *Memberlist) dial(ctx context.Context, to Address, timeout time.Duration
 	}
 	select {
 	case r := <-dialled:
-		if r.err != nil {
-			return nil, &UnreachableError{Addr: to.Addr, Err: r.err}
-		}
-		if !m.streams.add(r.conn) {
-			return nil, ErrShutdown
-		}
-		return r.conn, nil
+		return r.conn, r.err
 	case <-ctx.Done():
-		return nil, &UnreachableError{Addr: to.Addr, Err: ctx.Err()}
+		return nil, ctx.Err()
 	}
 }
 

@@ -1,12 +1,22 @@
 package memberlist
 
+// gossipRounds says when the next gossip round may be. While there is nothing to say
+// it sleeps: rounds of no use are most of what wakes an idle node up. With a
+// Delegate it never does, for only asking tells what that has to say.
+type gossipRounds struct {
+	next   instant // a period after the last round
+	asleep bool
+}
+
 // gossipDue lets the queued broadcasts go to a few members (P69, P70). What
 // each of them gets is drawn when the packet is made.
 func (c *core) gossipDue(now instant) {
-	c.alarms.push(alarm{at: now.add(jitter(c.rng, c.cfg.GossipInterval)), kind: alarmGossip})
+	c.gossiping.next = now.add(jitter(c.rng, c.cfg.GossipInterval))
 	if c.cfg.Delegate == nil && c.queue.NumQueued() == 0 {
+		c.gossiping.asleep = true
 		return
 	}
+	c.alarms.push(alarm{at: c.gossiping.next, kind: alarmGossip})
 	if c.cfg.NodeSelection != nil {
 		c.fx.gossipDue = true
 		return
@@ -14,6 +24,19 @@ func (c *core) gossipDue(now instant) {
 	for _, m := range c.choose(c.cfg.GossipNodes, func(m *member) bool { return c.gossipsTo(now, m) }) {
 		c.fx.gossip = append(c.fx.gossip, m.node)
 	}
+}
+
+// wakeGossip sets the time of the next round when there is something to say again.
+// It is as if the rounds had gone on (P41): none comes sooner than a period after
+// the last, and after a longer pause it comes at a random moment of the period, so
+// that nodes that hear the same news do not pass it on in step (P42).
+func (c *core) wakeGossip(now instant) {
+	c.gossiping.asleep = false
+	at := c.gossiping.next
+	if at <= now {
+		at = c.withinPeriod(now, c.cfg.GossipInterval)
+	}
+	c.alarms.push(alarm{at: at, kind: alarmGossip})
 }
 
 // gossipsTo reports whether m is a target of gossip: a member, or one that died

@@ -3,6 +3,7 @@ package memberlist
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -95,6 +96,74 @@ func TestP41P42GossipRoundsComeEachInterval(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 100, rounds, 5)
+}
+
+// sleepingGossip is a core that has had a round with nothing to say.
+func sleepingGossip(t *testing.T, seed uint64) *testCore {
+	c := newTestCore(t, quiet, func(cfg *Config) { cfg.GossipInterval = 200 * time.Millisecond })
+	c.rng = rand.New(rand.NewPCG(seed, 5))
+	c.know("x")
+	c.start(c.now)
+	c.pass(200 * time.Millisecond)
+	return c
+}
+
+func (c *testCore) set(kind alarmKind) bool {
+	return slices.ContainsFunc(c.alarms, func(a alarm) bool { return a.kind == kind })
+}
+
+// Rounds in which there is nothing to say do not wake a node up. A delegate has to
+// be asked in each.
+func TestP41GossipSleepsWhileNothingIsQueued(t *testing.T) {
+	c := sleepingGossip(t, 1)
+	require.False(t, c.set(alarmGossip))
+	c.broadcast("news", []byte("news"), nil)
+	c.nextAlarm(c.now)
+	require.True(t, c.set(alarmGossip))
+	c.pass(time.Second)
+	require.Len(t, c.gossiped(), 5, "the queue is still full, so it goes on")
+	c.queue.Reset()
+	c.pass(time.Second)
+	require.False(t, c.set(alarmGossip))
+
+	c.cfg.Delegate = &hooks{}
+	c.gossipDue(c.now)
+	require.True(t, c.set(alarmGossip))
+}
+
+// What is queued while gossip sleeps waits for a random part of a period, as it
+// would if the rounds had gone on.
+func TestP42GossipWakesAtRandomMoments(t *testing.T) {
+	var waits []time.Duration
+	for seed := range uint64(300) {
+		c := sleepingGossip(t, seed)
+		c.pass(time.Minute)
+		c.broadcast("news", []byte("news"), nil)
+		waits = append(waits, c.nextAlarm(c.now).sub(c.now))
+	}
+	slices.Sort(waits)
+	require.Positive(t, waits[0])
+	require.Less(t, waits[0], 10*time.Millisecond)
+	require.InDelta(t, 100*time.Millisecond, waits[150], float64(25*time.Millisecond))
+	require.Greater(t, waits[299], 190*time.Millisecond)
+	require.LessOrEqual(t, waits[299], 200*time.Millisecond)
+}
+
+// Waking brings no round sooner than a period after the last one.
+func TestP41WakingGossipKeepsThePeriod(t *testing.T) {
+	for seed := range uint64(20) {
+		c := sleepingGossip(t, seed)
+		c.gossipDue(c.now)
+		last := c.now
+		c.pass(10 * time.Millisecond)
+		c.broadcast("news", []byte("news"), nil)
+		c.nextAlarm(c.now)
+		c.queue.Reset() // it has ridden on something else
+		c.broadcast("more", []byte("more"), nil)
+		wait := c.nextAlarm(c.now).sub(last)
+		require.GreaterOrEqual(t, wait, 180*time.Millisecond)
+		require.LessOrEqual(t, wait, 220*time.Millisecond)
+	}
 }
 
 // ---- full exchanges
@@ -219,10 +288,15 @@ func news(length, i int) *namedBroadcast {
 	return &namedBroadcast{plainBroadcast{msg: msg}, fmt.Sprint(i)}
 }
 
+// spread queues a broadcast of the node's own, as the core does.
+func (m *Memberlist) spread(b Broadcast) {
+	m.step(func(c *core, _ instant) { c.queue.QueueBroadcast(b) })
+}
+
 func TestP70W16OneBroadcastIsSentBareMoreAsCompound(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		_, m, p := gossiper(t)
-		m.broadcasts.QueueBroadcast(news(50, 1))
+		m.spread(news(50, 1))
 		time.Sleep(time.Second)
 		heard := p.heard(suspectMsg)
 		require.Len(t, heard, 1)
@@ -230,8 +304,8 @@ func TestP70W16OneBroadcastIsSentBareMoreAsCompound(t *testing.T) {
 		require.Equal(t, byte(suspectMsg), heard[0].raw[5])
 
 		p.forget()
-		m.broadcasts.QueueBroadcast(news(50, 1))
-		m.broadcasts.QueueBroadcast(news(50, 2))
+		m.spread(news(50, 1))
+		m.spread(news(50, 2))
 		time.Sleep(time.Second)
 		heard = p.heard(suspectMsg)
 		require.Len(t, heard, 2)
@@ -252,7 +326,7 @@ func TestP70BroadcastsAreDrawnForEachTarget(t *testing.T) {
 			m.broadcasts.Reset()
 			p.forget()
 			q.forget()
-			m.broadcasts.QueueBroadcast(news(50, 1))
+			m.spread(news(50, 1))
 			time.Sleep(110 * time.Millisecond)
 			require.Len(t, append(p.heard(suspectMsg), q.heard(suspectMsg)...), want)
 			if want == 2 {
@@ -283,7 +357,7 @@ func TestP72P73PacketsAreFilled(t *testing.T) {
 				synctest.Wait()
 				p.forget()
 				for i := range 400 {
-					m.broadcasts.QueueBroadcast(news(40+i%7, i))
+					m.spread(news(40+i%7, i))
 				}
 				p.send(m, (&ping{SeqNo: 3}).appendTo(nil))
 				time.Sleep(time.Second)
@@ -310,8 +384,8 @@ func TestP74OwnBroadcastsFirstThenTheDelegates(t *testing.T) {
 		d := new(askedDelegate)
 		_, m, p := gossiper(t, func(cfg *Config) { cfg.Delegate = d })
 		d.give([]byte("one"), []byte{}, []byte("three"))
-		m.broadcasts.QueueBroadcast(news(50, 1))
-		m.broadcasts.QueueBroadcast(news(70, 2))
+		m.spread(news(50, 1))
+		m.spread(news(70, 2))
 		within(t, time.Second, "it is sent", func() bool { return len(p.heard(suspectMsg)) > 0 })
 		require.Contains(t, d.take(), [2]int{3, 1398 - 52 - 72})
 		first := p.heard(suspectMsg)
@@ -326,7 +400,7 @@ func TestP74OwnBroadcastsFirstThenTheDelegates(t *testing.T) {
 		for _, left := range []int{3, 4} {
 			synctest.Wait()
 			p.forget()
-			m.broadcasts.QueueBroadcast(news(1398-2-left, 3))
+			m.spread(news(1398-2-left, 3))
 			within(t, time.Second, "it is sent", func() bool { return len(p.heard(suspectMsg)) > 0 })
 			asked := slices.Contains(d.take(), [2]int{3, left})
 			require.Equal(t, left == 4, asked, "%d bytes are left", left)

@@ -54,6 +54,9 @@ func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, e
 
 // untilShutdown is ctx, ended by Shutdown as well.
 func (m *Memberlist) untilShutdown(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx == context.Background() {
+		return m.life, func() {}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(m.life, func() { cancel(ErrShutdown) })
 	return ctx, func() { stop(); cancel(nil) }

@@ -72,13 +72,14 @@ type Memberlist struct {
 	scratch     sync.Pool                   // *packetScratch
 	effects     sync.Pool                   // *effects
 	nodeLists   sync.Pool                   // *[]pushNodeState
+	pingCalls   sync.Pool                   // *pingCall
 	localStates sync.Pool                   // *localState
 	streams     streamSet
 
 	epoch time.Time
 	timer *time.Timer
-	life  context.Context // ends with Shutdown
-	end   context.CancelFunc
+	life  context.Context // ends with Shutdown; the cause is ErrShutdown
+	end   func()
 
 	down     atomic.Bool // Shutdown was called
 	shutOnce sync.Once   // for the transport
@@ -154,12 +155,14 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		epoch:      time.Now(),
 	}
 	m.udp, _ = transport.(*NetTransport)
-	m.life, m.end = context.WithCancel(context.Background())
+	life, end := context.WithCancelCause(context.Background())
+	m.life, m.end = life, func() { end(ErrShutdown) }
 	m.notifier = newNotifier(&m.crew, conf)
 	m.locked.core = core
 	m.locked.armed = never
 	m.scratch.New = func() any { return new(packetScratch) }
 	m.effects.New = func() any { return new(effects) }
+	m.pingCalls.New = func() any { return newPingCall() }
 	m.makeLanes()
 	return m, nil
 }
@@ -295,10 +298,7 @@ func (m *Memberlist) step(f func(c *core, now instant)) uint64 {
 // nothing to do.
 func (m *Memberlist) settle() (fx *effects, told uint64) {
 	c := m.locked.core
-	if next := c.alarms.next(); next < m.locked.armed {
-		m.locked.armed = next
-		m.timer.Reset(max(next.sub(m.now()), 0))
-	}
+	m.arm(c)
 	if c.self != nil && m.self.Load() != c.self.node {
 		m.self.Store(c.self.node)
 	}
@@ -310,6 +310,20 @@ func (m *Memberlist) settle() (fx *effects, told uint64) {
 	fx = m.effects.Get().(*effects)
 	*fx, c.fx = c.fx, *fx
 	return fx, told
+}
+
+// arm sets the timer to when the core has to be woken. The lock is held.
+func (m *Memberlist) arm(c *core) {
+	now := m.now()
+	next := c.nextAlarm(now)
+	switch {
+	case next == m.locked.armed:
+	case next == never:
+		m.timer.Stop()
+	default:
+		m.timer.Reset(max(next.sub(now), 0))
+	}
+	m.locked.armed = next
 }
 
 // runTimer wakes the core whenever something is due.
@@ -339,6 +353,9 @@ func (m *Memberlist) perform(fx *effects) {
 	}
 	for _, done := range fx.signals {
 		close(done)
+	}
+	for _, w := range fx.answered {
+		w.done <- struct{}{}
 	}
 	for i := range fx.packets {
 		m.send(&fx.packets[i])

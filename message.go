@@ -2,7 +2,9 @@ package memberlist
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -74,9 +76,13 @@ func (m *Memberlist) SendReliableContext(ctx context.Context, to *Node, msg []by
 		return m.explain(ctx, err)
 	}
 	defer m.streams.remove(conn)
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	return m.explain(ctx, m.writeStream(conn, appendUserMessage(nil, msg), true))
+	if ctx != m.life { // at Shutdown the stream is closed anyway
+		stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+		defer stop()
+	}
+	sent, err := m.wire.writeUserMessage(conn, msg)
+	m.count(metricTCPSent, sent)
+	return m.explain(ctx, err)
 }
 
 // Ping measures the round trip time to a node, which need not be a known
@@ -99,21 +105,78 @@ func (m *Memberlist) PingContext(ctx context.Context, node string, addr net.Addr
 	if m.config.ProbeInterval > 0 {
 		patience = min(patience, m.config.ProbeInterval)
 	}
-	w := &pingWaiter{done: make(chan struct{})}
-	var packet outPacket
-	m.step(func(c *core, now instant) { packet = c.pingFor(now, node, addr.String(), w, patience) })
-	defer m.step(func(c *core, _ instant) { c.forgetPing(packet.seq) })
-	if err := m.transmit(&packet); err != nil {
-		return 0, err
+	call := m.pingCalls.Get().(*pingCall)
+	packet := m.registerPing(call, pingTarget(node, addr))
+	at, err := m.transmit(&packet)
+	if err == nil {
+		var rtt time.Duration
+		if rtt, err = m.awaitPing(ctx, call, at, patience); err == nil {
+			return rtt, nil
+		}
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	select {
-	case <-w.done:
-		return w.rtt, nil
-	case <-timer.C:
+	m.forgetPing(call)
+	if err == errNoAnswer {
 		m.log.debugf(logFields{node: node, addr: addr.String()}, "Failed UDP ping: %s (timeout reached)", node)
-		return 0, NoPingResponseError{node: node}
+		err = NoPingResponseError{node: node}
+	}
+	return 0, err
+}
+
+// pingCall is the memory of a call of Ping.
+type pingCall struct {
+	waiter pingWaiter
+	timer  *time.Timer
+}
+
+func newPingCall() *pingCall {
+	call := &pingCall{timer: time.NewTimer(time.Hour)}
+	call.timer.Stop()
+	call.waiter.done = make(chan struct{}, 1)
+	return call
+}
+
+// pingTarget is where a ping to an address of the user's goes.
+func pingTarget(node string, addr net.Addr) destination {
+	if ap := addrPortFrom(addr); ap.IsValid() {
+		return destination{addr: ap, name: node}
+	}
+	text := addr.String()
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		return destination{addr: ap, name: node}
+	}
+	return destination{text: text, name: node}
+}
+
+func (m *Memberlist) registerPing(call *pingCall, to destination) outPacket {
+	m.locked.Lock()
+	defer m.locked.Unlock()
+	return m.locked.core.pingFor(m.now(), to, &call.waiter)
+}
+
+// forgetPing drops a ping without an answer. Its memory is not used again: the
+// answer may be on its way to it.
+func (m *Memberlist) forgetPing(call *pingCall) {
+	m.locked.Lock()
+	defer m.locked.Unlock()
+	m.locked.core.forgetPing(call.waiter.ping.seq)
+}
+
+// errNoAnswer is how awaitPing reports that the patience is over.
+var errNoAnswer = errors.New("no answer")
+
+// awaitPing waits for the answer to a ping that was sent at the given time.
+func (m *Memberlist) awaitPing(ctx context.Context, call *pingCall, sent time.Time, patience time.Duration) (time.Duration, error) {
+	out := m.instantOf(m.now(), sent)
+	call.timer.Reset(patience)
+	select {
+	case <-call.waiter.done:
+		rtt := call.waiter.rtt(out)
+		if call.timer.Stop() {
+			m.pingCalls.Put(call)
+		}
+		return rtt, nil
+	case <-call.timer.C:
+		return 0, errNoAnswer
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	case <-m.life.Done():

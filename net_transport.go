@@ -410,8 +410,14 @@ func (t *NetTransport) account(batch []datagram) []datagram {
 // DialTimeout opens a TCP connection. A timeout of 0 leaves it to the system
 // when to give up. Shutdown ends the attempt.
 func (t *NetTransport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: timeout}
-	return dialer.DialContext(t.ctx, "tcp", addr)
+	return t.dial(t.ctx, addr, timeout)
+}
+
+// dial is DialTimeout, given up when ctx ends. Streams do not live long enough for
+// keep-alives, and setting them up takes three system calls.
+func (t *NetTransport) dial(ctx context.Context, addr string, timeout time.Duration) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: -1}
+	return dialer.DialContext(ctx, "tcp", addr)
 }
 
 // DialAddressTimeout is DialTimeout; the name is ignored.

@@ -1,9 +1,6 @@
 package memberlist
 
-import (
-	"net/netip"
-	"time"
-)
+import "time"
 
 // pingPurpose says why a ping was sent and so what its ack means.
 type pingPurpose uint8
@@ -55,34 +52,50 @@ type relayRequest struct {
 	nacked    bool
 }
 
-// pingWaiter is a caller of Ping.
+// pingWaiter is a caller of Ping. It can be used again after an answer.
 type pingWaiter struct {
-	done chan struct{} // closed with the answer
-	rtt  time.Duration
+	done     chan struct{} // gets the answer, for which it has room
+	answered instant       // when that arrived
+
+	ping pendingPing
+	msg  []byte // memory for the message
 }
+
+// rtt is the time from the sending of the ping to the answer.
+func (w *pingWaiter) rtt(sent instant) time.Duration { return max(w.answered.sub(sent), 0) }
 
 // maxRelays bounds the pings that are pending on behalf of others.
 const maxRelays = 4096
 
 // newPing registers a ping under an unused sequence number.
 func (c *core) newPing(now instant, purpose pingPurpose, patience time.Duration) *pendingPing {
-	seq := c.rng.Uint32()
-	for seq == 0 || c.pings[seq] != nil {
-		seq = c.rng.Uint32()
-	}
-	p := &pendingPing{seq: seq, purpose: purpose, sent: now}
-	c.pings[seq] = p
-	c.alarms.push(alarm{at: now.add(patience), kind: alarmPing, seq: seq})
+	p := &pendingPing{purpose: purpose, sent: now}
+	c.expectAck(p)
+	c.alarms.push(alarm{at: now.add(patience), kind: alarmPing, seq: p.seq})
 	return p
+}
+
+// expectAck gives a ping its sequence number.
+func (c *core) expectAck(p *pendingPing) {
+	p.seq = c.rng.Uint32()
+	for p.seq == 0 || c.pings[p.seq] != nil {
+		p.seq = c.rng.Uint32()
+	}
+	c.pings[p.seq] = p
 }
 
 // pingMessage is an encoded ping to the node of that name, with this node as
 // its source (P51).
 func (c *core) pingMessage(seq uint32, name string) []byte {
 	n := c.self.node
-	m := ping{SeqNo: seq, Node: name, SourceAddr: n.Addr, SourcePort: n.Port, SourceNode: n.Name}
 	const fixed = 80 // keys and numbers
-	return m.appendTo(make([]byte, 0, fixed+len(name)+len(n.Addr)+len(n.Name)))
+	return c.appendPing(make([]byte, 0, fixed+len(name)+len(n.Addr)+len(n.Name)), seq, name)
+}
+
+func (c *core) appendPing(dst []byte, seq uint32, name string) []byte {
+	n := c.self.node
+	m := ping{SeqNo: seq, Node: name, SourceAddr: n.Addr, SourcePort: n.Port, SourceNode: n.Name}
+	return m.appendTo(dst)
 }
 
 // sendPing lets a ping packet go out; broadcasts may ride along.
@@ -117,8 +130,8 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 		reply := ack{SeqNo: p.relay.seq}
 		c.reply(p.relay.requester, reply.appendTo(nil))
 	case pingCaller:
-		p.waiter.rtt = max(arrived.sub(p.sent), 0)
-		c.fx.signals = append(c.fx.signals, p.waiter.done)
+		p.waiter.answered = arrived
+		c.fx.answered = append(c.fx.answered, p.waiter)
 	case pingLeave:
 		c.departureHeard(p)
 	case pingQuestion:
@@ -201,15 +214,13 @@ func (c *core) relay(now instant, target, requester destination, seq uint32, wan
 	c.sendPing(p, target, urgentReply)
 }
 
-// pingFor registers a ping for a caller of Ping, who sends it himself (P40).
-func (c *core) pingFor(now instant, name, addr string, w *pingWaiter, patience time.Duration) outPacket {
-	p := c.newPing(now, pingCaller, patience)
-	p.waiter = w
-	to := destination{text: addr, name: name}
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		to = destination{addr: ap, name: name}
-	}
-	return outPacket{to: to, msg: c.pingMessage(p.seq, name), riders: true, seq: p.seq}
+// pingFor registers a ping for a caller of Ping, who sends it himself (P40), waits
+// as long as he likes, and forgets it if there was no answer.
+func (c *core) pingFor(now instant, to destination, w *pingWaiter) outPacket {
+	w.ping = pendingPing{purpose: pingCaller, sent: now, waiter: w}
+	c.expectAck(&w.ping)
+	w.msg = c.appendPing(w.msg[:0], w.ping.seq, to.name)
+	return outPacket{to: to, msg: w.msg, riders: true}
 }
 
 // forgetPing drops a ping whose caller has gone.

@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -84,8 +85,7 @@ func TestP59PendingPingsAreForgotten(t *testing.T) {
 	c.start(c.now)
 	c.pass(5 * time.Minute) // nobody ever answers
 	c.relay(c.now, destination{name: "x"}, destination{name: "y"}, 1, true)
-	w := &pingWaiter{done: make(chan struct{})}
-	c.pingFor(c.now, "x", "10.0.0.1:1", w, time.Second)
+	c.pingFor(c.now, destination{name: "x"}, new(pingWaiter))
 	c.pass(time.Minute)
 	require.LessOrEqual(t, len(c.pings), 1)
 	require.Zero(t, c.relays)
@@ -201,39 +201,63 @@ func TestP40PingOfACaller(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.health.score = 2
-	w := &pingWaiter{done: make(chan struct{})}
-	p := c.pingFor(c.now, "somebody", "10.0.0.2:7946", w, 500*time.Millisecond)
-	require.True(t, p.riders, "P75")
-	require.Equal(t, netip.MustParseAddrPort("10.0.0.2:7946"), p.to.addr)
-	require.Equal(t, "ping somebody", inWords(t, p.msg))
-	c.pingSent(p.seq, c.now.add(time.Millisecond))
-	c.pass(10 * time.Millisecond)
-	c.ack(c.now, &ack{SeqNo: p.seq}, c.now.add(-time.Millisecond))
-	require.Equal(t, 8*time.Millisecond, w.rtt)
-	require.Equal(t, []chan struct{}{w.done}, c.fx.signals)
-	require.Empty(t, c.fx.rtts, "the ping delegate is not called")
-	require.Equal(t, 2, c.health.score, "the health does not change")
-	require.Empty(t, c.pings)
+	w := new(pingWaiter)
+	for range 2 { // it can be used again
+		p := c.pingFor(c.now, destination{name: "somebody"}, w)
+		require.True(t, p.riders, "P75")
+		require.Equal(t, "somebody", p.to.name)
+		require.Equal(t, "ping somebody", inWords(t, p.msg))
+		sent := c.now.add(time.Millisecond)
+		c.pass(10 * time.Millisecond)
+		c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now.add(-time.Millisecond))
+		require.Equal(t, 8*time.Millisecond, w.rtt(sent))
+		require.Equal(t, []*pingWaiter{w}, c.fx.answered)
+		require.Empty(t, c.fx.rtts, "the ping delegate is not called")
+		require.Equal(t, 2, c.health.score, "the health does not change")
+		require.Empty(t, c.pings)
+		require.Empty(t, c.alarms, "the caller looks after the time")
+		c.settle()
+	}
+}
+
+func TestP40PingTargets(t *testing.T) {
+	known := netip.MustParseAddrPort("10.0.0.2:7946")
+	ip := net.IP{10, 0, 0, 2}
+	for _, row := range []struct {
+		addr net.Addr
+		want destination
+	}{
+		{&net.UDPAddr{IP: ip, Port: 7946}, destination{addr: known}},
+		{&net.UDPAddr{IP: ip.To16(), Port: 7946}, destination{addr: known}},
+		{&net.TCPAddr{IP: ip, Port: 7946}, destination{addr: known}},
+		{&MockAddress{addr: "10.0.0.2:7946"}, destination{addr: known}},
+		{&MockAddress{addr: "not an address"}, destination{text: "not an address"}},
+		{&net.UDPAddr{Port: 7946}, destination{text: ":7946"}},
+	} {
+		row.want.name = "x"
+		require.Equal(t, row.want, pingTarget("x", row.addr))
+	}
 }
 
 func TestP40PingWithoutAnswerChangesNothing(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
-	w := &pingWaiter{done: make(chan struct{})}
-	p := c.pingFor(c.now, "x", "not an address", w, 500*time.Millisecond)
-	require.Equal(t, "not an address", p.to.text, "left to the transport")
+	w := new(pingWaiter)
+	c.pingFor(c.now, destination{name: "x"}, w)
 	c.pass(500 * time.Millisecond)
-	c.ack(c.now, &ack{SeqNo: p.seq}, c.now)
+	c.forgetPing(w.ping.seq)
+	c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now)
 	require.True(t, c.fx.empty())
 	require.Equal(t, "alive@1", c.view("x"))
+	require.Empty(t, c.pings)
 }
 
 func TestP40PingOfACallerWhoHasGone(t *testing.T) {
 	c := newTestCore(t)
-	w := &pingWaiter{done: make(chan struct{})}
-	p := c.pingFor(c.now, "x", "10.0.0.2:1", w, time.Second)
-	c.forgetPing(p.seq)
-	c.ack(c.now, &ack{SeqNo: p.seq}, c.now)
+	w := new(pingWaiter)
+	c.pingFor(c.now, destination{name: "x"}, w)
+	c.forgetPing(w.ping.seq)
+	c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now)
 	c.pass(time.Minute)
 	require.True(t, c.fx.empty())
 }
@@ -245,8 +269,8 @@ func TestP53RoundTripIsNeverNegative(t *testing.T) {
 	c.pinged()
 	c.ack(c.now, &ack{SeqNo: c.probing.ping.seq}, c.now.add(-time.Second))
 	require.Zero(t, c.fx.rtts[0].rtt)
-	w := &pingWaiter{done: make(chan struct{})}
-	p := c.pingFor(c.now, "x", "10.0.0.2:1", w, time.Second)
-	c.ack(c.now, &ack{SeqNo: p.seq}, c.now.add(-time.Second))
-	require.Zero(t, w.rtt)
+	w := new(pingWaiter)
+	c.pingFor(c.now, destination{name: "x"}, w)
+	c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now.add(-time.Second))
+	require.Zero(t, w.rtt(c.now))
 }

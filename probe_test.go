@@ -56,6 +56,32 @@ func TestP41ZeroIntervalsSwitchBackgroundWorkOff(t *testing.T) {
 	require.Equal(t, 1, sampled[alarmSample], "and the queue depth (P85)")
 }
 
+// A node whose pings are answered is woken once in each probe interval: the alarms
+// for what to do without an answer are not waited for.
+func TestAnsweredPingsWakeNobody(t *testing.T) {
+	c := newTestCore(t, withDetector, func(cfg *Config) {
+		cfg.PushPullInterval, cfg.QueueCheckInterval, cfg.ReconnectInterval = 0, 0, 0
+	})
+	c.know("x", "y")
+	c.start(c.now)
+	end := c.now.add(100 * time.Second)
+	wakes, probes := 0, 0
+	for next := c.nextAlarm(c.now); next <= end; next = c.nextAlarm(c.now) {
+		c.now = next
+		c.tick(c.now)
+		wakes++
+		if c.probing.phase != probeIdle {
+			require.True(t, c.set(alarmPing))
+			require.LessOrEqual(t, c.nextAlarm(c.now), c.now.add(c.cfg.ProbeTimeout), "without an answer it has to wake up")
+			c.acked()
+			probes++
+		}
+	}
+	require.InDelta(t, 100, probes, 5)
+	require.LessOrEqual(t, wakes, probes+1, "and once to find that there is nothing to gossip")
+	require.Less(t, len(c.alarms), 5)
+}
+
 // Work begins at a random moment of its first period, so that nodes that are
 // created together do not move in step.
 func TestP42FirstRoundsComeAtRandomMoments(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -14,7 +13,8 @@ type packetScratch struct {
 	riders [][]byte // messages that go out together
 	user   []byte   // user broadcasts with their type byte
 	msg    []byte   // a compound
-	sealed []byte   // what goes to the socket; only NetTransport gives it back
+	sealed []byte   // the packet
+	text   addressText
 }
 
 // perRider is the overhead of a message in a compound: its length (P72).
@@ -77,30 +77,28 @@ func (m *Memberlist) reply(to destination, msg []byte) {
 	}
 }
 
-// sendNow sends a packet and logs a failure.
+// sendNow sends a packet, tells the core if there is a ping in it, and logs a
+// failure.
 func (m *Memberlist) sendNow(p *outPacket) {
-	if err := m.transmit(p); err != nil {
+	at, err := m.transmit(p)
+	if p.seq != 0 {
+		m.pingOut(p.seq, at, err)
+	}
+	if err != nil {
 		m.logUnsent(p.to, err)
 	}
 }
 
 // transmit makes a packet and sends it. One without a main message is gossip:
 // as many queued broadcasts as fit.
-func (m *Memberlist) transmit(p *outPacket) error {
-	var at time.Time
-	var err error
+func (m *Memberlist) transmit(p *outPacket) (time.Time, error) {
 	switch {
 	case p.msg == nil:
-		at, err = m.sendGossip(p.to)
+		return m.sendGossip(p.to)
 	case p.riders:
-		at, err = m.sendWithRiders(p.to, p.msg)
-	default:
-		at, err = m.sendAlone(p.to, p.msg)
+		return m.sendWithRiders(p.to, p.msg)
 	}
-	if p.seq != 0 {
-		m.pingOut(p.seq, at, err)
-	}
-	return err
+	return m.sendAlone(p.to, p.msg)
 }
 
 func (m *Memberlist) sendGossip(to destination) (time.Time, error) {
@@ -195,22 +193,36 @@ func fitsOneCompound(msgs [][]byte) bool {
 	return true
 }
 
-// write seals a message and gives it to the transport.
+// write seals a message and gives it to the transport. NetTransport does not keep
+// the packet; others may, so they get a copy, which is as long as it has to be.
 func (m *Memberlist) write(s *packetScratch, to destination, msg []byte) (time.Time, error) {
 	if m.config.RequireNodeNames && to.name == "" {
 		return time.Time{}, ErrNodeNameRequired
 	}
-	checksum := m.wantsChecksum(to)
-	if m.udp != nil && to.text == "" && to.addr.IsValid() {
-		return m.writeDirect(s, to.addr, msg, checksum)
-	}
-	buf, err := m.wire.sealPacket(nil, msg, checksum)
+	sealed, err := m.wire.sealPacket(s.sealed[:0], msg, m.wantsChecksum(to))
 	if err != nil {
 		return time.Time{}, err
 	}
-	m.count(metricUDPSent, len(buf)-m.wire.labelOverhead())
-	at, err := m.transport.WriteToAddress(buf, m.address(to))
-	return at, m.explainSize(err, len(buf))
+	s.sealed = sealed
+	m.count(metricUDPSent, len(sealed)-m.wire.labelOverhead())
+	var at time.Time
+	if to.text == "" && to.addr.IsValid() {
+		at, err = m.writeToAddr(s, to, sealed)
+	} else {
+		at, err = m.transport.WriteToAddress(bytes.Clone(sealed), m.address(to))
+	}
+	return at, m.explainSize(err, len(sealed))
+}
+
+// writeToAddr gives a packet for a known address to the transport.
+func (m *Memberlist) writeToAddr(s *packetScratch, to destination, packet []byte) (time.Time, error) {
+	if m.udp == nil {
+		return m.transport.WriteToAddress(bytes.Clone(packet), Address{Addr: s.text.of(to.addr), Name: to.name})
+	}
+	if err := m.udp.sendDirect(packet, to.addr); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now(), nil
 }
 
 // longestDatagram is the longest packet that UDP carries over IPv4.
@@ -222,20 +234,6 @@ func (m *Memberlist) explainSize(err error, size int) error {
 		return err
 	}
 	return newKindError(ErrTooLarge, "packet of %d bytes: %w", size, err)
-}
-
-// writeDirect is write for the own sockets, which do not keep the buffer.
-func (m *Memberlist) writeDirect(s *packetScratch, to netip.AddrPort, msg []byte, checksum bool) (time.Time, error) {
-	sealed, err := m.wire.sealPacket(s.sealed[:0], msg, checksum)
-	if err != nil {
-		return time.Time{}, err
-	}
-	s.sealed = sealed
-	m.count(metricUDPSent, len(sealed)-m.wire.labelOverhead())
-	if err := m.udp.sendDirect(sealed, to); err != nil {
-		return time.Time{}, m.explainSize(err, len(sealed))
-	}
-	return time.Now(), nil
 }
 
 // address is a destination as transports take it.

@@ -112,13 +112,13 @@ func TestP74UserBroadcastsGetWhatIsLeft(t *testing.T) {
 		require.Equal(t, space/103, riders)
 
 		word := bytes.Repeat([]byte{byte(userMsg)}, 200) // stands for a membership message
-		m.broadcasts.QueueBroadcast(&namedBroadcast{plainBroadcast{msg: word}, "x"})
+		m.spread(&namedBroadcast{plainBroadcast{msg: word}, "x"})
 		left, riders = ask()
 		require.Equal(t, space-202, left)
 		require.Equal(t, (space-202)/103+1, riders)
 
 		m.broadcasts.Reset()
-		m.broadcasts.QueueBroadcast(&namedBroadcast{plainBroadcast{msg: bytes.Repeat([]byte{byte(userMsg)}, space-2-3)}, "x"})
+		m.spread(&namedBroadcast{plainBroadcast{msg: bytes.Repeat([]byte{byte(userMsg)}, space-2-3)}, "x"})
 		left, riders = ask()
 		require.Zero(t, left, "three bytes are not worth asking for")
 		require.Equal(t, 1, riders)
@@ -185,7 +185,7 @@ func TestP70W17GossipIsDrawnForEachTarget(t *testing.T) {
 			p.forget()
 		}
 		m.broadcasts.Reset()
-		m.broadcasts.QueueBroadcast(&namedBroadcast{plainBroadcast{msg: []byte{byte(userMsg), '1'}}, "once"}) // limit 1
+		m.spread(&namedBroadcast{plainBroadcast{msg: []byte{byte(userMsg), '1'}}, "once"}) // limit 1
 		time.Sleep(time.Second)
 		heard := 0
 		for _, p := range puppets {
@@ -196,8 +196,8 @@ func TestP70W17GossipIsDrawnForEachTarget(t *testing.T) {
 		}
 		require.Equal(t, 1, heard)
 
-		m.broadcasts.QueueBroadcast(&namedBroadcast{plainBroadcast{msg: []byte{byte(userMsg), '1'}}, "a"})
-		m.broadcasts.QueueBroadcast(&namedBroadcast{plainBroadcast{msg: []byte{byte(userMsg), '2'}}, "b"})
+		m.spread(&namedBroadcast{plainBroadcast{msg: []byte{byte(userMsg), '1'}}, "a"})
+		m.spread(&namedBroadcast{plainBroadcast{msg: []byte{byte(userMsg), '2'}}, "b"})
 		for _, p := range puppets {
 			p.forget()
 		}

@@ -125,6 +125,7 @@ type core struct {
 	departure   *departure
 	health      awareness
 	probing     prober
+	gossiping   gossipRounds
 	alibi       alibi
 	accusing    accusation // waits for an alibi; none if its member is nil
 	syncing     bool       // a periodic push/pull is on its way

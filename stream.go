@@ -336,6 +336,11 @@ func (r *streamReader) take(n int) ([]byte, error) {
 // own consumes n bytes and returns them in memory of their own, which is the
 // caller's.
 func (r *streamReader) own(n int) ([]byte, error) {
+	if n <= max(maxChunk, len(r.unread())) {
+		// A copy costs less than the garbage of memory that grows.
+		b, err := r.take(n)
+		return slices.Clone(b), err
+	}
 	taken := r.unread()
 	taken = taken[:min(n, len(taken))]
 	b := make([]byte, 0, min(n, max(len(taken), pooledChunk)))
@@ -500,6 +505,14 @@ func withRoom(list []pushNodeState, left int) []pushNodeState {
 	return longer
 }
 
+// writeUserMessage writes a user message to a stream that this node opened (W58).
+func (w *wire) writeUserMessage(conn net.Conn, payload []byte) (sent int, err error) {
+	buf := streamBuffers.Get().(*[]byte)
+	msg := appendUserMessage((*buf)[:0], payload)
+	defer keepForStreams(buf, msg)
+	return w.writeStream(conn, msg, true)
+}
+
 // appendUserMessage appends a user message as streams carry it (W58).
 func appendUserMessage(dst, payload []byte) []byte {
 	header := userMsgHeader{UserMsgLen: len(payload)}
@@ -508,8 +521,9 @@ func appendUserMessage(dst, payload []byte) []byte {
 }
 
 // readUserMessage reads the body of a user message on a stream (W58). It is the
-// caller's.
+// caller's; the reader is released.
 func readUserMessage(r *streamReader) ([]byte, error) {
+	defer r.release()
 	var header userMsgHeader
 	if err := header.decodeFrom(r); err != nil {
 		return nil, err

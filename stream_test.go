@@ -458,6 +458,28 @@ func TestReleasedMemoryIsNotWhatTheCallerOwns(t *testing.T) {
 	}
 }
 
+// P89: a user message is not a view of memory that is used again.
+func TestP89UserMessagesFromStreamsAreTheReceiversOwn(t *testing.T) {
+	for _, cfg := range wireConfigs(t) {
+		w := newWire(cfg)
+		for _, size := range []int{1, 1000, 300_000, 3_000_000} {
+			var kept [][]byte
+			for i := range 3 {
+				msg := bytes.Repeat([]byte{byte('a' + i)}, size)
+				stream := streamOf(t, cfg, appendUserMessage(nil, msg))
+				r, _, err := w.openInbound(&memoryConn{unread: stream, most: 10_000})
+				require.NoError(t, err)
+				got, err := readUserMessage(r)
+				require.NoError(t, err)
+				kept = append(kept, got)
+			}
+			for i, got := range kept {
+				require.True(t, bytes.Equal(bytes.Repeat([]byte{byte('a' + i)}, size), got))
+			}
+		}
+	}
+}
+
 func FuzzStreamRead(f *testing.F) {
 	configs := wireConfigs(f)
 	for i, cfg := range configs {
