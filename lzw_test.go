@@ -178,19 +178,20 @@ func codesWithoutClear(n int) []byte {
 // lzwOfRun is the compressed form of a byte repeated n times, made without looking
 // at each of them.
 func lzwOfRun(b byte, n int) []byte {
-	w := lzwWriter{most: 1 << 30, width: lzwMinWidth, last: lzwEnd}
+	w := lzwWriter{width: lzwMinWidth}
 	w.put(lzwClear)
-	for size := 1; n > 0; size++ {
-		size = min(size, n)
-		n -= size
-		code := uint32(b)
-		if size > 1 {
-			code = uint32(lzwEnd + size - 1)
+	for n > 0 {
+		var codes []uint16
+		for size := 1; n > 0 && len(codes) < lzwFull; size++ {
+			size = min(size, n)
+			n -= size
+			if size == 1 {
+				codes = append(codes, uint16(b))
+			} else {
+				codes = append(codes, uint16(lzwEnd+size-1))
+			}
 		}
-		w.put(code)
-		if !w.enter() {
-			size = 0
-		}
+		w.putAll(codes)
 	}
 	w.put(lzwEnd)
 	w.finish()
