@@ -253,14 +253,19 @@ func expandLZW(dst, src []byte, most int) ([]byte, error) {
 
 // decode appends to out up to a length of most.
 func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
-	in := lzwReader{src: src}
+	var bits uint64                                   // of src, not yet taken, the next lowest
+	var n uint8                                       // how many of them
 	width, last := uint8(lzwMinWidth), uint32(lzwEnd) // last is the newest entry
 	var previous lzwString                            // size 0: there is none to be extended
 	for {
-		if in.n < width && !in.fill(width) {
-			return out, errLZWEnd
+		if n < width {
+			if bits, n, src = lzwFill(bits, n, src); n < width {
+				return out, errLZWEnd
+			}
 		}
-		code := in.take(width)
+		code := uint32(bits & (1<<(width%64) - 1)) // %64 spares the processor a comparison
+		bits >>= width % 64
+		n -= width
 		at := len(out)
 		if previous.size > 0 { // the newest entry ends with the byte that is about to come
 			d.entries[last%lzwCodes] = lzwString{previous.start, previous.size + 1}
@@ -287,7 +292,7 @@ func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
 		}
 		previous = lzwString{uint32(at), uint32(len(out) - at)}
 		last++
-		if last == 1<<width {
+		if last == 1<<(width%64) {
 			if width < lzwMaxWidth {
 				width++
 			} else { // the table is full, and stays as it is until it is cleared
@@ -314,9 +319,10 @@ func appendWithin(out []byte, s lzwString, most int) []byte {
 	} else {
 		// Most strings are short. Two fixed moves take half the time of a call of
 		// copy; what they write beyond the end is written over by the next.
-		low, high := binary.LittleEndian.Uint64(room[start:]), binary.LittleEndian.Uint64(room[start+8:])
-		binary.LittleEndian.PutUint64(room[at:], low)
-		binary.LittleEndian.PutUint64(room[at+8:], high)
+		from, to := (*[short]byte)(room[start:]), (*[short]byte)(room[at:])
+		low, high := binary.LittleEndian.Uint64(from[:]), binary.LittleEndian.Uint64(from[8:])
+		binary.LittleEndian.PutUint64(to[:], low)
+		binary.LittleEndian.PutUint64(to[8:], high)
 	}
 	if start+size > at {
 		room[end-1] = room[at]
@@ -324,33 +330,16 @@ func appendWithin(out []byte, s lzwString, most int) []byte {
 	return room[:end]
 }
 
-// lzwReader unpacks codes from bytes.
-type lzwReader struct {
-	src  []byte // not yet in bits
-	bits uint64 // not yet taken, the next lowest
-	n    uint8  // how many of them
-}
-
-// fill takes bytes in until there are width bits at least, and reports whether
-// there are.
-func (r *lzwReader) fill(width uint8) bool {
-	if len(r.src) >= 4 { // n is less than 12
-		r.bits |= uint64(binary.LittleEndian.Uint32(r.src)) << r.n
-		r.src = r.src[4:]
-		r.n += 32
-		return true
+// lzwFill takes in bytes of src, as many as there is room for above n bits.
+func lzwFill(bits uint64, n uint8, src []byte) (uint64, uint8, []byte) {
+	if len(src) >= 8 {
+		// The part of a byte that comes along is there again the next time.
+		size := (63 - n) / 8
+		return bits | binary.LittleEndian.Uint64(src)<<(n%64), n + 8*size, src[size:]
 	}
-	for ; len(r.src) > 0 && r.n < width; r.src = r.src[1:] {
-		r.bits |= uint64(r.src[0]) << r.n
-		r.n += 8
+	for ; len(src) > 0 && n < 56; src = src[1:] {
+		bits |= uint64(src[0]) << (n % 64)
+		n += 8
 	}
-	return r.n >= width
-}
-
-// take removes one code, of which all bits must be there.
-func (r *lzwReader) take(width uint8) uint32 {
-	code := uint32(r.bits & (1<<width - 1))
-	r.bits >>= width
-	r.n -= width
-	return code
+	return bits, n, src
 }
