@@ -56,7 +56,7 @@ func appendLZW(dst, src []byte, most int) ([]byte, bool) {
 		if left < 0 {
 			return dst, false
 		}
-		tooMany := 8*left/lzwMinWidth + 1
+		tooMany := 8*min(left, 2*lzwCodes)/lzwMinWidth + 1 // the min: against overflow
 		codes, rest := e.match(src, min(tooMany, lzwFull))
 		if len(rest) > 0 && len(codes) == tooMany {
 			return dst, false

@@ -109,6 +109,14 @@ func TestW20LZWGivesUpWhenTheResultIsTooLong(t *testing.T) {
 	}
 }
 
+// What cannot get shorter is not looked at to its end.
+func TestW20LZWGivesUpEarly(t *testing.T) {
+	random := lzwSamples()["random"]
+	codes, rest := newLZWEncoder().match(random, 100)
+	require.Len(t, codes, 100)
+	require.Greater(t, len(rest), len(random)-300)
+}
+
 func TestW63LZWStopsAtTheLimit(t *testing.T) {
 	src := standardLZW(t, bytes.Repeat([]byte{'x'}, 100_000))
 	out, err := expandLZW(nil, src, 99_999)
@@ -243,11 +251,30 @@ func FuzzLZWExpand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte) {
 		want, wantErr := standardUnLZW(src, most)
 		got, err := expandLZW(nil, src, most)
-		if (err == nil) != (wantErr == nil) && !errors.Is(err, errLZWLimit) && !errors.Is(wantErr, errLZWLimit) {
-			t.Fatalf("got error %v, want %v", err, wantErr)
+		require.ErrorIs(t, err, lzwErrorLike(wantErr))
+		require.LessOrEqual(t, cap(got), 2*most+lzwCodes)
+		if err != nil {
+			return
 		}
-		if err == nil && !bytes.Equal(want, got) {
+		if !bytes.Equal(want, got) {
 			t.Fatalf("read %.200x, want %.200x", got, want)
 		}
+		_, err = expandLZW(nil, src, len(got))
+		require.NoError(t, err, "the limit is inclusive (W63)")
+		if len(got) > 0 {
+			_, err = expandLZW(nil, src, len(got)-1)
+			require.ErrorIs(t, err, errLZWLimit)
+		}
 	})
+}
+
+// lzwErrorLike is our error for one of standardUnLZW.
+func lzwErrorLike(err error) error {
+	switch {
+	case err == nil, errors.Is(err, errLZWLimit):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errLZWEnd
+	}
+	return errLZWCode
 }
