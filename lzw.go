@@ -24,6 +24,7 @@ const (
 	lzwMinWidth = 9
 	lzwMaxWidth = 12
 	lzwCodes    = 1 << lzwMaxWidth
+	lzwFull     = lzwCodes - 1 - lzwEnd // so many codes fill the table
 )
 
 var (
@@ -35,134 +36,200 @@ var (
 // Coders are kept between uses for their tables. What is left in them from the
 // last use is never read.
 var (
-	lzwEncoders = sync.Pool{New: func() any { return new(lzwEncoder) }}
+	lzwEncoders = sync.Pool{New: func() any { return newLZWEncoder() }}
 	lzwDecoders = sync.Pool{New: func() any { return new(lzwDecoder) }}
 )
 
 // appendLZW appends src in compressed form. It gives up and reports false as soon
 // as that needs more than most bytes; dst is then as it was.
+//
+// Finding the codes and packing them take turns, from one clear code to the next:
+// each loop keeps what it needs in registers, which takes a sixth less time than one
+// loop for both.
 func appendLZW(dst, src []byte, most int) ([]byte, bool) {
 	e := lzwEncoders.Get().(*lzwEncoder)
 	defer lzwEncoders.Put(e)
-	w := lzwWriter{out: dst, most: len(dst) + most, width: lzwMinWidth, last: lzwEnd}
+	w := lzwWriter{out: dst, width: lzwMinWidth}
 	w.put(lzwClear)
-	if len(src) > 0 && !e.encode(&w, src) {
-		return dst, false
+	for len(src) > 0 {
+		left := len(dst) + most - len(w.out)
+		if left < 0 {
+			return dst, false
+		}
+		tooMany := 8*min(left, 2*lzwCodes)/lzwMinWidth + 1 // the min: against overflow
+		codes, rest := e.match(src, min(tooMany, lzwFull))
+		if len(rest) > 0 && len(codes) == tooMany {
+			return dst, false
+		}
+		w.putAll(codes)
+		src = rest
 	}
 	w.put(lzwEnd)
 	w.finish()
-	if w.full() {
+	if len(w.out) > len(dst)+most {
 		return dst, false
 	}
 	return w.out, true
 }
 
-// lzwEncoder finds the code of a string, given as the code of all but its last
-// byte and that byte. The two make a key of 20 bits, looked up in a hash table
-// with open addressing. A slot holds the key and the code of 12 bits; 0 is free,
-// since no entry has code 0. The step from slot to slot is odd, so that it comes by
-// all of them, and differs from key to key, so that no input makes a long queue.
+// lzwEncoder finds the codes of strings. It looks for an entry by the code of all
+// but the last byte of its string and by that byte.
+//
+// Most codes are only ever extended by one byte. That entry is found in an array
+// with one place for each code; the others are in a hash table with open
+// addressing. The array spares a sixth of the time that the hash table alone takes
+// for streams, a quarter of that for packets. The step from slot to slot is odd, so that it comes by all of them,
+// and differs from key to key, so that no input makes a long queue.
 type lzwEncoder struct {
+	// first is for each code the first entry that extends it: the byte added, and
+	// in the lower half the code of the entry. Single bytes get extended by many
+	// others, so those entries are all in slots.
+	first [lzwCodes]uint32
+	// slots hold entries: code and byte as a key of 20 bits, and the code of the
+	// entry in 12 bits. 0 is free, since no entry has code 0.
 	slots [lzwSlots]uint32
+	codes [lzwFull]uint16
 }
 
-// lzwSlots is enough for a table of which never more than a quarter is filled.
-const lzwSlots = 4 * lzwCodes
+// In the upper half of lzwEncoder.first, in place of a byte.
+const (
+	lzwNone = 0x100 << 16 // no entry extends the code
+	lzwMany = 0x200 << 16 // those that do are in slots
+)
+
+// lzwSlots is enough for a table of which never more than half is filled.
+const lzwSlots = 2 * lzwCodes
+
+func newLZWEncoder() *lzwEncoder {
+	e := new(lzwEncoder)
+	for b := range lzwClear {
+		e.first[b] = lzwMany
+	}
+	return e
+}
 
 // table returns empty slots, a power of two, as many as n bytes of input need. A
 // short input is served by a few cache lines, so that emptying them costs next to
 // nothing, with less for each byte than telling old slots from new ones would.
 func (e *lzwEncoder) table(n int) []uint32 {
 	size := 64
-	for size < 4*n && size < len(e.slots) {
+	for size < 2*n && size < len(e.slots) {
 		size *= 2
 	}
 	clear(e.slots[:size])
 	return e.slots[:size]
 }
 
-// encode writes the codes of src, of which there must be at least one byte. It
-// reports false when it stopped because w is full.
-func (e *lzwEncoder) encode(w *lzwWriter, src []byte) bool {
+// match returns the codes of src, as they are after a clear code, and what is left
+// of src after most of them. There must be at least one byte. The codes are good
+// until the next call.
+func (e *lzwEncoder) match(src []byte, most int) (codes []uint16, rest []byte) {
 	slots := e.table(len(src))
 	mask := uint32(len(slots) - 1)
-	code := uint32(src[0])
-	for _, next := range src[1:] {
-		key := code<<8 | uint32(next)
-		// Only the code is late in coming: what is done with it is kept short.
-		at := code<<2 ^ uint32(next)*0x9e3779b1>>18
-		slot := slots[at&mask]
-		for slot>>12 != key && slot != 0 {
-			at += key | 1
-			slot = slots[at&mask]
-		}
-		if slot != 0 {
-			code = slot % lzwCodes
+	codes = e.codes[:most]
+	n := 0
+	code := uint32(src[0]) // in the lowest 12 bits; what is above is of no meaning
+	for i := 1; i < len(src); i++ {
+		next := uint32(src[i])
+		first := e.first[code%lzwCodes]
+		if first>>16 == next {
+			code = first
 			continue
 		}
-		w.put(code)
-		if w.full() {
-			return false
+		code %= lzwCodes
+		entry, key := &e.first[code], next<<16
+		if first != lzwNone {
+			key = code<<20 | next<<12
+			at := (code<<2 ^ next*0x9e3779b1>>18) & mask
+			slot := slots[at]
+			for slot>>12 != key>>12 && slot != 0 {
+				at = (at + (key>>12 | 1)) & mask
+				slot = slots[at]
+			}
+			if slot != 0 {
+				code = slot
+				continue
+			}
+			entry = &slots[at]
 		}
-		code = uint32(next)
-		if w.enter() {
-			slots[at&mask] = key<<12 | w.last
-		} else {
-			clear(slots)
+		codes[n] = uint16(code)
+		n++
+		if n == len(codes) {
+			return codes, src[i:]
 		}
+		last := uint32(lzwEnd + n)
+		*entry = key | last
+		e.first[last%lzwCodes] = lzwNone
+		code = next
 	}
-	w.put(code)
-	w.enter()
-	return true
+	codes[n] = uint16(code % lzwCodes)
+	return codes[:n+1], nil
 }
 
 // lzwWriter packs codes into bytes.
 type lzwWriter struct {
 	out   []byte
-	most  int    // the length up to which out may grow
 	bits  uint64 // not yet in out, the oldest lowest
 	n     uint8  // how many of them
 	width uint8  // of the next code
-	last  uint32 // newest entry of the code table
 }
 
 // put writes one code.
-func (w *lzwWriter) put(code uint32) {
+func (w *lzwWriter) put(code uint16) {
 	w.bits |= uint64(code) << w.n
 	w.n += w.width
-	if w.n >= 32 {
-		w.out = binary.LittleEndian.AppendUint32(w.out, uint32(w.bits))
-		w.bits >>= 32
-		w.n -= 32
-	}
-}
-
-// enter makes the next code an entry of the table. If none is left it writes a
-// clear code instead and reports false: the table is empty.
-func (w *lzwWriter) enter() bool {
-	w.last++
-	if w.last == 1<<w.width {
-		w.width++
-	}
-	if w.last < lzwCodes-1 {
-		return true
-	}
-	w.put(lzwClear)
-	w.width, w.last = lzwMinWidth, lzwEnd
-	return false
-}
-
-// finish writes what is left over.
-func (w *lzwWriter) finish() {
-	for ; w.n > 0; w.n -= min(w.n, 8) {
+	for ; w.n >= 8; w.n -= 8 {
 		w.out = append(w.out, byte(w.bits))
 		w.bits >>= 8
 	}
 }
 
-// full reports whether more was written than is allowed.
-func (w *lzwWriter) full() bool {
-	return len(w.out) > w.most
+// putAll writes the codes that follow a clear code, and another clear code if they
+// fill the table.
+func (w *lzwWriter) putAll(codes []uint16) {
+	w.out = slices.Grow(w.out, len(codes)*lzwMaxWidth/8+1)
+	for last := lzwEnd; ; w.width++ {
+		n := min(len(codes), 1<<w.width-last)
+		w.putEqual(codes[:n])
+		codes, last = codes[n:], last+n
+		if last == lzwEnd+lzwFull {
+			w.put(lzwClear)
+			w.width = lzwMinWidth
+			return
+		}
+		if last < 1<<w.width {
+			return
+		}
+	}
+}
+
+// putEqual writes codes of the same width, for which there must be room.
+func (w *lzwWriter) putEqual(codes []uint16) {
+	at, bits, n := len(w.out), w.bits, w.n
+	room := w.out[:cap(w.out)]
+	for _, code := range codes {
+		bits |= uint64(code) << (n % 64)
+		n += w.width
+		if n >= 32 {
+			binary.LittleEndian.PutUint32(room[at:], uint32(bits))
+			at += 4
+			bits >>= 32
+			n -= 32
+		}
+	}
+	for ; n >= 8; n -= 8 {
+		room[at] = byte(bits)
+		at++
+		bits >>= 8
+	}
+	w.out, w.bits, w.n = room[:at], bits, n
+}
+
+// finish writes what is left over.
+func (w *lzwWriter) finish() {
+	if w.n > 0 {
+		w.out = append(w.out, byte(w.bits))
+	}
 }
 
 // lzwDecoder holds, for each entry of the code table, where its string stands in
@@ -186,14 +253,19 @@ func expandLZW(dst, src []byte, most int) ([]byte, error) {
 
 // decode appends to out up to a length of most.
 func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
-	in := lzwReader{src: src}
+	var bits uint64                                   // of src, not yet taken, the next lowest
+	var n uint8                                       // how many of them
 	width, last := uint8(lzwMinWidth), uint32(lzwEnd) // last is the newest entry
 	var previous lzwString                            // size 0: there is none to be extended
 	for {
-		if in.n < width && !in.fill(width) {
-			return out, errLZWEnd
+		if n < width {
+			if bits, n, src = lzwFill(bits, n, src); n < width {
+				return out, errLZWEnd
+			}
 		}
-		code := in.take(width)
+		code := uint32(bits & (1<<(width%64) - 1)) // %64 spares the processor a comparison
+		bits >>= width % 64
+		n -= width
 		at := len(out)
 		if previous.size > 0 { // the newest entry ends with the byte that is about to come
 			d.entries[last%lzwCodes] = lzwString{previous.start, previous.size + 1}
@@ -220,7 +292,7 @@ func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
 		}
 		previous = lzwString{uint32(at), uint32(len(out) - at)}
 		last++
-		if last == 1<<width {
+		if last == 1<<(width%64) {
 			if width < lzwMaxWidth {
 				width++
 			} else { // the table is full, and stays as it is until it is cleared
@@ -247,9 +319,10 @@ func appendWithin(out []byte, s lzwString, most int) []byte {
 	} else {
 		// Most strings are short. Two fixed moves take half the time of a call of
 		// copy; what they write beyond the end is written over by the next.
-		low, high := binary.LittleEndian.Uint64(room[start:]), binary.LittleEndian.Uint64(room[start+8:])
-		binary.LittleEndian.PutUint64(room[at:], low)
-		binary.LittleEndian.PutUint64(room[at+8:], high)
+		from, to := (*[short]byte)(room[start:]), (*[short]byte)(room[at:])
+		low, high := binary.LittleEndian.Uint64(from[:]), binary.LittleEndian.Uint64(from[8:])
+		binary.LittleEndian.PutUint64(to[:], low)
+		binary.LittleEndian.PutUint64(to[8:], high)
 	}
 	if start+size > at {
 		room[end-1] = room[at]
@@ -257,33 +330,16 @@ func appendWithin(out []byte, s lzwString, most int) []byte {
 	return room[:end]
 }
 
-// lzwReader unpacks codes from bytes.
-type lzwReader struct {
-	src  []byte // not yet in bits
-	bits uint64 // not yet taken, the next lowest
-	n    uint8  // how many of them
-}
-
-// fill takes bytes in until there are width bits at least, and reports whether
-// there are.
-func (r *lzwReader) fill(width uint8) bool {
-	if len(r.src) >= 4 { // n is less than 12
-		r.bits |= uint64(binary.LittleEndian.Uint32(r.src)) << r.n
-		r.src = r.src[4:]
-		r.n += 32
-		return true
+// lzwFill takes in bytes of src, as many as there is room for above n bits.
+func lzwFill(bits uint64, n uint8, src []byte) (uint64, uint8, []byte) {
+	if len(src) >= 8 {
+		// The part of a byte that comes along is there again the next time.
+		size := (63 - n) / 8
+		return bits | binary.LittleEndian.Uint64(src)<<(n%64), n + 8*size, src[size:]
 	}
-	for ; len(r.src) > 0 && r.n < width; r.src = r.src[1:] {
-		r.bits |= uint64(r.src[0]) << r.n
-		r.n += 8
+	for ; len(src) > 0 && n < 56; src = src[1:] {
+		bits |= uint64(src[0]) << (n % 64)
+		n += 8
 	}
-	return r.n >= width
-}
-
-// take removes one code, of which all bits must be there.
-func (r *lzwReader) take(width uint8) uint32 {
-	code := uint32(r.bits & (1<<width - 1))
-	r.bits >>= width
-	r.n -= width
-	return code
+	return bits, n, src
 }

@@ -109,6 +109,14 @@ func TestW20LZWGivesUpWhenTheResultIsTooLong(t *testing.T) {
 	}
 }
 
+// What cannot get shorter is not looked at to its end.
+func TestW20LZWGivesUpEarly(t *testing.T) {
+	random := lzwSamples()["random"]
+	codes, rest := newLZWEncoder().match(random, 100)
+	require.Len(t, codes, 100)
+	require.Greater(t, len(rest), len(random)-300)
+}
+
 func TestW63LZWStopsAtTheLimit(t *testing.T) {
 	src := standardLZW(t, bytes.Repeat([]byte{'x'}, 100_000))
 	out, err := expandLZW(nil, src, 99_999)
@@ -178,19 +186,20 @@ func codesWithoutClear(n int) []byte {
 // lzwOfRun is the compressed form of a byte repeated n times, made without looking
 // at each of them.
 func lzwOfRun(b byte, n int) []byte {
-	w := lzwWriter{most: 1 << 30, width: lzwMinWidth, last: lzwEnd}
+	w := lzwWriter{width: lzwMinWidth}
 	w.put(lzwClear)
-	for size := 1; n > 0; size++ {
-		size = min(size, n)
-		n -= size
-		code := uint32(b)
-		if size > 1 {
-			code = uint32(lzwEnd + size - 1)
+	for n > 0 {
+		var codes []uint16
+		for size := 1; n > 0 && len(codes) < lzwFull; size++ {
+			size = min(size, n)
+			n -= size
+			if size == 1 {
+				codes = append(codes, uint16(b))
+			} else {
+				codes = append(codes, uint16(lzwEnd+size-1))
+			}
 		}
-		w.put(code)
-		if !w.enter() {
-			size = 0
-		}
+		w.putAll(codes)
 	}
 	w.put(lzwEnd)
 	w.finish()
@@ -242,11 +251,30 @@ func FuzzLZWExpand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte) {
 		want, wantErr := standardUnLZW(src, most)
 		got, err := expandLZW(nil, src, most)
-		if (err == nil) != (wantErr == nil) && !errors.Is(err, errLZWLimit) && !errors.Is(wantErr, errLZWLimit) {
-			t.Fatalf("got error %v, want %v", err, wantErr)
+		require.ErrorIs(t, err, lzwErrorLike(wantErr))
+		require.LessOrEqual(t, cap(got), 2*most+lzwCodes)
+		if err != nil {
+			return
 		}
-		if err == nil && !bytes.Equal(want, got) {
+		if !bytes.Equal(want, got) {
 			t.Fatalf("read %.200x, want %.200x", got, want)
 		}
+		_, err = expandLZW(nil, src, len(got))
+		require.NoError(t, err, "the limit is inclusive (W63)")
+		if len(got) > 0 {
+			_, err = expandLZW(nil, src, len(got)-1)
+			require.ErrorIs(t, err, errLZWLimit)
+		}
 	})
+}
+
+// lzwErrorLike is our error for one of standardUnLZW.
+func lzwErrorLike(err error) error {
+	switch {
+	case err == nil, errors.Is(err, errLZWLimit):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errLZWEnd
+	}
+	return errLZWCode
 }
