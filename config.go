@@ -64,7 +64,7 @@ type Config struct {
 	// SkipInboundLabelCheck accepts input without a label as if it had the
 	// right one; another label is still refused. It is for nodes behind
 	// something that checks labels and strips them, and for the time in which a
-	// cluster is given its label (W42, F5).
+	// cluster is given its label (W42).
 	SkipInboundLabelCheck bool
 
 	// ProtocolVersion is the version spoken, ProtocolVersionMin to
@@ -223,7 +223,7 @@ type Config struct {
 	HandoffQueueDepth int
 
 	// NodeSelection narrows down the targets of gossip and push/pull, for
-	// instance to the own zone. nil: all nodes (F3).
+	// instance to the own zone. nil: all nodes.
 	NodeSelection NodeSelectionDelegate
 
 	// ---- State exchange and healing ----
@@ -234,7 +234,7 @@ type Config struct {
 	PushPullInterval time.Duration
 
 	// PushPullNodes is the number of nodes that each round exchanges with, one
-	// after the other. Default: 1. Zero or less: 1 (F1).
+	// after the other. Default: 1. Zero or less: 1.
 	PushPullNodes int
 
 	// ReconnectInterval is the time between two attempts to reach nodes that

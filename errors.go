@@ -13,7 +13,10 @@ import (
 // set-up are also what other nodes of the cluster send as their refusal (P151).
 var (
 	// ErrLabelMismatch means that a message or stream carries another label
-	// than Config.Label, or none where one is wanted, or one where none is.
+	// than Config.Label, or none where one is wanted, or one where none is. It
+	// is dropped without an answer. So Join reports it for every stream that the
+	// other side closed without an answer, which can have another reason too: a
+	// node that is overloaded or about to end.
 	ErrLabelMismatch = errors.New("label does not match")
 
 	// ErrDecrypt means that none of the installed keys opens a message: the two

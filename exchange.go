@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-metrics"
@@ -479,13 +481,16 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 	m.extend(ctx, conn)
 	local := m.takeLocalState()
 	defer m.giveLocalState(local)
-	if err := m.sendState(conn, local, join, true); err != nil {
-		return 0, err
+	// Who refuses a stream says why and closes it, perhaps before it has read all
+	// of it. So there can be an answer even if not everything could be sent.
+	unsent := m.sendState(conn, local, join, true)
+	if unsent != nil && !closedByPeer(unsent) {
+		return 0, unsent
 	}
 	m.extend(ctx, conn)
 	remote, err := m.readAnswer(conn, to)
 	defer m.done(&remote)
-	if err != nil {
+	if err = cmp.Or(err, unsent); err != nil {
 		return 0, err
 	}
 	remote.join = join
@@ -494,6 +499,12 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 		return 0, err
 	}
 	return m.merge(&remote), nil
+}
+
+// closedByPeer reports whether a stream failed because the other side closed it.
+func closedByPeer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // extend gives the exchange a fresh TCPTimeout, unless ctx has ended.
@@ -507,9 +518,9 @@ func (m *Memberlist) extend(ctx context.Context, conn net.Conn) {
 // readAnswer reads the other side's push/pull, or its refusal (W50).
 func (m *Memberlist) readAnswer(conn net.Conn, from Address) (remoteState, error) {
 	r, kind, err := m.wire.openReply(conn)
-	if errors.Is(err, io.EOF) {
+	if closedByPeer(err) {
 		// W41, W48: that is all there is to see of it from here.
-		return remoteState{}, fmt.Errorf("no answer, which can mean that the labels differ: %w", err)
+		return remoteState{}, newKindError(ErrLabelMismatch, "no answer, which can mean that the labels differ: %w", err)
 	}
 	if err != nil {
 		return remoteState{}, err

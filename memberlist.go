@@ -29,7 +29,9 @@
 //
 // The exported names and the bytes on the wire are those of
 // github.com/hashicorp/memberlist v0.7.0, so that a program can be switched by
-// a replace line, and a running cluster node by node.
+// a replace line, and a running cluster node by node. What differs all the same
+// is listed in docs/differences.md. Numbers such as P22 and W38, here and in the
+// comments, are those of the rules in docs/rules.md.
 //
 // # Papers
 //

@@ -534,9 +534,9 @@ func readIngested(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool)
 // Shutdown closes all sockets and returns when nothing is being read, accepted or
 // delivered any more (P135). Undelivered packets and streams are dropped;
 // connections that were taken stay open. It may be called repeatedly and needs
-// nobody to read the channels, but must not be called by a direct handler.
+// nobody to read the channels.
 func (t *NetTransport) Shutdown() error {
-	err := t.stop()
+	err := t.stop() // a direct handler may call this, but not wait for itself
 	t.listeners.Wait()
 	return err
 }

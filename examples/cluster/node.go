@@ -49,10 +49,10 @@ func startNode(o options) (*node, error) {
 	config.Label = o.label
 	config.Logger = log.New(o.logs, o.name+" ", log.Ltime|log.Lmicroseconds)
 
-	// News are to reach everybody and a death is to be found while one watches.
-	// The name of a dead node may move to another address soon, and the dead are
-	// remembered to the end of the show.
-	config.RetransmitMult = 4
+	// News are to reach everybody by gossip and not only with the next exchange, and
+	// a death is to be found while one watches. The name of a dead node may move to
+	// another address soon, and the dead are remembered to the end of the show.
+	config.RetransmitMult = 8
 	config.SuspicionMaxTimeoutMult = 2
 	config.PushPullInterval = 5 * time.Second
 	config.DeadNodeReclaimTime = reclaimTime
