@@ -78,8 +78,9 @@ func appendLZW(dst, src []byte, most int) ([]byte, bool) {
 // Most codes are only ever extended by one byte. That entry is found in an array
 // with one place for each code; the others are in a hash table with open
 // addressing. The array spares a sixth of the time that the hash table alone takes
-// for streams, a quarter of that for packets. The step from slot to slot is odd, so that it comes by all of them,
-// and differs from key to key, so that no input makes a long queue.
+// for streams, a quarter of that for packets. The step from slot to slot is odd, so
+// that it comes by all of them, and differs from key to key, so that no input makes
+// a long queue.
 type lzwEncoder struct {
 	// first is for each code the first entry that extends it: the byte added, and
 	// in the lower half the code of the entry. Single bytes get extended by many
