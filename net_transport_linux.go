@@ -311,15 +311,18 @@ func (batch *writeBatch) giveBack() {
 }
 
 // forceBuffers enlarges the buffers of a socket beyond net.core.rmem_max and
-// net.core.wmem_max, which is granted to processes with CAP_NET_ADMIN. Without
-// it the buffers stay as they are.
-func forceBuffers(conn *net.UDPConn) {
+// net.core.wmem_max, which is granted to processes with CAP_NET_ADMIN, and reports
+// whether it was. If not the buffers stay as they are.
+func forceBuffers(conn *net.UDPConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return
+		return false
 	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer)
+	refused := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
+		if err == nil {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer)
+		}
 	})
+	return refused == nil && err == nil
 }
