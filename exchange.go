@@ -69,12 +69,19 @@ func (m *Memberlist) acceptStreams() {
 	for {
 		select {
 		case conn := <-streams:
-			if conn != nil && !m.crew.start(func() { m.serveStream(conn) }) {
-				_ = conn.Close()
+			if conn != nil {
+				m.takeStream(conn)
 			}
 		case <-m.life.Done():
 			return
 		}
+	}
+}
+
+// takeStream serves a stream on a goroutine of its own.
+func (m *Memberlist) takeStream(conn net.Conn) {
+	if !m.crew.start(func() { m.serveStream(conn) }) {
+		_ = conn.Close()
 	}
 }
 

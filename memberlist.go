@@ -194,10 +194,9 @@ func openTransport(conf *Config, log *logger) (Transport, error) {
 	nc := &NetTransportConfig{
 		BindAddrs:    []string{conf.BindAddr},
 		BindPort:     conf.BindPort,
-		Logger:       log.std(),
 		MetricLabels: conf.MetricLabels,
 	}
-	t, err := NewNetTransport(nc)
+	t, err := openNetTransport(nc, log, newDatagramIO)
 	if err != nil {
 		return nil, fmt.Errorf("could not set up network transport: failed to obtain an address: %w", err)
 	}
@@ -218,7 +217,11 @@ func (m *Memberlist) begin() error {
 	m.warnIfPublic(ip)
 	m.timer = time.NewTimer(time.Hour)
 	m.timer.Stop()
-	m.listen()
+	if m.udp != nil {
+		m.listenDirect()
+	} else {
+		m.listen()
+	}
 	m.crew.startLoop(m.runTimer)
 
 	meta, err := m.nodeMeta()
@@ -241,6 +244,16 @@ func (m *Memberlist) begin() error {
 		c.start(now)
 	})
 	return m.notifier.wait(m.life, told)
+}
+
+// listenDirect lets the goroutines of NetTransport bring what they read and accept
+// straight to this node.
+func (m *Memberlist) listenDirect() {
+	m.udp.receiveDirect(func() func([]datagram) {
+		in := newIntake(m)
+		return in.batch
+	})
+	m.udp.acceptDirect(m.takeStream)
 }
 
 // advertised asks the transport for the address to tell others.

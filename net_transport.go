@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -152,7 +153,7 @@ func (t *NetTransport) open(port int, newIO newDatagramIOFunc) error {
 func (t *NetTransport) bind(port int, newIO newDatagramIOFunc) error {
 	for _, addr := range t.bindAddrs {
 		ip := bindIP(addr)
-		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: ip.AsSlice(), Port: port, Zone: ip.Zone()})
+		l, err := listenTCP(ip, port)
 		if err != nil {
 			return fmt.Errorf("failed to start TCP listener on %q port %d: %w", addr, port, err)
 		}
@@ -167,6 +168,23 @@ func (t *NetTransport) bind(port int, newIO newDatagramIOFunc) error {
 		t.udp = append(t.udp, s)
 	}
 	return nil
+}
+
+// listenTCP listens for streams. They do not live long enough for keep-alives, and
+// nobody opens them by multipath TCP; without these a stream takes a few system
+// calls less.
+func listenTCP(ip netip.Addr, port int) (*net.TCPListener, error) {
+	host := ""
+	if ip.IsValid() {
+		host = ip.String()
+	}
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false)
+	l, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
 }
 
 // bindIP returns the address to bind to; the zero Addr means all interfaces.

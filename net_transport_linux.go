@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -35,12 +36,13 @@ type batchIO struct {
 	family uint16 // of the socket
 
 	// For the one goroutine that receives.
-	tryRead func(fd uintptr) bool // b.readNow, bound once
-	batch   *readBatch            // borrowed by readNow if it read something
-	pool    *sync.Pool            // where batch belongs
-	n       int
-	errno   syscall.Errno
-	streak  int // calls since there was nothing to read
+	tryRead  func(fd uintptr) bool // b.readNow, bound once
+	batch    *readBatch            // borrowed by readNow if it read something
+	pool     *sync.Pool            // where batch belongs
+	n        int
+	errno    syscall.Errno
+	streak   int // calls since there was nothing to read
+	unbroken int // datagrams since others had their turn
 }
 
 // newDatagramIO returns the best datagramIO of the platform.
@@ -68,6 +70,13 @@ func (b *batchIO) receive(handle func([]datagram)) error {
 		return os.NewSyscallError("recvmmsg", b.errno)
 	}
 	handle(batch.received(b.n, time.Now()))
+	if b.unbroken += b.n; b.unbroken >= batchSize {
+		// This goroutine may not wait for long: let those run who were given the
+		// messages, before their lanes are full. Under a flood that takes the loss
+		// from a tenth or more to next to nothing.
+		b.unbroken = 0
+		runtime.Gosched()
+	}
 	return nil
 }
 
@@ -82,7 +91,7 @@ func (b *batchIO) readNow(fd uintptr) bool {
 	batch.prepare()
 	b.n, b.errno = callBatch(unix.SYS_RECVMMSG, fd, batch.messages)
 	if b.errno == unix.EAGAIN {
-		b.streak = 0
+		b.streak, b.unbroken = 0, 0
 		b.pool.Put(batch)
 		return false
 	}
@@ -311,15 +320,18 @@ func (batch *writeBatch) giveBack() {
 }
 
 // forceBuffers enlarges the buffers of a socket beyond net.core.rmem_max and
-// net.core.wmem_max, which is granted to processes with CAP_NET_ADMIN. Without
-// it the buffers stay as they are.
-func forceBuffers(conn *net.UDPConn) {
+// net.core.wmem_max, which is granted to processes with CAP_NET_ADMIN, and reports
+// whether it was. If not the buffers stay as they are.
+func forceBuffers(conn *net.UDPConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return
+		return false
 	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer)
+	refused := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
+		if err == nil {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer)
+		}
 	})
+	return refused == nil && err == nil
 }

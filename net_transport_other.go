@@ -11,4 +11,4 @@ func newDatagramIO(conn *net.UDPConn, ipv6 bool) (datagramIO, error) {
 
 // forceBuffers would enlarge the buffers of a socket beyond what every process
 // may have.
-func forceBuffers(*net.UDPConn) {}
+func forceBuffers(*net.UDPConn) bool { return false }

@@ -194,6 +194,13 @@ func TestP129AddressOfAnotherMachineIsNotRetried(t *testing.T) {
 	require.ErrorContains(t, err, `failed to start TCP listener on "203.0.113.1" port 0: `)
 }
 
+func TestP129PortsThatCannotBeAreRefused(t *testing.T) {
+	for _, port := range []int{-1, 65536, 65536 + 7946} {
+		_, err := NewNetTransport(&NetTransportConfig{BindAddrs: []string{"127.0.0.1"}, BindPort: port, Logger: log.New(io.Discard, "", 0)})
+		require.ErrorContains(t, err, `failed to start TCP listener on "127.0.0.1"`)
+	}
+}
+
 func TestP130BufferIsHalvedUntilAccepted(t *testing.T) {
 	var asked []int
 	require.NoError(t, enlarge(func(n int) error {

@@ -86,11 +86,13 @@ func (s *udpSocket) send(buf []byte, to netip.AddrPort) error {
 // to socketBuffer, so that a burst is not lost while a node is busy. Without a
 // receive buffer it fails (P130); the send buffer only makes writes wait less.
 func enlargeBuffers(conn *net.UDPConn) error {
+	if forceBuffers(conn) {
+		return nil
+	}
 	if err := enlarge(conn.SetReadBuffer); err != nil {
 		return fmt.Errorf("failed to set the UDP receive buffer: %w", err)
 	}
 	_ = enlarge(conn.SetWriteBuffer)
-	forceBuffers(conn)
 	return nil
 }
 

@@ -61,8 +61,15 @@ type pingWaiter struct {
 	msg  []byte // memory for the message
 }
 
-// rtt is the time from the sending of the ping to the answer.
-func (w *pingWaiter) rtt(sent instant) time.Duration { return max(w.answered.sub(sent), 0) }
+// rtt is the time from the sending of the ping to the answer. On one machine the
+// answer can arrive before it is known when the ping was sent: then the time is
+// counted from when it was made.
+func (w *pingWaiter) rtt(sent instant) time.Duration {
+	if sent >= w.answered {
+		sent = w.ping.sent
+	}
+	return max(w.answered.sub(sent), 0)
+}
 
 // maxRelays bounds the pings that are pending on behalf of others.
 const maxRelays = 4096

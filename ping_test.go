@@ -220,6 +220,17 @@ func TestP40PingOfACaller(t *testing.T) {
 	}
 }
 
+func TestP40AnswerThatIsFasterThanTheClock(t *testing.T) {
+	c := newTestCore(t)
+	w := new(pingWaiter)
+	c.pingFor(c.now, destination{name: "x"}, w)
+	answered := c.now.add(30)
+	c.ack(answered, &ack{SeqNo: w.ping.seq}, answered)
+	require.EqualValues(t, 10, w.rtt(c.now.add(20)))
+	require.EqualValues(t, 30, w.rtt(c.now.add(30)))
+	require.EqualValues(t, 30, w.rtt(c.now.add(40)))
+}
+
 func TestP40PingTargets(t *testing.T) {
 	known := netip.MustParseAddrPort("10.0.0.2:7946")
 	ip := net.IP{10, 0, 0, 2}
