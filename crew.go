@@ -11,11 +11,11 @@ import (
 
 // crew owns the goroutines of one node and joins them at Shutdown (P32).
 type crew struct {
-	wg sync.WaitGroup
-
 	mu struct {
 		sync.Mutex
-		closed bool
+		closed  bool
+		running int
+		ended   chan struct{} // closed when nothing runs any more; nil if nobody waits
 	}
 
 	// loops are the goroutines on which the protocol runs, by number. User code
@@ -31,12 +31,23 @@ func (c *crew) start(f func()) bool {
 	if c.mu.closed {
 		return false
 	}
-	c.wg.Add(1)
+	c.mu.running++
 	go func() {
-		defer c.wg.Done()
+		defer c.ended()
 		f()
 	}()
 	return true
+}
+
+// ended counts a goroutine that has come to its end.
+func (c *crew) ended() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.running--
+	if c.mu.running == 0 && c.mu.ended != nil {
+		close(c.mu.ended)
+		c.mu.ended = nil
+	}
 }
 
 // startLoop is start for a goroutine that the protocol needs to go on.
@@ -72,17 +83,26 @@ const callbackGrace = 250 * time.Millisecond
 // join waits for all goroutines to end, but not for ever: one that is inside
 // user code ends when that returns (P31).
 func (c *crew) join() {
-	ended := make(chan struct{})
-	go func() {
-		c.wg.Wait()
-		close(ended)
-	}()
+	ended := c.lastEnd()
+	if ended == nil {
+		return
+	}
 	grace := time.NewTimer(callbackGrace)
 	defer grace.Stop()
 	select {
 	case <-ended:
 	case <-grace.C:
 	}
+}
+
+// lastEnd is closed when nothing runs any more; nil if that is so already.
+func (c *crew) lastEnd() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.running > 0 && c.mu.ended == nil {
+		c.mu.ended = make(chan struct{})
+	}
+	return c.mu.ended
 }
 
 // goroutineID is the number of the calling goroutine. The runtime tells it only

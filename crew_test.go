@@ -40,7 +40,7 @@ func TestP31CrewDoesNotWaitForEver(t *testing.T) {
 		c.close()
 		require.Equal(t, callbackGrace, duration(c.join))
 		close(release)
-		c.wg.Wait()
+		waitForAll(&c)
 	})
 }
 
@@ -99,7 +99,14 @@ func TestP87LaneServesInOrderAndOneAtATime(t *testing.T) {
 func closeLane[T any](c *crew, l *lane[T]) {
 	l.close()
 	c.close()
-	c.wg.Wait()
+	waitForAll(c)
+}
+
+// waitForAll waits for all goroutines of a crew, however long that takes.
+func waitForAll(c *crew) {
+	if ended := c.lastEnd(); ended != nil {
+		<-ended
+	}
 }
 
 // What does not fit is dropped and counted: the one that is being served counts
@@ -140,7 +147,7 @@ func TestLaneWithoutWorkHasNoGoroutine(t *testing.T) {
 			l.put(1)
 			synctest.Wait()
 			require.False(t, l.mu.busy)
-			c.wg.Wait()
+			waitForAll(&c)
 		}
 		closeLane(&c, l)
 	})

@@ -154,7 +154,7 @@ func TestLaneLosesNothingUnderLoad(t *testing.T) {
 	}
 	work.Wait()
 	c.close()
-	c.wg.Wait()
+	waitForAll(&c)
 	require.EqualValues(t, 4*2000*2001/2, sum.Load())
 }
 

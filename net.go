@@ -10,14 +10,9 @@ import (
 	"time"
 )
 
-// listen starts the goroutines that take in packets and streams.
+// listen starts the goroutines that take in packets and streams from the channels
+// of a transport.
 func (m *Memberlist) listen() {
-	if m.udp != nil {
-		m.udp.receiveDirect(func() func([]datagram) {
-			in := newIntake(m)
-			return in.batch
-		})
-	}
 	m.crew.startLoop(m.readPackets)
 	m.crew.startLoop(m.acceptStreams)
 }
@@ -73,8 +68,7 @@ type intake struct {
 	items  []incoming
 	pings  []message
 	reply  []byte // an encoded ack
-	text   addressText
-	marked bool // the goroutine is known as one of the protocol's
+	marked bool   // the goroutine is known as one of the protocol's
 
 	// User messages of the packets that are handled together, and who sent them.
 	users   []userMessages
@@ -340,26 +334,8 @@ func (in *intake) answer(body []byte, from sender) {
 	}
 	to := answerTo(p.SourceAddr, p.SourcePort, from)
 	to.name = p.SourceNode
-	if m.udp == nil && to.addr.IsValid() {
-		to.text = in.text.of(to.addr)
-	}
 	in.reply = reply.appendTo(in.reply[:0])
 	m.reply(to, in.reply)
-}
-
-// addressText remembers the text of the last address: transports other than
-// NetTransport want addresses as text, and much of what comes in a row comes from
-// the same node.
-type addressText struct {
-	addr netip.AddrPort
-	text string
-}
-
-func (t *addressText) of(addr netip.AddrPort) string {
-	if t.addr != addr {
-		t.addr, t.text = addr, addr.String()
-	}
-	return t.text
 }
 
 // heldMessage is a membership message on its way to the AliveDelegate.

@@ -65,7 +65,7 @@ func eventOf(kind eventKind, name string) event {
 func endNotifier(n *notifier) {
 	n.close()
 	n.crew.close()
-	n.crew.wg.Wait()
+	waitForAll(n.crew)
 }
 
 func TestP125EventsComeInOrderOneAtATime(t *testing.T) {

@@ -17,6 +17,21 @@ type packetScratch struct {
 	text   addressText
 }
 
+// addressText remembers the text of the last address: transports other than
+// NetTransport want addresses as text, and much of what comes in a row comes from
+// the same node.
+type addressText struct {
+	addr netip.AddrPort
+	text string
+}
+
+func (t *addressText) of(addr netip.AddrPort) string {
+	if t.addr != addr {
+		t.addr, t.text = addr, addr.String()
+	}
+	return t.text
+}
+
 // perRider is the overhead of a message in a compound: its length (P72).
 const perRider = 2
 
