@@ -493,14 +493,15 @@ func readPushPull(r *streamReader, list []pushNodeState) (header pushPullHeader,
 	return header, list, userState, nil
 }
 
-// withRoom makes room for another node: twice as much as there was, but not for more
-// than are left. Memory grows with what has come, not with what was announced (W82).
+// withRoom makes room for another node: for three times as many as have come, but
+// not for more than are left. Memory grows with what has come, not with what was
+// announced (W82).
 func withRoom(list []pushNodeState, left int) []pushNodeState {
 	const first = 64
 	if len(list) < cap(list) {
 		return list
 	}
-	longer := make([]pushNodeState, len(list), len(list)+min(left, max(first, len(list))))
+	longer := make([]pushNodeState, len(list), len(list)+min(left, max(first, 3*len(list))))
 	copy(longer, list)
 	return longer
 }

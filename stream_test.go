@@ -431,6 +431,26 @@ func TestReadingPushPullAllocatesLittle(t *testing.T) {
 	require.Less(t, allocs, 25.0)
 }
 
+// The list of nodes is as long as it must be in the end, and on the way never much
+// longer than what has come.
+func TestW82ListOfNodesGrowsWithWhatComes(t *testing.T) {
+	for _, n := range []int{1, 63, 64, 65, 1000, 10_000} {
+		_, nodes, _, err := readPushPull(readerOf(string(samplePushPull(n, nil)[1:])), nil)
+		require.NoError(t, err)
+		require.Len(t, nodes, n)
+		require.Equal(t, n, cap(nodes))
+
+		announced := pushPullHeader{Nodes: maxStateNodes}
+		body := announced.appendTo(nil)[1:]
+		for i := range n {
+			body = (&pushNodeState{Name: fmt.Sprint(i)}).appendTo(body)
+		}
+		_, nodes, _, err = readPushPull(readerOf(string(body)), nil)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.LessOrEqual(t, cap(nodes), max(64, 4*n))
+	}
+}
+
 // Memory that was released is used again, by readers and writers, while what was
 // handed out for good stays as it is.
 func TestReleasedMemoryIsNotWhatTheCallerOwns(t *testing.T) {

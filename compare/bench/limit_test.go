@@ -384,6 +384,7 @@ func BenchmarkLimitMembers(b *testing.B) {
 	for i := range table {
 		table[i] = &entry{node: &lib.Node{}}
 	}
+	defer runtime.KeepAlive(newBallast())
 	m := newMeter(b)
 	for range b.N {
 		alive := make([]*lib.Node, 0, len(table))

@@ -117,6 +117,7 @@ func heapInUse() int64 {
 // knows 10,000 others.
 func BenchmarkMembers(b *testing.B) {
 	n := bigNode(b)
+	defer runtime.KeepAlive(newBallast())
 	m := newMeter(b)
 	for range b.N {
 		if got := len(n.Members()); got != manyMembers+1 {
@@ -147,6 +148,11 @@ func BenchmarkLocalNode(b *testing.B) {
 	}
 	m.report(b.N)
 }
+
+// newBallast is memory that is held while slices of 80 KB are made and dropped. With
+// a small heap nearly all the time would go to the collector, which the smaller one
+// of two heaps calls more often.
+func newBallast() []byte { return make([]byte, 64<<20) }
 
 func bigNode(b *testing.B) *node {
 	return plain.fixture(b, "big", func() *node {
