@@ -31,10 +31,11 @@ import (
 	"github.com/seed-83836a96/memberlist"
 )
 
-const (
-	// patience is how long anything may take that must happen.
-	patience = 10 * time.Second
+// patience is how long anything may take that must happen. Only the suite's own
+// tests change it.
+var patience = 10 * time.Second
 
+const (
 	// resendAfter is how long an answer may take before a packet is sent
 	// again.
 	resendAfter = 50 * time.Millisecond
