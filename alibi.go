@@ -55,6 +55,25 @@ type accusation struct {
 	until       instant // an alibi that comes later does not count
 }
 
+// awaitAlibi keeps an accusation until it has an alibi or is too old. So long the
+// ping stays pending: a late nack is an alibi, and a late ack clears the target. The
+// silence after a ping that did not go out is no reason to accuse.
+func (c *core) awaitAlibi(a accusation, p *pendingPing) {
+	if !p.out {
+		return
+	}
+	c.accusing = a
+	c.pings[p.seq] = p
+	c.alarms.push(alarm{at: a.until, kind: alarmPing, seq: p.seq})
+}
+
+// onTrial reports whether m is silent so far and this node will have to judge that.
+// As a relay it could give the alibi against itself, since a nack does not tell
+// whose it is.
+func (c *core) onTrial(m *member) bool {
+	return m == c.accusing.m || c.probing.ping != nil && m == c.probing.ping.m
+}
+
 // heardFrom takes in that a peer answered something sent at the given time. nil
 // is a relay. It may be the alibi for an accusation that waits for one, and the
 // end of a time in which this node was cut off.
@@ -159,10 +178,12 @@ func (c *core) noticeStall(now instant) {
 		return
 	}
 	c.adjustHealth(+1)
+	c.alibi.last = c.alibi.last.add(late) // nobody listened meanwhile
 	for _, m := range c.table.order {
 		if s := m.suspicion; s != nil && s.deadline() <= now {
 			s.start = s.start.add(late)
 			c.alarms.push(alarm{at: s.deadline(), kind: alarmSuspicion, m: m})
+			c.planQuestion(now, m)
 		}
 	}
 	if pr := &c.probing; pr.phase != probeIdle && pr.ends <= now {

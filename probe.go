@@ -98,6 +98,7 @@ func (c *core) probeDue(now instant) {
 func (c *core) beginProbe(now instant) {
 	m := c.nextTarget(now)
 	if m == nil {
+		c.alibi.last = now // nobody was asked, so nobody was silent
 		return
 	}
 	interval := c.health.scale(c.cfg.ProbeInterval)
@@ -267,7 +268,7 @@ func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
 func (c *core) chooseRelays(target *member) []*member {
 	k := c.cfg.IndirectChecks
 	fits := func(m *member) bool {
-		return m.state == StateAlive && m != c.self && m != target
+		return m.state == StateAlive && m != c.self && m != target && !c.onTrial(m)
 	}
 	var relays []*member
 	if !c.cfg.Detector.NoHeardRelays {
@@ -360,7 +361,7 @@ func (c *core) probeUnanswered(now instant) {
 	c.endProbe(now)
 	a := accusation{m: p.m, incarnation: pr.incarnation, asked: p.sent, until: now.add(c.cfg.ProbeInterval)}
 	if !c.hasAlibi(now, p) {
-		c.accusing = a
+		c.awaitAlibi(a, p)
 		return
 	}
 	c.accuse(now, a)

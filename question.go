@@ -24,19 +24,28 @@ func (c *core) questionDue(now instant, m *member) {
 	if s == nil || now < s.start.add(s.shortest-c.cfg.ProbeTimeout) {
 		return
 	}
-	if s.question != nil && !c.outdated(now, s) {
+	if s.question != nil && !c.outdated(s.deadline(), s) {
 		return
 	}
 	c.ask(now, m)
-	if repeat := s.deadline().add(-c.cfg.ProbeTimeout); repeat > now.add(s.shortest) {
-		c.alarms.push(alarm{at: repeat, kind: alarmQuestion, m: m})
-	}
+	c.planRepeat(now, m)
 }
 
-// outdated reports whether the last question was asked so long ago that the
-// suspect may be back.
-func (c *core) outdated(now instant, s *suspicion) bool {
-	return now.sub(s.question.sent) > max(s.shortest, 2*c.cfg.ProbeTimeout)
+// planRepeat sets the time to put the last question anew, if at the deadline it would
+// be out of date. It is called when the question was put and when the deadline has
+// come nearer, so that the verdict need not wait for the answer.
+func (c *core) planRepeat(now instant, m *member) {
+	s := m.suspicion
+	if s.question == nil || !c.outdated(s.deadline(), s) {
+		return
+	}
+	c.alarms.push(alarm{at: max(s.deadline().add(-c.cfg.ProbeTimeout), now), kind: alarmQuestion, m: m})
+}
+
+// outdated reports whether at the given time the last question was asked so long
+// ago that the suspect may be back.
+func (c *core) outdated(at instant, s *suspicion) bool {
+	return at.sub(s.question.sent) > max(s.shortest, 2*c.cfg.ProbeTimeout)
 }
 
 // ask puts the last question to a suspect.
@@ -62,10 +71,10 @@ func (c *core) ask(now instant, m *member) {
 // awaited.
 const repeatsOfQuestion = 2
 
-// questionOverdue repeats a last question; much later it forgets it.
+// questionOverdue repeats a last question. It stays pending until the case is closed
+// or it is put anew: after a stall its answer may still be unread.
 func (c *core) questionOverdue(now instant, p *pendingPing) {
-	if now.sub(p.inquiry.asked) >= c.cfg.ProbeTimeout {
-		delete(c.pings, p.seq)
+	if now.sub(p.inquiry.asked) >= c.longestSuspicion() {
 		return
 	}
 	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(p.node), msg: p.inquiry.msg, urgent: urgentProbe})

@@ -357,7 +357,7 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	case c.discredited(now, s.From, m):
 		c.passOn(now, m, s.appendTo(nil))
 	case m.suspicion != nil:
-		c.confirm(m, s, raw)
+		c.confirm(now, m, s, raw)
 	case c.justAcquitted(now, m, s.Incarnation):
 	case m.state == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
@@ -381,12 +381,13 @@ func (c *core) accused(now instant, incarnation uint32, from, line string) {
 // confirm counts a further accuser of a suspect (P63, P64, P104). A newer
 // incarnation is remembered: what is older than any accusation stays overruled,
 // in whatever order the messages arrive.
-func (c *core) confirm(m *member, s *suspect, raw []byte) {
+func (c *core) confirm(now instant, m *member, s *suspect, raw []byte) {
 	m.incarnation = max(m.incarnation, s.Incarnation)
 	if !m.suspicion.confirm(s.From) {
 		return
 	}
-	c.alarms.push(alarm{at: m.suspicion.deadline(), kind: alarmSuspicion, m: m})
+	c.alarms.push(alarm{at: max(m.suspicion.deadline(), now), kind: alarmSuspicion, m: m})
+	c.planRepeat(now, m)
 	c.spread(s.Node, raw, s)
 }
 
