@@ -170,24 +170,26 @@ func (c *core) wakeUp(now instant, peer *member) {
 }
 
 // noticeStall handles timers that go off late: the process stood still, and what
-// fell due meanwhile did so without anybody looking. The time is given back to
-// the suspects and to the running probe, and counts against the own health.
+// fell due meanwhile did so without anybody looking. The time is given back to the
+// suspects and to the running probe, and a moment more, to read what has come in
+// since; and it counts against the own health.
 func (c *core) noticeStall(now instant) {
 	late := now.sub(c.alarms.next())
-	if late <= max(c.cfg.GossipInterval, minStall) || c.cfg.Detector.NoStallGuard {
+	if late <= c.moment() || c.cfg.Detector.NoStallGuard {
 		return
 	}
 	c.adjustHealth(+1)
 	c.alibi.last = c.alibi.last.add(late) // nobody listened meanwhile
+	back := late + c.moment()
 	for _, m := range c.table.order {
 		if s := m.suspicion; s != nil && s.deadline() <= now {
-			s.start = s.start.add(late)
+			s.start = s.start.add(back)
 			c.alarms.push(alarm{at: s.deadline(), kind: alarmSuspicion, m: m})
 			c.planQuestion(now, m)
 		}
 	}
 	if pr := &c.probing; pr.phase != probeIdle && pr.ends <= now {
-		pr.ends = pr.ends.add(late)
+		pr.ends = pr.ends.add(back)
 		c.alarms.push(alarm{at: pr.ends, kind: alarmPing, seq: pr.ping.seq})
 	}
 	if late > c.cutOffAfter() {
@@ -195,5 +197,7 @@ func (c *core) noticeStall(now instant) {
 	}
 }
 
-// minStall is the lateness of a timer that says nothing.
-const minStall = 100 * time.Millisecond
+// moment is the lateness of a timer that says nothing.
+func (c *core) moment() time.Duration {
+	return max(c.cfg.GossipInterval, 100*time.Millisecond)
+}

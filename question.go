@@ -50,11 +50,11 @@ func (c *core) outdated(at instant, s *suspicion) bool {
 
 // ask puts the last question to a suspect.
 func (c *core) ask(now instant, m *member) {
-	c.dropQuestion(m.suspicion)
 	p := c.newPing(now, pingQuestion, c.longestSuspicion())
 	p.m, p.node = m, m.node
 	p.inquiry.msg = c.pingWithSuspicion(p.seq, m)
 	m.suspicion.question = p
+	m.suspicion.asked = append(m.suspicion.asked, p.seq)
 	c.fx.packets = append(c.fx.packets, outPacket{
 		to: toNode(m.node), msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq,
 	})
@@ -71,21 +71,13 @@ func (c *core) ask(now instant, m *member) {
 // awaited.
 const repeatsOfQuestion = 2
 
-// questionOverdue repeats a last question. It stays pending until the case is closed
-// or it is put anew: after a stall its answer may still be unread.
+// questionOverdue repeats a last question. It stays pending until the case is closed:
+// after a stall its answer may still be unread.
 func (c *core) questionOverdue(now instant, p *pendingPing) {
 	if now.sub(p.inquiry.asked) >= c.longestSuspicion() {
 		return
 	}
 	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(p.node), msg: p.inquiry.msg, urgent: urgentProbe})
-}
-
-// dropQuestion stops waiting for the answer to a last question.
-func (c *core) dropQuestion(s *suspicion) {
-	if s != nil && s.question != nil {
-		delete(c.pings, s.question.seq)
-		s.question = nil
-	}
 }
 
 // proven reports whether a suspicion that has run out may become a verdict: the
@@ -131,9 +123,14 @@ func (c *core) acquit(now instant, m *member) {
 	c.tell(event{kind: eventNone, node: m.node, change: change})
 }
 
-// endSuspicion closes the case against m.
+// endSuspicion closes the case against m, and waits for no answer in it any more.
 func (c *core) endSuspicion(m *member) {
-	c.dropQuestion(m.suspicion)
+	if m.suspicion == nil {
+		return
+	}
+	for _, seq := range m.suspicion.asked {
+		delete(c.pings, seq)
+	}
 	m.suspicion = nil
 }
 
@@ -163,14 +160,15 @@ func (c *core) discredited(now instant, from string, accused *member) bool {
 	case witness.state != StateAlive:
 		return true
 	}
-	back := witness.past().cameBack
+	past := witness.past()
+	back := max(past.cameBack, past.acquitted)
 	return back != 0 && now.sub(back) < c.shortestSuspicion()
 }
 
 // newcomer reports whether a node has been known for less time than any suspicion
-// takes, while this one has been here longer. What it says of the dead it concluded elsewhere, perhaps on the other side
-// of a partition that lasted so long that it was forgotten here: that is a reason
-// for suspicion, but no verdict.
+// takes, while this one has been here longer. What it says of the dead it concluded
+// elsewhere, perhaps on the other side of a partition that lasted so long that it was
+// forgotten here: that is a reason for suspicion, but no verdict.
 func (c *core) newcomer(now instant, from string) bool {
 	witness := c.table.get(from)
 	if c.cfg.Detector.NoWitnessCheck || witness == nil || witness == c.self {

@@ -458,7 +458,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.accused(now, d.Incarnation, d.From, "Refuting a dead message (from: %s)")
 	case state == StateDead && c.discredited(now, d.From, m):
 		c.passOn(now, m, d.appendTo(nil))
-	case state == StateDead && m.suspicion == nil && c.newcomer(now, d.From):
+	case state == StateDead && c.newcomer(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.spread(m.node.Name, raw, d)
