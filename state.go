@@ -130,6 +130,7 @@ type core struct {
 	lost          lostNodes
 	nextReconnect instant
 	seeding       bool    // the seeds are being tried
+	nextSeeding   instant // not before
 	reminded      instant // last time the own refutation was queued
 
 	fx effects
@@ -449,6 +450,9 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 	m := c.table.get(d.Node)
 	switch {
 	case m == nil: // P108
+		if state == StateLeft {
+			c.lost.left(d.Node, d.Incarnation)
+		}
 		c.rumours.note(now, d.Node, rumour{incarnation: d.Incarnation, state: state, from: d.From})
 	case d.Incarnation < m.incarnation: // P108
 		c.remind(now, m)
@@ -560,9 +564,11 @@ func (c *core) merge(now instant, states []pushNodeState) {
 			}
 			c.alive(now, &a, nil)
 		case StateLeft:
-			if c.table.get(s.Name) != nil {
-				c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
+			if c.table.get(s.Name) == nil {
+				c.lost.left(s.Name, s.Incarnation)
+				continue
 			}
+			c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
 		case StateDead, StateSuspect:
 			c.mergeAccused(now, s)
 		}
