@@ -25,7 +25,7 @@ func (c *testCore) lookFor(d time.Duration) map[string][]instant {
 	c.t.Helper()
 	found := map[string][]instant{}
 	for end := c.now.add(d); c.nextReconnect <= end; {
-		c.now = c.nextReconnect
+		c.now = max(c.now, c.nextReconnect)
 		c.reconnectDue(c.now)
 		require.LessOrEqual(c.t, len(c.fx.packets), 1)
 		for _, p := range c.fx.packets {
