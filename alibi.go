@@ -55,6 +55,25 @@ type accusation struct {
 	until       instant // an alibi that comes later does not count
 }
 
+// awaitAlibi keeps an accusation until it has an alibi or is too old. So long the
+// ping stays pending: a late nack is an alibi, and a late ack clears the target. The
+// silence after a ping that did not go out is no reason to accuse.
+func (c *core) awaitAlibi(a accusation, p *pendingPing) {
+	if !p.out {
+		return
+	}
+	c.accusing = a
+	c.pings[p.seq] = p
+	c.alarms.push(alarm{at: a.until, kind: alarmPing, seq: p.seq})
+}
+
+// onTrial reports whether m is silent so far and this node will have to judge that.
+// As a relay it could give the alibi against itself, since a nack does not tell
+// whose it is.
+func (c *core) onTrial(m *member) bool {
+	return m == c.accusing.m || c.probing.ping != nil && m == c.probing.ping.m
+}
+
 // heardFrom takes in that a peer answered something sent at the given time. nil
 // is a relay. It may be the alibi for an accusation that waits for one, and the
 // end of a time in which this node was cut off.
@@ -151,22 +170,26 @@ func (c *core) wakeUp(now instant, peer *member) {
 }
 
 // noticeStall handles timers that go off late: the process stood still, and what
-// fell due meanwhile did so without anybody looking. The time is given back to
-// the suspects and to the running probe, and counts against the own health.
+// fell due meanwhile did so without anybody looking. The time is given back to the
+// suspects and to the running probe, and a moment more, to read what has come in
+// since; and it counts against the own health.
 func (c *core) noticeStall(now instant) {
 	late := now.sub(c.alarms.next())
-	if late <= max(c.cfg.GossipInterval, minStall) || c.cfg.Detector.NoStallGuard {
+	if late <= c.moment() || c.cfg.Detector.NoStallGuard {
 		return
 	}
 	c.adjustHealth(+1)
+	c.alibi.last = c.alibi.last.add(late) // nobody listened meanwhile
+	back := late + c.moment()
 	for _, m := range c.table.order {
 		if s := m.suspicion(); s != nil && s.deadline() <= now {
-			s.start = s.start.add(late)
+			s.start = s.start.add(back)
 			c.alarms.push(alarm{at: s.deadline(), kind: alarmSuspicion, m: m})
+			c.planQuestion(now, m)
 		}
 	}
 	if pr := &c.probing; pr.phase != probeIdle && pr.ends <= now {
-		pr.ends = pr.ends.add(late)
+		pr.ends = pr.ends.add(back)
 		c.alarms.push(alarm{at: pr.ends, kind: alarmPing, seq: pr.ping.seq})
 	}
 	if late > c.cutOffAfter() {
@@ -174,5 +197,7 @@ func (c *core) noticeStall(now instant) {
 	}
 }
 
-// minStall is the lateness of a timer that says nothing.
-const minStall = 100 * time.Millisecond
+// moment is the lateness of a timer that says nothing.
+func (c *core) moment() time.Duration {
+	return max(c.cfg.GossipInterval, 100*time.Millisecond)
+}

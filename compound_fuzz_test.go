@@ -60,7 +60,7 @@ func FuzzCompoundAgreesWithNaiveReader(f *testing.F) {
 		require.Len(t, r.faults, min(bad, maxFaults))
 		require.Len(t, got, len(want))
 		for i := range want {
-			require.Equal(t, want[i], got[i].raw)
+			require.Equal(t, want[i], []byte(got[i]))
 		}
 	})
 }

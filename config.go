@@ -250,8 +250,8 @@ type Config struct {
 
 	// Seeds are entries in the form that Join takes, and names of the form
 	// "_service._proto.name" for SRV records. They are resolved anew and tried
-	// each ReconnectInterval while few or no other nodes are left. They do not
-	// replace the first Join. Empty: none.
+	// each ReconnectInterval while no other node is left, or at most two and more
+	// than that were lost. They do not replace the first Join. Empty: none.
 	Seeds []string
 
 	// Detector switches off single parts of the failure detector that go beyond

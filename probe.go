@@ -98,13 +98,16 @@ func (c *core) probeDue(now instant) {
 func (c *core) beginProbe(now instant) {
 	m := c.nextTarget(now)
 	if m == nil {
+		c.alibi.last = now // nobody was asked, so nobody was silent
 		return
 	}
 	interval := c.health.scale(c.cfg.ProbeInterval)
 	if interval > c.cfg.ProbeInterval {
 		c.fx.metrics.degradedProbe++
 	}
-	patience := min(c.patienceFor(m), interval)
+	patience := c.patienceFor(m)
+	interval += max(patience-c.cfg.ProbeTimeout, 0) // so that the relays have their time
+	patience = min(patience, interval)
 	p := c.newPing(now, pingProbe, patience)
 	p.m, p.node = m, m.node
 	c.probing = prober{
@@ -132,14 +135,17 @@ func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
 }
 
 // patienceFor is how long a direct answer of m may take: ProbeTimeout, or with
-// AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2).
+// AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2). It is
+// doubled while answers come after repeats only, and so cannot be measured (§5.5).
 func (c *core) patienceFor(m *member) time.Duration {
-	limit := c.cfg.ProbeTimeout
-	past := m.past()
-	if !c.cfg.AdaptiveProbeTimeout || past.srtt == 0 {
-		return limit
+	patience, past := c.cfg.ProbeTimeout, m.past()
+	if !c.cfg.AdaptiveProbeTimeout {
+		return patience
 	}
-	return min(max(time.Duration(past.srtt+4*past.rttvar), limit/2), 4*limit)
+	if past.srtt != 0 {
+		patience = time.Duration(past.srtt + 4*past.rttvar)
+	}
+	return min(max(patience, c.cfg.ProbeTimeout/2)<<past.doubled, 4*c.cfg.ProbeTimeout)
 }
 
 // nextTarget is the next member in table order that is worth a probe, nil if
@@ -267,7 +273,7 @@ func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
 func (c *core) chooseRelays(target *member) []*member {
 	k := c.cfg.IndirectChecks
 	fits := func(m *member) bool {
-		return m.state() == StateAlive && m != c.self && m != target
+		return m.state() == StateAlive && m != c.self && m != target && !c.onTrial(m)
 	}
 	var relays []*member
 	if !c.cfg.Detector.NoHeardRelays {
@@ -307,11 +313,13 @@ func (c *core) probeAcked(now instant, p *pendingPing, payload []byte, arrived i
 	if p != pr.ping {
 		return
 	}
+	rtt := max(arrived.sub(p.sent), 0)
+	if p.again { // nobody knows which of the pings was answered (RFC 6298 §3)
+		p.m.unmeasured()
+	} else if pr.phase == probeDirect {
+		p.m.measured(rtt)
+	}
 	if pr.phase == probeDirect {
-		rtt := max(arrived.sub(p.sent), 0)
-		if !p.again { // else nobody knows which of the pings was answered (RFC 6298 §3)
-			p.m.measured(rtt)
-		}
 		c.fx.rtts = append(c.fx.rtts, roundTrip{node: p.node, rtt: rtt, payload: payload})
 	}
 	c.probeSucceeded(now)
@@ -360,7 +368,7 @@ func (c *core) probeUnanswered(now instant) {
 	c.endProbe(now)
 	a := accusation{m: p.m, incarnation: pr.incarnation, asked: p.sent, until: now.add(c.cfg.ProbeInterval)}
 	if !c.hasAlibi(now, p) {
-		c.accusing = a
+		c.awaitAlibi(a, p)
 		return
 	}
 	c.accuse(now, a)
@@ -379,12 +387,21 @@ func (c *core) endProbe(now instant) {
 // measured takes a round trip time into the member's smoothed one (RFC 6298 §2).
 func (m *member) measured(rtt time.Duration) {
 	r, file := float64(rtt), m.remember()
+	file.doubled = 0
 	if file.srtt == 0 {
 		file.srtt, file.rttvar = r, r/2
 		return
 	}
 	file.rttvar += (math.Abs(r-file.srtt) - file.rttvar) / 4
 	file.srtt += (r - file.srtt) / 8
+}
+
+// unmeasured notes an answer whose round trip time is not known, since the ping was
+// repeated.
+func (m *member) unmeasured() {
+	const most = 3 // from the least patience to the longest
+	file := m.remember()
+	file.doubled = min(file.doubled+1, most)
 }
 
 // choose picks up to k different records at random among those that fit (P71).

@@ -25,28 +25,38 @@ func (c *core) questionDue(now instant, m *member) {
 	if s == nil || now < s.start.add(s.shortest-c.cfg.ProbeTimeout) {
 		return
 	}
-	if s.question != nil && !c.outdated(now, s) {
+	if s.question != nil && !c.outdated(s.deadline(), s) {
 		return
 	}
 	c.ask(now, m)
-	if repeat := s.deadline().add(-c.cfg.ProbeTimeout); repeat > now.add(s.shortest) {
-		c.alarms.push(alarm{at: repeat, kind: alarmQuestion, m: m})
-	}
+	c.planRepeat(now, m)
 }
 
-// outdated reports whether the last question was asked so long ago that the
-// suspect may be back.
-func (c *core) outdated(now instant, s *suspicion) bool {
-	return now.sub(s.question.sent) > max(s.shortest, 2*c.cfg.ProbeTimeout)
+// planRepeat sets the time to put the last question anew, if at the deadline it would
+// be out of date. It is called when the question was put and when the deadline has
+// come nearer, so that the verdict need not wait for the answer.
+func (c *core) planRepeat(now instant, m *member) {
+	s := m.suspicion()
+	if s.question == nil || !c.outdated(s.deadline(), s) {
+		return
+	}
+	c.alarms.push(alarm{at: max(s.deadline().add(-c.cfg.ProbeTimeout), now), kind: alarmQuestion, m: m})
+}
+
+// outdated reports whether at the given time the last question was asked so long
+// ago that the suspect may be back.
+func (c *core) outdated(at instant, s *suspicion) bool {
+	return at.sub(s.question.sent) > max(s.shortest, 2*c.cfg.ProbeTimeout)
 }
 
 // ask puts the last question to a suspect.
 func (c *core) ask(now instant, m *member) {
-	c.dropQuestion(m.suspicion())
+	s := m.suspicion()
 	p := c.newPing(now, pingQuestion, c.longestSuspicion())
 	p.m, p.node = m, m.node
 	p.inquiry.msg = c.pingWithSuspicion(p.seq, m)
-	m.suspicion().question = p
+	s.question = p
+	s.asked = append(s.asked, p.seq)
 	c.fx.packets = append(c.fx.packets, outPacket{
 		to: toNode(m.node), msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq,
 	})
@@ -63,21 +73,13 @@ func (c *core) ask(now instant, m *member) {
 // awaited.
 const repeatsOfQuestion = 2
 
-// questionOverdue repeats a last question; much later it forgets it.
+// questionOverdue repeats a last question. It stays pending until the case is closed:
+// after a stall its answer may still be unread.
 func (c *core) questionOverdue(now instant, p *pendingPing) {
-	if now.sub(p.inquiry.asked) >= c.cfg.ProbeTimeout {
-		delete(c.pings, p.seq)
+	if now.sub(p.inquiry.asked) >= c.longestSuspicion() {
 		return
 	}
 	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(p.node), msg: p.inquiry.msg, urgent: urgentProbe})
-}
-
-// dropQuestion stops waiting for the answer to a last question.
-func (c *core) dropQuestion(s *suspicion) {
-	if s != nil && s.question != nil {
-		delete(c.pings, s.question.seq)
-		s.question = nil
-	}
 }
 
 // proven reports whether a suspicion that has run out may become a verdict: the
@@ -123,12 +125,16 @@ func (c *core) acquit(now instant, m *member) {
 	c.tell(eventNone, change)
 }
 
-// endSuspicion closes the case against m.
+// endSuspicion closes the case against m, and waits for no answer in it any more.
 func (c *core) endSuspicion(m *member) {
-	if s := m.suspicion(); s != nil {
-		c.dropQuestion(s)
-		m.file.suspicion = nil
+	s := m.suspicion()
+	if s == nil {
+		return
 	}
+	for _, seq := range s.asked {
+		delete(c.pings, seq)
+	}
+	m.file.suspicion = nil
 }
 
 // justAcquitted reports whether m answered a last question so recently that an
@@ -157,14 +163,15 @@ func (c *core) discredited(now instant, from string, accused *member) bool {
 	case witness.state() != StateAlive:
 		return true
 	}
-	back := witness.past().cameBack
+	past := witness.past()
+	back := max(past.cameBack, past.acquitted)
 	return back != 0 && now.sub(back) < c.shortestSuspicion()
 }
 
 // newcomer reports whether a node has been known for less time than any suspicion
-// takes, while this one has been here longer. What it says of the dead it concluded elsewhere, perhaps on the other side
-// of a partition that lasted so long that it was forgotten here: that is a reason
-// for suspicion, but no verdict.
+// takes, while this one has been here longer. What it says of the dead it concluded
+// elsewhere, perhaps on the other side of a partition that lasted so long that it was
+// forgotten here: that is a reason for suspicion, but no verdict.
 func (c *core) newcomer(now instant, from string) bool {
 	witness := c.table.get(from)
 	if c.cfg.Detector.NoWitnessCheck || witness == nil || witness == c.self {

@@ -1,6 +1,9 @@
 package memberlist
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // Nodes that died are remembered longer than the table holds them, and asked from
 // time to time whether they are back, so that a cluster that was parted becomes
@@ -8,25 +11,28 @@ import "time"
 
 // lostNode is a node that died.
 type lostNode struct {
-	node  *Node
-	place int // index in lostNodes.order
-	since instant
+	node        *Node
+	incarnation uint32
+	place       int // index in lostNodes.order
+	since       instant
 }
 
 // maxLost bounds the nodes that are remembered.
 const maxLost = 4096
 
-// lostNodes is the memory of nodes that died.
+// lostNodes is the memory of nodes that died, in the random order in which they are
+// asked.
 type lostNodes struct {
 	byName map[string]*lostNode
 	order  []*lostNode
+	next   int // in order; those before have had their turn
 }
 
 // add remembers a node. When there is no room the new one is left out: the others
 // are as good a way back to a lost part of the cluster.
-func (l *lostNodes) add(n *Node, now instant) {
+func (l *lostNodes) add(rng *rand.Rand, n *Node, incarnation uint32, now instant) {
 	if old := l.byName[n.Name]; old != nil {
-		old.node, old.since = n, now
+		old.node, old.incarnation, old.since = n, incarnation, now
 		return
 	}
 	if len(l.order) >= maxLost {
@@ -35,23 +41,39 @@ func (l *lostNodes) add(n *Node, now instant) {
 	if l.byName == nil {
 		l.byName = make(map[string]*lostNode)
 	}
-	lost := &lostNode{node: n, place: len(l.order), since: now}
+	lost := &lostNode{node: n, incarnation: incarnation, place: len(l.order), since: now}
 	l.byName[n.Name] = lost
 	l.order = append(l.order, lost)
+	l.swap(lost.place, l.next+rng.IntN(len(l.order)-l.next))
 }
 
-// remove forgets a node.
+// remove forgets a node. Those that have had their turn stay in front.
 func (l *lostNodes) remove(name string) {
 	lost := l.byName[name]
 	if lost == nil {
 		return
 	}
+	if lost.place < l.next {
+		l.next--
+		l.swap(lost.place, l.next)
+	}
 	last := len(l.order) - 1
-	l.order[lost.place] = l.order[last]
-	l.order[lost.place].place = lost.place
+	l.swap(lost.place, last)
 	l.order[last] = nil
 	l.order = l.order[:last]
 	delete(l.byName, name)
+}
+
+// left forgets a node that left after it died here.
+func (l *lostNodes) left(name string, incarnation uint32) {
+	if lost := l.byName[name]; lost != nil && incarnation >= lost.incarnation {
+		l.remove(name)
+	}
+}
+
+func (l *lostNodes) swap(i, j int) {
+	l.order[i], l.order[j] = l.order[j], l.order[i]
+	l.order[i].place, l.order[j].place = i, j
 }
 
 // startReconnecting sets the first alarm.
@@ -73,7 +95,7 @@ func (c *core) reconnectPause() time.Duration {
 }
 
 // reconnectDue asks one of the lost nodes, by name, whether it is back, and lets
-// the seeds be tried when this node is alone.
+// the seeds be tried when few members are left.
 func (c *core) reconnectDue(now instant) {
 	if now < c.nextReconnect {
 		return // put forward since
@@ -83,11 +105,8 @@ func (c *core) reconnectDue(now instant) {
 	if c.leaving {
 		return
 	}
-	if len(c.cfg.Seeds) > 0 && c.table.live() <= 1 && !c.seeding {
-		c.seeding = true
-		c.fx.streams = append(c.fx.streams, streamTask{kind: streamSeeds})
-	}
-	lost := c.pickLost(now)
+	c.trySeeds(now)
+	lost := c.nextLost(now)
 	if lost == nil {
 		return
 	}
@@ -98,17 +117,50 @@ func (c *core) reconnectDue(now instant) {
 	})
 }
 
-// pickLost is a random one of the lost nodes; those that were dead for too long
-// are forgotten on the way.
-func (c *core) pickLost(now instant) *lostNode {
-	for len(c.lost.order) > 0 {
-		lost := c.lost.order[c.rng.IntN(len(c.lost.order))]
-		if now.sub(lost.since) <= c.cfg.ReconnectTimeout {
+// trySeeds lets the seeds be joined while few members are left, once in
+// ReconnectInterval.
+func (c *core) trySeeds(now instant) {
+	if len(c.cfg.Seeds) == 0 || c.seeding || now < c.nextSeeding || !c.fewLeft() {
+		return
+	}
+	c.seeding = true
+	c.nextSeeding = now.add(c.cfg.ReconnectInterval * 9 / 10) // the alarm is jittered by a tenth
+	c.fx.streams = append(c.fx.streams, streamTask{kind: streamSeeds})
+}
+
+// fewLeft reports whether this node is alone, or has at most two others left and has
+// lost more than that. A small cluster that is whole, or has lost its smaller part,
+// leaves the seeds in peace, and so does a large one, whatever happens to it.
+func (c *core) fewLeft() bool {
+	const few = 2
+	others := c.table.live() - 1
+	return others <= 0 || others <= few && others < len(c.lost.order)
+}
+
+// nextLost is the lost node whose turn it is; those that were dead for too long are
+// forgotten on the way.
+func (c *core) nextLost(now instant) *lostNode {
+	l := &c.lost
+	for len(l.order) > 0 {
+		if l.next >= len(l.order) {
+			l.next = 0
+		}
+		lost := l.order[l.next]
+		if now.sub(lost.since) <= c.lostFor() {
+			l.next++
 			return lost
 		}
-		c.lost.remove(lost.node.Name)
+		l.remove(lost.node.Name)
 	}
 	return nil
+}
+
+// lostFor is how long a node that died is looked for.
+func (c *core) lostFor() time.Duration {
+	if c.cfg.ReconnectTimeout > 0 {
+		return c.cfg.ReconnectTimeout
+	}
+	return c.cfg.GossipToTheDeadTime
 }
 
 // lostFound makes a full exchange with a node that answered under its own name:
@@ -123,10 +175,10 @@ func (c *core) lostFound(p *pendingPing) {
 
 // lose remembers a node that died, and looks for it soon if many did.
 func (c *core) lose(now instant, m *member) {
-	if c.cfg.ReconnectInterval <= 0 || c.cfg.ReconnectTimeout <= 0 {
+	if c.cfg.ReconnectInterval <= 0 {
 		return
 	}
-	c.lost.add(m.node, now)
+	c.lost.add(c.rng, m.node, m.incarnation, now)
 	if sooner := now.add(jitter(c.rng, c.reconnectPause())); sooner < c.nextReconnect {
 		c.nextReconnect = sooner
 		c.alarms.push(alarm{at: sooner, kind: alarmReconnect})

@@ -133,6 +133,7 @@ type core struct {
 	lost          lostNodes
 	nextReconnect instant
 	seeding       bool    // the seeds are being tried
+	nextSeeding   instant // not before
 	reminded      instant // last time the own refutation was queued
 
 	messages []byte // the piece of memory that broadcasts are written to
@@ -403,7 +404,7 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	case c.discredited(now, s.From, m):
 		c.passOn(now, m, s.appendTo(nil))
 	case m.suspicion() != nil:
-		c.confirm(m, s, raw)
+		c.confirm(now, m, s, raw)
 	case c.justAcquitted(now, m, s.Incarnation):
 	case m.state() == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
@@ -427,13 +428,14 @@ func (c *core) accused(now instant, incarnation uint32, from, line string) {
 // confirm counts a further accuser of a suspect (P63, P64, P104). A newer
 // incarnation is remembered: what is older than any accusation stays overruled,
 // in whatever order the messages arrive.
-func (c *core) confirm(m *member, s *suspect, raw []byte) {
+func (c *core) confirm(now instant, m *member, s *suspect, raw []byte) {
 	m.incarnation = max(m.incarnation, s.Incarnation)
 	suspicion := m.suspicion()
 	if !suspicion.confirm(s.From) {
 		return
 	}
-	c.alarms.push(alarm{at: suspicion.deadline(), kind: alarmSuspicion, m: m})
+	c.alarms.push(alarm{at: max(suspicion.deadline(), now), kind: alarmSuspicion, m: m})
+	c.planRepeat(now, m)
 	c.spread(s.Node, raw, s)
 }
 
@@ -497,6 +499,9 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 	m := c.table.get(d.Node)
 	switch {
 	case m == nil: // P108
+		if state == StateLeft {
+			c.lost.left(d.Node, d.Incarnation)
+		}
 		c.rumours.note(now, d.Node, rumour{incarnation: d.Incarnation, state: state, from: d.From})
 	case d.Incarnation < m.incarnation: // P108
 		c.remind(now, m)
@@ -506,7 +511,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.accused(now, d.Incarnation, d.From, "Refuting a dead message (from: %s)")
 	case state == StateDead && c.discredited(now, d.From, m):
 		c.passOn(now, m, d.appendTo(nil))
-	case state == StateDead && m.suspicion() == nil && c.newcomer(now, d.From):
+	case state == StateDead && c.newcomer(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.spread(m.node.Name, raw, d)
@@ -610,9 +615,11 @@ func (c *core) merge(now instant, states []pushNodeState) {
 			a = s.alive()
 			c.aliveAbout(now, m, &a, nil)
 		case StateLeft:
-			if c.table.get(s.Name) != nil {
-				c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
+			if c.table.get(s.Name) == nil {
+				c.lost.left(s.Name, s.Incarnation)
+				continue
 			}
+			c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
 		case StateDead, StateSuspect:
 			c.mergeAccused(now, s)
 		}

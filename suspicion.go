@@ -18,6 +18,7 @@ type suspicion struct {
 	wanted   int           // confirmations that bring longest down to shortest; k of P61
 	accusers []string      // the one who began, then those that were counted
 	question *pendingPing  // the last question to the suspect, if it was asked
+	asked    []uint32      // sequence numbers of all of them; any answer counts
 }
 
 func newSuspicion(start instant, from string, wanted int, shortest, longest time.Duration) *suspicion {

@@ -34,6 +34,7 @@ type dossier struct {
 	claimed      bool       // somebody else's claim to its name is being checked
 	srtt         float64    // smoothed round trip time in nanoseconds, 0 = not measured
 	rttvar       float64    // its smoothed deviation
+	doubled      uint8      // how many answers in a row could not be measured, up to 3
 }
 
 // past is what is remembered of m.

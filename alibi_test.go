@@ -1,0 +1,275 @@
+package memberlist
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A member that does not answer is accused only if somebody else answered
+// something that was sent no earlier than the ping.
+func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
+	before := func(c *testCore, p *pendingPing) instant { return p.sent - 1 }
+	same := func(c *testCore, p *pendingPing) instant { return p.sent }
+	later := func(c *testCore, p *pendingPing) instant { return c.now }
+	answers := func(name string, sent func(*testCore, *pendingPing) instant) func(*testCore, *pendingPing) {
+		return func(c *testCore, p *pendingPing) { c.roundTrip(name, sent(c, p)) }
+	}
+	for what, run := range map[string]struct {
+		happens []func(*testCore, *pendingPing)
+		change  func(*Config)
+		want    string
+	}{
+		"nothing is heard":                         {want: "alive@1"},
+		"a relay refuses":                          {happens: []func(*testCore, *pendingPing){(*testCore).refuse}, want: "suspect@1"},
+		"somebody answers what was sent later":     {happens: []func(*testCore, *pendingPing){answers("a", later)}, want: "suspect@1"},
+		"somebody answers what was sent with it":   {happens: []func(*testCore, *pendingPing){answers("a", same)}, want: "suspect@1"},
+		"somebody answers what was sent before":    {happens: []func(*testCore, *pendingPing){answers("a", before)}, want: "alive@1"},
+		"the accused answers something else":       {happens: []func(*testCore, *pendingPing){answers("x", later)}, want: "alive@1"},
+		"the accused answers and old mail comes":   {happens: []func(*testCore, *pendingPing){answers("x", later), answers("a", before)}, want: "alive@1"},
+		"the accused answers after somebody else":  {happens: []func(*testCore, *pendingPing){answers("a", later), answers("x", later)}, want: "suspect@1"},
+		"the accused answers before somebody else": {happens: []func(*testCore, *pendingPing){answers("x", later), answers("a", later)}, want: "suspect@1"},
+		"no alibi is asked for":                    {change: without(func(d *DetectorSwitches) { d.NoAlibi = true }), want: "suspect@1"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := newDetectorCore(t, func(cfg *Config) {
+				if run.change != nil {
+					run.change(cfg)
+				}
+			})
+			c.know("x", "a", "b", "c")
+			c.alibi.last = c.now
+			p := c.probe("x")
+			c.live(700*time.Millisecond, nil)
+			for _, happen := range run.happens {
+				happen(c, p)
+			}
+			c.live(300*time.Millisecond, nil)
+			require.Equal(t, probeIdle, c.probing.phase)
+			require.Equal(t, run.want, c.view("x"))
+		})
+	}
+}
+
+// An alibi that comes within the next probe interval still counts; later the
+// target may be back.
+func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
+	late := func(c *testCore) { c.roundTrip("a", c.now-1) }
+	for what, run := range map[string]struct {
+		at   time.Duration // after the end of the round
+		what func(c *testCore, p *pendingPing)
+		want string
+	}{
+		"at once":                  {0, func(c *testCore, _ *pendingPing) { late(c) }, "suspect@1"},
+		"at the last moment":       {time.Second, func(c *testCore, _ *pendingPing) { late(c) }, "suspect@1"},
+		"later":                    {time.Second + 1, func(c *testCore, _ *pendingPing) { late(c) }, "alive@1"},
+		"from a slow relay":        {time.Second - 1, (*testCore).refuse, "suspect@1"},
+		"from a relay, but later":  {time.Second + 1, (*testCore).refuse, "alive@1"},
+		"from the accused":         {time.Second, func(c *testCore, _ *pendingPing) { c.roundTrip("x", c.now-1) }, "alive@1"},
+		"to older mail":            {time.Second, func(c *testCore, p *pendingPing) { c.roundTrip("a", p.sent-1) }, "alive@1"},
+		"after the answer came":    {time.Second - 1, func(c *testCore, p *pendingPing) { c.answer(p); late(c) }, "alive@1"},
+		"after the accused spoke":  {time.Second, func(c *testCore, _ *pendingPing) { c.roundTrip("x", c.now-1); late(c) }, "alive@1"},
+		"of one refuted meanwhile": {time.Second, func(c *testCore, _ *pendingPing) { c.hearAlive("x", 2); late(c) }, "alive@2"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := newDetectorCore(t)
+			c.know("x", "a", "b", "c")
+			c.alibi.last = c.now
+			p := c.probe("x")
+			c.live(time.Second, nil)
+			require.Equal(t, "alive@1", c.view("x"))
+			c.live(run.at, nil)
+			run.what(c, p)
+			require.Equal(t, run.want, c.view("x"))
+			c.live(2*time.Second, nil)
+			require.Empty(t, c.pings[p.seq], "nothing is kept")
+			late(c)
+			require.Equal(t, run.want, c.view("x"), "it counts once, or never")
+		})
+	}
+}
+
+// Silence after a ping that the transport did not take says nothing, neither at
+// the end of the round nor when an alibi comes afterwards.
+func TestAlibiNeedsAPingThatWentOut(t *testing.T) {
+	c := newDetectorCore(t)
+	c.know("x", "a", "b", "c")
+	c.alibi.last = c.now
+	c.probing.next = slices.Index(c.table.order, c.table.get("x"))
+	c.beginProbe(c.now)
+	p := c.probing.ping
+	c.pass(700 * time.Millisecond) // nobody reports that it was sent
+	c.refuse(p)
+	c.roundTrip("a", c.now)
+	c.pass(300 * time.Millisecond)
+	require.Equal(t, probeIdle, c.probing.phase)
+	require.Equal(t, "alive@1", c.view("x"))
+	c.roundTrip("a", c.now)
+	require.Equal(t, "alive@1", c.view("x"), "nor does a later alibi help")
+}
+
+// In a cluster of two there is no third node. Those that are gone are none.
+func TestAlibiIsNotAskedForInAClusterOfTwo(t *testing.T) {
+	for _, others := range []struct {
+		names []string
+		want  string
+	}{
+		{nil, "suspect@1"},
+		{[]string{"dead"}, "suspect@1"},
+		{[]string{"left"}, "suspect@1"},
+		{[]string{"a"}, "alive@1"},
+	} {
+		c := newDetectorCore(t)
+		c.know("x")
+		c.know(others.names...)
+		c.alibi.last = c.now
+		if c.table.get("dead") != nil {
+			c.hearDead("dead", 1, "somebody")
+		}
+		if c.table.get("left") != nil {
+			c.hearDead("left", 1, "left")
+		}
+		c.probe("x")
+		c.live(time.Second, nil)
+		require.Equal(t, others.want, c.view("x"), "with %v", others.names)
+	}
+}
+
+// The nack comes from one of the relays, and nobody knows which. So a member whose
+// own silence is to be judged is not asked to be a relay: its nack would be an
+// alibi against itself.
+func TestAlibiIsNotGivenByTheAccused(t *testing.T) {
+	t.Run("while an alibi is awaited", func(t *testing.T) {
+		c := newDetectorCore(t, func(cfg *Config) { cfg.IndirectChecks = 9 })
+		c.know("x", "y", "a")
+		c.alibi.last = c.now
+		c.probe("x")
+		c.live(time.Second, nil)
+		require.Equal(t, "x", c.accusing.m.node.Name)
+		c.settle()
+		c.probe("y")
+		c.pass(500 * time.Millisecond)
+		require.Equal(t, []string{"a"}, c.targets("indirect ping y nack"))
+	})
+	t.Run("while its own answer is awaited", func(t *testing.T) {
+		c := newDetectorCore(t, func(cfg *Config) { cfg.IndirectChecks = 9 })
+		c.know("x", "y", "a")
+		c.hearSuspect("y", 1, "a")
+		c.settle()
+		c.probe("x")
+		c.ask(c.now, c.table.get("y"))
+		require.Equal(t, []string{"a"}, c.targets("indirect ping y nack"))
+	})
+}
+
+// A node that hears nobody doubts itself more with each round, and accuses nobody
+// until it takes it that it is the only one left. The suspicions that begin then
+// have the usual time.
+func TestAlibiLoneSurvivorJudgesInTheEnd(t *testing.T) {
+	c := newDetectorCore(t, func(cfg *Config) {
+		cfg.GossipInterval, cfg.PushPullInterval, cfg.GossipToTheDeadTime = 0, 0, time.Hour
+	})
+	names := []string{"a", "b", "d", "x"}
+	c.know(names...)
+	c.start(c.now)
+	c.live(5*time.Second, c.othersThan())
+	require.Zero(t, c.health.score)
+	last := c.alibi.last
+	require.Equal(t, 20*time.Second, c.loneAfter())
+
+	c.live(last.add(c.loneAfter()).sub(c.now), nil)
+	require.Equal(t, []string{"alive@1", "alive@1", "alive@1", "alive@1"}, c.views(names...))
+	require.Equal(t, c.cfg.AwarenessMaxMultiplier-1, c.health.score)
+	c.live(2*time.Minute, nil)
+	require.Equal(t, []string{"dead@1", "dead@1", "dead@1", "dead@1"}, c.views(names...))
+	for _, e := range c.fx.events {
+		if e.change.To == StateDead {
+			require.GreaterOrEqual(t, e.change.SuspectFor, c.shortestSuspicion())
+		}
+	}
+}
+
+// Silence begins when there is somebody to hear: a node that was alone for hours
+// is not cut off when the first member comes.
+func TestAlibiTimeAloneIsNoSilence(t *testing.T) {
+	c := newDetectorCore(t, func(cfg *Config) { cfg.GossipInterval, cfg.PushPullInterval = 0, 0 })
+	c.start(c.now)
+	c.live(time.Hour, nil)
+	c.know("x", "a", "b")
+	c.live(10*time.Second, nil)
+	require.Equal(t, []string{"alive@1", "alive@1", "alive@1"}, c.views("x", "a", "b"))
+	require.NotZero(t, c.health.score)
+
+	c = newDetectorCore(t, func(cfg *Config) { cfg.GossipInterval, cfg.PushPullInterval = 0, 0 })
+	c.start(c.now)
+	c.live(time.Hour, nil)
+	c.know("x", "a", "b")
+	c.live(10*time.Second, c.othersThan())
+	require.Empty(t, c.syncs(), "and there is nothing to catch up with")
+}
+
+// How long nobody may answer: the suspicion's times count, but a small
+// SuspicionMult does not make a node trust itself more.
+func TestAlibiTimeOfALoneSurvivor(t *testing.T) {
+	for _, run := range []struct {
+		mult, maxMult, nodes int
+		want                 time.Duration
+	}{
+		{4, 6, 10, 20 * time.Second},
+		{4, 6, 100, 40 * time.Second},
+		{2, 6, 10, 20 * time.Second},
+		{4, 1, 10, 20 * time.Second},
+		{6, 8, 10, 42 * time.Second},
+		{0, 0, 1, 20 * time.Second},
+	} {
+		c := newDetectorCore(t, func(cfg *Config) {
+			cfg.SuspicionMult, cfg.SuspicionMaxTimeoutMult = run.mult, run.maxMult
+		})
+		c.know(nodeNames("n", run.nodes-1)...)
+		require.Equal(t, run.want, c.loneAfter(), "%+v", run)
+	}
+}
+
+// A suspicion that others began does not end in a verdict either while this node
+// hears nobody. It asks on, and comes to its verdict soon after it hears somebody.
+func TestAlibiVerdictWaitsForOne(t *testing.T) {
+	for _, alibiOff := range []bool{false, true} {
+		c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 2; cfg.Detector.NoAlibi = alibiOff })
+		c.know("x", "a", "b", "d")
+		c.alibi.last = c.now
+		c.hearSuspect("x", 1, "a")
+		deadline := c.table.get("x").suspicion().deadline()
+		c.live(deadline.sub(c.now), nil)
+		if alibiOff {
+			require.Equal(t, "dead@1", c.view("x"))
+			continue
+		}
+		require.Equal(t, "suspect@1", c.view("x"))
+		asked := c.live(9*time.Second, nil)
+		require.Equal(t, "suspect@1", c.view("x"), "time alone is no proof")
+		require.NotEmpty(t, asked)
+		c.roundTrip("a", c.table.get("x").suspicion().question.sent-1)
+		c.live(c.cfg.ProbeTimeout-1, nil)
+		require.Equal(t, "suspect@1", c.view("x"), "nor old mail")
+		c.live(2*c.cfg.ProbeTimeout, c.othersThan("x"))
+		require.Equal(t, "dead@1", c.view("x"))
+	}
+}
+
+// After a long time without any answer a verdict needs no alibi.
+func TestAlibiVerdictOfALoneSurvivor(t *testing.T) {
+	c := newDetectorCore(t)
+	c.know("x", "a", "b", "d")
+	c.alibi.last = c.now
+	began := c.now
+	c.hearSuspect("x", 1, "a")
+	c.hearSuspect("x", 1, "b")
+	c.hearSuspect("x", 1, "d")
+	c.live(c.loneAfter(), nil)
+	require.Equal(t, "suspect@1", c.view("x"))
+	c.live(2*c.cfg.ProbeTimeout, nil)
+	require.Equal(t, "dead@1", c.view("x"))
+	require.LessOrEqual(t, c.now.sub(began), c.longestSuspicion(), "no later than without")
+}
