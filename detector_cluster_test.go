@@ -288,7 +288,7 @@ func TestClusterRelaysAreThoseThatAnswer(t *testing.T) {
 				}
 				return n
 			}
-			require.NotZero(t, asked(helpful))
+			require.True(t, off || asked(helpful) > 0)
 			require.Equal(t, off, asked(silent) > 0)
 		})
 	}
