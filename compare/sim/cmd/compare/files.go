@@ -94,7 +94,7 @@ func writePartsFiles(o options, outcomes []sim.Outcome) error {
 		return err
 	}
 	var text strings.Builder
-	text.WriteString(howMade("go run ./sim/cmd/compare -parts", outcomes))
+	text.WriteString(howMade(commandLine(o), outcomes))
 	text.WriteString("Figures are medians over the seeds, with the worst behind in brackets; less is better everywhere.\n\n")
 	if err := sim.WriteParts(&text, outcomes); err != nil {
 		return err

@@ -182,10 +182,16 @@ func wanted(only, name string) bool {
 
 // commandLine is how the results were made, for the note above the table.
 func commandLine(o options) string {
-	if o.full {
-		return "go run ./sim/cmd/compare -full"
+	command := "go run ./sim/cmd/compare"
+	switch {
+	case o.parts:
+		command += " -parts"
+	case o.full:
+		command += " -full"
+	default:
+		command += " -quick"
 	}
-	return "go run ./sim/cmd/compare -quick"
+	return fmt.Sprintf("%s -seeds %d", command, o.seeds)
 }
 
 // writeAll writes the table, the figures and the plots.
