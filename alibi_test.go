@@ -31,6 +31,7 @@ func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
 		"the accused answers and old mail comes":   {happens: []func(*testCore, *pendingPing){answers("x", later), answers("a", before)}, want: "alive@1"},
 		"the accused answers after somebody else":  {happens: []func(*testCore, *pendingPing){answers("a", later), answers("x", later)}, want: "suspect@1"},
 		"the accused answers before somebody else": {happens: []func(*testCore, *pendingPing){answers("x", later), answers("a", later)}, want: "suspect@1"},
+		"an older answer comes after a later one":  {happens: []func(*testCore, *pendingPing){answers("a", later), answers("a", before)}, want: "suspect@1"},
 		"no alibi is asked for":                    {change: without(func(d *DetectorSwitches) { d.NoAlibi = true }), want: "suspect@1"},
 	} {
 		t.Run(what, func(t *testing.T) {

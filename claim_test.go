@@ -146,6 +146,8 @@ func TestClaimIsOvertakenByEvents(t *testing.T) {
 	forget(&c.table, c.table.get("x"))
 	c.live(time.Second, nil)
 	require.Equal(t, "unknown", c.view("x"))
+	require.Empty(t, c.events())
+	checkTable(t, &c.table)
 }
 
 // The claim outlives the packet that it came in.

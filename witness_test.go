@@ -94,6 +94,8 @@ func TestWitnessesAreCheckedForTheLivingOnly(t *testing.T) {
 	c.hearDead("x", 1, "a")
 	c.hearDead("x", 7, "w")
 	require.Equal(t, "dead@7", c.view("x"))
+	c.hearSuspect("x", 8, "w")
+	require.Equal(t, "suspect@8", c.view("x"), "it was back in between, whoever says so")
 	c.hearSuspect("me", 1, "w")
 	require.Equal(t, "alive@2", c.view("me"), "refuted")
 	c.hearDead("y", 1, "y")
