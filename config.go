@@ -364,8 +364,8 @@ type DetectorSwitches struct {
 }
 
 // DefaultLANConfig returns the preset for a local network: round trips of a few
-// milliseconds, all nodes in one data centre. A dead node is found in about a
-// second and declared dead about five seconds later in a small cluster (P1).
+// milliseconds, all nodes in one data centre. In a small cluster a dead node is
+// suspected after about two seconds and declared dead four seconds later (P1).
 func DefaultLANConfig() *Config {
 	hostname, _ := os.Hostname() // empty if the system has none
 	return &Config{

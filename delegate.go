@@ -76,7 +76,9 @@ type Delegate interface {
 
 	// MergeRemoteState hands over what LocalState returned on the other side of
 	// an exchange. It is not called when that was empty or when the exchange
-	// was refused. join tells whether the exchange is part of a Join.
+	// was refused. join tells whether the exchange is part of a Join. The events
+	// of the nodes that the exchange made known come before it, unless that takes
+	// longer than Config.TCPTimeout.
 	//
 	// It is called by the goroutine that does the exchange, concurrently with
 	// other exchanges; only that exchange (and the Join that wanted it) waits.

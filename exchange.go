@@ -256,7 +256,7 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	if refusal != nil {
 		return fmt.Errorf("failed push/pull merge: %w", refusal)
 	}
-	m.merge(&remote)
+	m.merge(m.life, &remote)
 	return nil
 }
 
@@ -408,11 +408,17 @@ func nodesOf(states []pushNodeState) []*Node {
 
 // merge applies what the other side sent (P119). It returns the number of the
 // last event.
-func (m *Memberlist) merge(remote *remoteState) uint64 {
+func (m *Memberlist) merge(ctx context.Context, remote *remoteState) uint64 {
 	told := m.step(func(c *core, now instant) { c.merge(now, remote.nodes) })
-	if len(remote.user) > 0 && m.config.Delegate != nil {
-		m.config.Delegate.MergeRemoteState(remote.user, remote.join)
+	if len(remote.user) == 0 || m.config.Delegate == nil {
+		return told
 	}
+	// The program hears of the nodes before it gets what they sent. One whose
+	// events hang gets it all the same, so that no exchange hangs with them.
+	patience, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
+	defer cancel()
+	_ = m.waitForEvents(patience, told)
+	m.config.Delegate.MergeRemoteState(remote.user, remote.join)
 	return told
 }
 
@@ -505,7 +511,7 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 	if err := m.judge(ctx, &remote, local.records); err != nil {
 		return 0, err
 	}
-	return m.merge(&remote), nil
+	return m.merge(ctx, &remote), nil
 }
 
 // closedByPeer reports whether a stream failed because the other side closed it.

@@ -3,6 +3,7 @@ package interop_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,5 +101,36 @@ func TestAliveRefused(t *testing.T) {
 		require.Empty(t, kinds(strict, "other")+kinds(strict, "third"))
 		require.Contains(t, memberNames(other.node.Members()), "third")
 		require.Contains(t, memberNames(third.node.Members()), "other")
+	})
+}
+
+// What an alive delegate that refuses says reaches the joiner: from its own library
+// where that is ours, and from the acceptor's in an error answer, which the reference
+// understands. The reference itself tells nobody but its log.
+func TestAliveRefusalReachesTheJoiner(t *testing.T) {
+	eachWay(t, rowAlive, func(t *testing.T, s setting, acceptor, joiner node.Library) {
+		for _, strict := range []string{"acceptor", "joiner"} {
+			c := newCluster(t)
+			defer c.stop()
+			hooks := map[string][]func(*node.App){strict: {refuseAlive(strict)}}
+			a := c.add(acceptor, s.options(0, "acceptor"), hooks["acceptor"]...)
+			j := c.add(joiner, s.options(1, "joiner"), hooks["joiner"]...)
+			refuser := a
+			if strict == "joiner" {
+				refuser = j
+			}
+			n, err := j.node.Join(a.addr.String())
+			if refuser.lib == ourside {
+				require.ErrorContains(t, err, words)
+				require.Zero(t, n)
+				require.Equal(t, []string{"joiner"}, memberNames(j.node.Members()))
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+			}
+			time.Sleep(time.Millisecond) // the acceptor merges after its answer
+			require.Equal(t, []string{strict}, memberNames(refuser.node.Members()))
+			require.Contains(t, strings.Join(refuser.app.Log.Lines(0), "\n"), words)
+		}
 	})
 }
