@@ -78,7 +78,7 @@ func TestTombstonesAreBoundedInTime(t *testing.T) {
 // There are at most 1024 of them; the oldest go first.
 func TestTombstonesAreBoundedInNumber(t *testing.T) {
 	c := newDetectorCore(t)
-	names := nodeNames("n", maxRumours+100)
+	names := nodeNames("n", 1124)
 	for _, name := range names {
 		c.hearAlive(name, 1)
 		c.hearDead(name, 1, "a")
@@ -87,8 +87,8 @@ func TestTombstonesAreBoundedInNumber(t *testing.T) {
 	c.pass(c.cfg.GossipToTheDeadTime + 1)
 	c.reap(c.now)
 	require.Len(t, c.table.order, 1)
-	require.Len(t, c.rumours.byName, maxRumours)
-	require.Len(t, c.rumours.order, maxRumours)
+	require.Len(t, c.rumours.byName, 1024)
+	require.Len(t, c.rumours.order, 1024)
 	dead := 0
 	for _, name := range names {
 		c.hearAlive(name, 1)
@@ -96,7 +96,7 @@ func TestTombstonesAreBoundedInNumber(t *testing.T) {
 			dead++
 		}
 	}
-	require.Equal(t, maxRumours, dead)
+	require.Equal(t, 1024, dead)
 }
 
 // A member that is not gone is never reaped, and leaves no tombstone.
