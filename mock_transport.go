@@ -239,8 +239,7 @@ func (n *MockNetwork) connect(dialer, acceptor *MockTransport) (dialed, accepted
 		n.streams = make(map[*mockStream]struct{})
 	}
 	n.streams[s] = struct{}{}
-	return &mockConn{Conn: a, stream: s, local: dialer, remote: acceptor},
-		&mockConn{Conn: b, stream: s, local: acceptor, remote: dialer}, true
+	return newMockConn(a, s, dialer, acceptor), newMockConn(b, s, acceptor, dialer), true
 }
 
 // forget removes a stream that an end has closed.
@@ -671,6 +670,20 @@ type mockConn struct {
 	net.Conn
 	stream        *mockStream
 	local, remote *MockTransport
+	closeOnce     sync.Once
+	closed        chan struct{}
+
+	mu struct {
+		sync.Mutex
+		until   time.Time     // of writing; zero is no limit
+		changed chan struct{} // closed when until changes
+	}
+}
+
+func newMockConn(end net.Conn, stream *mockStream, local, remote *MockTransport) *mockConn {
+	c := &mockConn{Conn: end, stream: stream, local: local, remote: remote, closed: make(chan struct{})}
+	c.mu.changed = make(chan struct{})
+	return c
 }
 
 func (c *mockConn) LocalAddr() net.Addr  { return &c.local.addr }
@@ -683,20 +696,64 @@ func (c *mockConn) Read(b []byte) (int, error) {
 
 // Write takes as long as the way to the other side.
 func (c *mockConn) Write(b []byte) (int, error) {
-	if delay := c.local.network.streamDelay(c.local); delay > 0 {
-		there := time.NewTimer(delay)
-		defer there.Stop()
-		select {
-		case <-there.C:
-		case <-c.stream.broken:
-		}
-	}
+	c.travel(c.local.network.streamDelay(c.local))
 	n, err := c.Conn.Write(b)
 	return n, c.explain("write", err)
 }
 
+// travel waits for the delay, or until the deadline or the end of the stream, which
+// the write after it will notice.
+func (c *mockConn) travel(delay time.Duration) {
+	if delay <= 0 {
+		return
+	}
+	arrival := time.Now().Add(delay)
+	for {
+		until, changed := c.writeDeadline()
+		if until.IsZero() || until.After(arrival) {
+			until = arrival
+		}
+		wait := time.NewTimer(time.Until(until))
+		select {
+		case <-changed:
+			wait.Stop()
+			continue
+		case <-wait.C:
+		case <-c.stream.broken:
+		case <-c.closed:
+		}
+		wait.Stop()
+		return
+	}
+}
+
+func (c *mockConn) writeDeadline() (until time.Time, changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.until, c.mu.changed
+}
+
+func (c *mockConn) SetDeadline(t time.Time) error {
+	c.noteWriteDeadline(t)
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *mockConn) SetWriteDeadline(t time.Time) error {
+	c.noteWriteDeadline(t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *mockConn) noteWriteDeadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.until = t
+	close(c.mu.changed)
+	c.mu.changed = make(chan struct{})
+}
+
 func (c *mockConn) Close() error {
 	c.local.network.forget(c.stream)
+	c.closeOnce.Do(func() { close(c.closed) })
 	return c.Conn.Close()
 }
 

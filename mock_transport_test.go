@@ -427,6 +427,36 @@ func TestMockStreamLatency(t *testing.T) {
 	})
 }
 
+// A long way does not hold a writer beyond its deadline, whenever that is set, nor
+// beyond the end of its own side.
+func TestMockWriteOnALongWayEndsInTime(t *testing.T) {
+	for name, run := range map[string]struct {
+		end  func(net.Conn)
+		want error
+	}{
+		"deadline set before": {func(c net.Conn) { _ = c.SetDeadline(time.Now().Add(5 * time.Millisecond)) }, os.ErrDeadlineExceeded},
+		"deadline set on the way": {func(c net.Conn) {
+			time.AfterFunc(5*time.Millisecond, func() { _ = c.SetWriteDeadline(time.Unix(1, 0)) })
+		}, os.ErrDeadlineExceeded},
+		"closed": {func(c net.Conn) { time.AfterFunc(5*time.Millisecond, func() { _ = c.Close() }) }, io.ErrClosedPipe},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network, a, b := mockPair()
+				accepted := accept(b)
+				near, err := a.DialTimeout(b.addr.String(), time.Second)
+				require.NoError(t, err)
+				defer (<-accepted).Close()
+				network.SetLatency(time.Hour, 0)
+				run.end(near)
+				require.Equal(t, 5*time.Millisecond, duration(func() { _, err = near.Write([]byte("hello")) }))
+				require.ErrorIs(t, err, run.want)
+				shutdownAll(t, a, b)
+			})
+		})
+	}
+}
+
 func TestMockDialAcrossACutTimesOut(t *testing.T) {
 	for _, cut := range [][2]string{{"a", "b"}, {"b", "a"}} {
 		synctest.Test(t, func(t *testing.T) {
