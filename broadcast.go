@@ -47,6 +47,7 @@ type UniqueBroadcast interface {
 // the older (P84). It may be nil. Unlike a [NamedBroadcast] it takes no memory.
 type whenDone func()
 
+// Finished calls the function.
 func (done whenDone) Finished() {
 	if done != nil {
 		done()

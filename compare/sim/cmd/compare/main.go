@@ -41,8 +41,12 @@ type options struct {
 
 func main() {
 	o := parseFlags()
-	if o.worker {
+	switch {
+	case o.worker:
 		work(o.log)
+		return
+	case o.list:
+		listScenarios()
 		return
 	}
 	if err := run(o); err != nil {
@@ -96,12 +100,6 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	if o.list {
-		for _, s := range sim.Scenarios() {
-			fmt.Printf("%-24s N=%-4d %s\n", s.Name, s.Size, s.Title)
-		}
-		return nil
-	}
 	if o.parts {
 		return runParts(o, jobs)
 	}
@@ -127,6 +125,12 @@ func run(o options) error {
 		return fmt.Errorf("%d runs failed", failed)
 	}
 	return nil
+}
+
+func listScenarios() {
+	for _, s := range sim.Scenarios() {
+		fmt.Printf("%-24s N=%-4d %s\n", s.Name, s.Size, s.Title)
+	}
 }
 
 // runParts measures the parts of the detector.
