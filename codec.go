@@ -161,56 +161,21 @@ type (
 // appendTo appends the message as nodes write it (W6), type byte included.
 
 func (m *ping) appendTo(dst []byte) []byte {
-	fields := 2
-	if len(m.SourceAddr) > 0 {
-		fields++
-	}
-	if m.SourceNode != "" {
-		fields++
-	}
-	if m.SourcePort != 0 {
-		fields++
-	}
-	dst = append(dst, byte(pingMsg), mpFixMap|byte(fields))
+	from := source{addr: m.SourceAddr, node: m.SourceNode, port: m.SourcePort}
+	dst = append(dst, byte(pingMsg), mpFixMap|byte(2+from.count()))
 	dst = appendString(append(dst, "\xa4Node"...), m.Node)
 	dst = appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
-	if len(m.SourceAddr) > 0 {
-		dst = appendBytes(append(dst, "\xaaSourceAddr"...), m.SourceAddr)
-	}
-	if m.SourceNode != "" {
-		dst = appendString(append(dst, "\xaaSourceNode"...), m.SourceNode)
-	}
-	if m.SourcePort != 0 {
-		dst = appendUint(append(dst, "\xaaSourcePort"...), uint32(m.SourcePort))
-	}
-	return dst
+	return from.appendTo(dst)
 }
 
 func (m *indirectPing) appendTo(dst []byte) []byte {
-	fields := 5
-	if len(m.SourceAddr) > 0 {
-		fields++
-	}
-	if m.SourceNode != "" {
-		fields++
-	}
-	if m.SourcePort != 0 {
-		fields++
-	}
-	dst = append(dst, byte(indirectPingMsg), mpFixMap|byte(fields))
+	from := source{addr: m.SourceAddr, node: m.SourceNode, port: m.SourcePort}
+	dst = append(dst, byte(indirectPingMsg), mpFixMap|byte(5+from.count()))
 	dst = appendBool(append(dst, "\xa4Nack"...), m.Nack)
 	dst = appendString(append(dst, "\xa4Node"...), m.Node)
 	dst = appendUint(append(dst, "\xa4Port"...), uint32(m.Port))
 	dst = appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
-	if len(m.SourceAddr) > 0 {
-		dst = appendBytes(append(dst, "\xaaSourceAddr"...), m.SourceAddr)
-	}
-	if m.SourceNode != "" {
-		dst = appendString(append(dst, "\xaaSourceNode"...), m.SourceNode)
-	}
-	if m.SourcePort != 0 {
-		dst = appendUint(append(dst, "\xaaSourcePort"...), uint32(m.SourcePort))
-	}
+	dst = from.appendTo(dst)
 	return appendBytes(append(dst, "\xa6Target"...), m.Target)
 }
 
@@ -508,12 +473,41 @@ func (m *compressed) parse(b []byte) (size int, ok bool) {
 }
 
 // source are the three fields that are left out when they are empty (W6), and how
-// many of them are there.
+// many of them were read.
 type source struct {
 	addr   []byte
 	node   string
 	port   uint16
 	fields int
+}
+
+// count is how many of the fields are not empty.
+func (s *source) count() int {
+	n := 0
+	if len(s.addr) > 0 {
+		n++
+	}
+	if s.node != "" {
+		n++
+	}
+	if s.port != 0 {
+		n++
+	}
+	return n
+}
+
+// appendTo appends the fields that are not empty.
+func (s *source) appendTo(dst []byte) []byte {
+	if len(s.addr) > 0 {
+		dst = appendBytes(append(dst, "\xaaSourceAddr"...), s.addr)
+	}
+	if s.node != "" {
+		dst = appendString(append(dst, "\xaaSourceNode"...), s.node)
+	}
+	if s.port != 0 {
+		dst = appendUint(append(dst, "\xaaSourcePort"...), uint32(s.port))
+	}
+	return dst
 }
 
 // parse reads the fields that are there at b[at:]. One that is there although it is
