@@ -78,7 +78,7 @@ compare-full: ## the failure detector beside hashicorp/memberlist, the large gri
 
 .PHONY: interop
 interop: ## clusters of both libraries
-	cd compare && $(GO) test -race ./interop/...
+	cd compare && $(GO) test -race -timeout 60m ./interop/...
 
 .PHONY: serf-suite
 serf-suite: ## the test suite of Serf on this library
