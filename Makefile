@@ -11,7 +11,7 @@ BENCH    ?= .
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: test
 test: ## all tests
@@ -75,6 +75,10 @@ compare: ## the failure detector beside hashicorp/memberlist, quick; writes docs
 .PHONY: compare-full
 compare-full: ## the failure detector beside hashicorp/memberlist, the large grid, for hours
 	cd compare && $(GO) run ./sim/cmd/compare -full -out ../docs
+
+.PHONY: compare-parts
+compare-parts: ## what each part of the failure detector is worth; writes docs/detector-parts.*
+	cd compare && $(GO) run ./sim/cmd/compare -parts -seeds 1 -out ../docs
 
 .PHONY: interop
 interop: ## clusters of both libraries
