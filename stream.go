@@ -475,10 +475,12 @@ func readPushPull(r *streamReader, list []pushNodeState) (header pushPullHeader,
 	}
 	for left := header.Nodes; left > 0; left-- {
 		list = withRoom(list, left)
-		list = list[:len(list)+1]
-		if err := list[len(list)-1].decodeFrom(r); err != nil {
+		next := &list[:len(list)+1][len(list)]
+		if err := next.decodeFrom(r); err != nil {
+			*next = pushNodeState{}
 			return header, list, nil, fmt.Errorf("cannot read node state: %w", err)
 		}
+		list = list[:len(list)+1]
 		if r.done > maxStates {
 			return header, list, nil, newKindError(ErrTooLarge, "node states of more than %d bytes are not accepted", maxStates)
 		}
