@@ -320,10 +320,10 @@ func headSize(b []byte) (size, inner uint64, err error) {
 	for _, digit := range b[1:head] {
 		n = n<<8 | uint64(digit)
 	}
-	if f.lengthBytes > 0 && f.fixed > 0 {
-		n = max(n, 1) // go-msgpack takes no extension to be empty, and the two must agree
-	}
 	size = uint64(head) + uint64(f.fixed)
+	if n == 0 && f.lengthBytes > 0 && f.fixed > 0 {
+		return size, 1, nil // go-msgpack takes the value behind an empty extension for its content, and the two must agree
+	}
 	if f.unit == 0 {
 		return size + n, 0, nil
 	}
