@@ -437,7 +437,7 @@ func TestP126StateIsThereBeforeTheEvent(t *testing.T) {
 func TestP123WhoCallsNotifyMsg(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
-		var packets, streams, mostPackets, mostStreams atomic.Int32
+		var packets, streams, mostPackets, mostStreams, packetsHeard atomic.Int32
 		enter := func(now, most *atomic.Int32) {
 			if n := now.Add(1); n > most.Load() {
 				most.Store(n)
@@ -449,6 +449,7 @@ func TestP123WhoCallsNotifyMsg(t *testing.T) {
 		box := &hooks{msg: func(msg []byte) {
 			if string(msg) == "packet" {
 				enter(&packets, &mostPackets)
+				packetsHeard.Add(1)
 			} else {
 				enter(&streams, &mostStreams)
 			}
@@ -472,11 +473,49 @@ func TestP123WhoCallsNotifyMsg(t *testing.T) {
 			})
 		}
 		work.Wait()
-		time.Sleep(time.Second)
+		time.Sleep(m.config.TCPTimeout + time.Second) // they are behind the event, but do not wait for ever
 		require.EqualValues(t, 1, mostPackets.Load())
 		require.EqualValues(t, 5, mostStreams.Load())
+		require.EqualValues(t, 5, packetsHeard.Load(), "nor each anew")
 		close(hold)
 	})
+}
+
+// A program hears of a member before it gets a message that came with or after the
+// news of it, with and without an AliveDelegate: programs such as Serf rely on that
+// (P125).
+func TestP125UserMessagesDoNotOvertakeEvents(t *testing.T) {
+	for name, alive := range map[string]AliveDelegate{
+		"no AliveDelegate": nil,
+		"AliveDelegate":    aliveFunc(func(*Node) error { time.Sleep(5 * time.Millisecond); return nil }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				var mu sync.Mutex
+				var heard []string
+				note := func(s string) {
+					mu.Lock()
+					defer mu.Unlock()
+					heard = append(heard, s)
+				}
+				m := c.node("n1", func(cfg *Config) {
+					cfg.Alive = alive
+					cfg.Delegate = &hooks{msg: func(msg []byte) { note(string(msg)) }}
+					cfg.Events = &trace{hook: func(what string, n *Node) {
+						time.Sleep(20 * time.Millisecond)
+						note(what + " " + n.Name)
+					}}
+				})
+				p := c.puppet("p", nil)
+				join := p.alive(1)
+				p.send(m, appendCompound(nil, [][]byte{join.appendTo(nil), []byte("\x08with it")}))
+				p.send(m, []byte("\x08after it"))
+				time.Sleep(time.Second)
+				require.Equal(t, []string{"join n1", "join p", "with it", "after it"}, heard)
+			})
+		})
+	}
 }
 
 // The AliveDelegate is asked for every alive message, one call at a time, before

@@ -413,11 +413,8 @@ func (m *Memberlist) merge(ctx context.Context, remote *remoteState) uint64 {
 	if len(remote.user) == 0 || m.config.Delegate == nil {
 		return told
 	}
-	// The program hears of the nodes before it gets what they sent. One whose
-	// events hang gets it all the same, so that no exchange hangs with them.
-	patience, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
-	defer cancel()
-	_ = m.waitForEvents(patience, told)
+	// The program hears of the nodes before it gets what they sent.
+	m.eventsFirst(ctx, told)
 	m.config.Delegate.MergeRemoteState(remote.user, remote.join)
 	return told
 }

@@ -65,8 +65,10 @@ type Memberlist struct {
 	self       atomic.Pointer[Node]
 	health     atomic.Int64
 
+	hanging atomic.Uint64 // events up to this number were waited for in vain
+
 	crew        crew
-	userLane    *lane[userMessages]
+	userLane    *lane[userBatch]
 	memberLane  *lane[heldMessage] // only with an AliveDelegate
 	rttLane     *lane[roundTrip]
 	outbox      [urgencies]*lane[outPacket] // only on transports whose sending may block

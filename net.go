@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -70,9 +71,17 @@ type intake struct {
 	reply  []byte // an encoded ack
 	marked bool   // the goroutine is known as one of the protocol's
 
-	// User messages of the packets that are handled together, and who sent them.
-	users   []userMessages
-	senders []sender
+	told    uint64 // the number of the last event that a packet caused
+	users   []userBatch
+	senders []sender // of users
+}
+
+// userBatch is the user messages of one packet, to be delivered after the events up
+// to a number: what a program hears of members it has heard before it gets a message
+// that came with or after the news of them, as in the reference.
+type userBatch struct {
+	msgs  userMessages
+	after uint64
 }
 
 // maxBurst is how many packets that are there already are handled before their
@@ -270,8 +279,9 @@ func (in *intake) apply(arrived time.Time, from sender) {
 	for i := range in.items {
 		m.receive(m.locked.core, now, &in.items[i], arrived, from)
 	}
-	fx, _ := m.settle()
+	fx, told := m.settle()
 	m.locked.Unlock()
+	in.told = told
 	m.perform(fx)
 }
 
@@ -338,10 +348,12 @@ func (in *intake) answer(body []byte, from sender) {
 	m.reply(to, in.reply)
 }
 
-// heldMessage is a membership message on its way to the AliveDelegate.
+// heldMessage is a membership message on its way to the AliveDelegate, or the user
+// messages that came with such.
 type heldMessage struct {
-	msg  message
-	from sender
+	msg   message
+	users userMessages
+	from  sender
 }
 
 // hold queues a membership message for the goroutine that may ask the
@@ -360,6 +372,12 @@ func (m *Memberlist) dropped(kind messageType, n int, from sender) {
 
 // handleHeld lets one membership message pass the gates and apply.
 func (m *Memberlist) handleHeld(held heldMessage) {
+	if held.users != nil {
+		if !m.userLane.put(userBatch{held.users, m.notifier.last()}) {
+			m.dropped(userMsg, held.users.count(), held.from)
+		}
+		return
+	}
 	in := intake{m: m}
 	in.decode(held.msg, held.from)
 	in.apply(time.Time{}, held.from)
@@ -415,10 +433,24 @@ func (in *intake) keepUserMessages(msgs []message, from sender) {
 	if in.m.config.Delegate == nil {
 		return
 	}
-	if u := collectUserMessages(msgs); u != nil {
-		in.users = append(in.users, u)
-		in.senders = append(in.senders, from)
+	u := collectUserMessages(msgs)
+	if u == nil || in.m.queueBehindMembers(u, from) {
+		return
 	}
+	in.users = append(in.users, userBatch{u, in.told})
+	in.senders = append(in.senders, from)
+}
+
+// queueBehindMembers puts user messages behind the membership messages that wait for
+// the AliveDelegate, and reports whether it did. A flood of them leaves half of that
+// lane to membership.
+func (m *Memberlist) queueBehindMembers(u userMessages, from sender) bool {
+	l := m.memberLane
+	if l == nil {
+		return false
+	}
+	waiting := int(l.waits.Load())
+	return waiting > 0 && waiting < l.limit/2 && l.put(heldMessage{users: u, from: from})
 }
 
 // handOverUserMessages puts what was kept into the lane of user messages.
@@ -428,7 +460,7 @@ func (in *intake) handOverUserMessages() {
 	}
 	taken := in.m.userLane.putAll(in.users)
 	for i, u := range in.users[taken:] {
-		in.m.dropped(userMsg, u.count(), in.senders[taken+i])
+		in.m.dropped(userMsg, u.msgs.count(), in.senders[taken+i])
 	}
 	clear(in.users)
 	clear(in.senders)
@@ -438,11 +470,25 @@ func (in *intake) handOverUserMessages() {
 // deliverUserMessages tells the delegate of user messages that came in one packet,
 // the last one first: broadcasts are drawn newest first (P78), so that this is the
 // order in which the sender queued them (P88). The bytes are the delegate's (P89).
-func (m *Memberlist) deliverUserMessages(u userMessages) {
-	for len(u) > 0 && !m.down.Load() {
+func (m *Memberlist) deliverUserMessages(b userBatch) {
+	m.eventsFirst(m.life, b.after)
+	for u := b.msgs; len(u) > 0 && !m.down.Load(); {
 		var msg []byte
 		msg, u = u.last()
 		m.config.Delegate.NotifyMsg(msg)
+	}
+}
+
+// eventsFirst waits for the delivery of events before user data that belongs behind
+// them is handed over. A program whose events hang gets it all the same.
+func (m *Memberlist) eventsFirst(ctx context.Context, told uint64) {
+	if told <= m.hanging.Load() || m.notifier.reached(told) {
+		return
+	}
+	patience, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
+	defer cancel()
+	if m.waitForEvents(patience, told) != nil {
+		m.hanging.Store(told)
 	}
 }
 

@@ -162,6 +162,20 @@ func (n *notifier) wait(ctx context.Context, upTo uint64) error {
 	}
 }
 
+// last is the number of the last event queued so far.
+func (n *notifier) last() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.queued
+}
+
+// reached reports whether the events up to a number have been delivered.
+func (n *notifier) reached(upTo uint64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.delivered >= upTo || n.mu.closed
+}
+
 func (n *notifier) waiter(upTo uint64) <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
