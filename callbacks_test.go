@@ -512,6 +512,8 @@ func TestP125UserMessagesDoNotOvertakeEvents(t *testing.T) {
 				p.send(m, appendCompound(nil, [][]byte{join.appendTo(nil), []byte("\x08with it")}))
 				p.send(m, []byte("\x08after it"))
 				time.Sleep(time.Second)
+				mu.Lock()
+				defer mu.Unlock()
 				require.Equal(t, []string{"join n1", "join p", "with it", "after it"}, heard)
 			})
 		})

@@ -48,7 +48,10 @@ type Delegate interface {
 	// on the goroutine that delivers membership events, so it may call Join or
 	// SendReliable.
 	//
-	// There is no promise about order, and a message can come more than once.
+	// A message that came in a packet is handed over after the membership events
+	// of that packet and of those before it, but if such an event takes longer than
+	// Config.TCPTimeout. Beyond that there is no promise about order, and a message
+	// can come more than once.
 	// The slice is valid only during the call: copy what is kept.
 	NotifyMsg(msg []byte)
 
