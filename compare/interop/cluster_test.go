@@ -113,7 +113,8 @@ func (c *cluster) within(limit time.Duration, what string, holds func() bool) {
 	}
 }
 
-// whole waits until every running node lists exactly the running ones.
+// whole waits until every running node lists exactly the running ones, and then for
+// the events about them, which ours delivers a moment later.
 func (c *cluster) whole(limit time.Duration) {
 	c.t.Helper()
 	c.within(limit, "every node lists every node", func() bool {
@@ -125,6 +126,7 @@ func (c *cluster) whole(limit time.Duration) {
 		}
 		return true
 	})
+	time.Sleep(50 * time.Millisecond)
 }
 
 func names(peers []*peer) []string {
