@@ -68,8 +68,9 @@ type intake struct {
 	reader *packetReader
 	items  []incoming
 	pings  []message
-	reply  []byte // an encoded ack
-	marked bool   // the goroutine is known as one of the protocol's
+	reply  []byte         // an encoded ack
+	out    *packetScratch // for answers to what was read together
+	marked bool           // the goroutine is known as one of the protocol's
 
 	told    uint64 // the number of the last event that a packet caused
 	users   []userBatch
@@ -114,7 +115,7 @@ func (in *intake) batch(packets []datagram) {
 	for i := range packets {
 		in.packet(packets[i].buf, sender{addr: packets[i].from}, packets[i].at)
 	}
-	in.handOverUserMessages()
+	in.finish()
 }
 
 // burst handles a packet and those that wait behind it.
@@ -128,6 +129,15 @@ func (in *intake) burst(p *Packet, packets <-chan *Packet) {
 			default:
 			}
 		}
+	}
+	in.finish()
+}
+
+// finish lets go what packets that came together have led to.
+func (in *intake) finish() {
+	if in.out != nil {
+		in.m.giveBatching(in.out)
+		in.out = nil
 	}
 	in.handOverUserMessages()
 }
@@ -345,7 +355,10 @@ func (in *intake) answer(body []byte, from sender) {
 	to := answerTo(p.SourceAddr, p.SourcePort, from)
 	to.name = p.SourceNode
 	in.reply = reply.appendTo(in.reply[:0])
-	m.reply(to, in.reply)
+	if in.out == nil {
+		in.out = m.takeBatching()
+	}
+	m.reply(in.out, to, in.reply)
 }
 
 // heldMessage is a membership message on its way to the AliveDelegate, or the user

@@ -277,24 +277,20 @@ func (t *NetTransport) sendDirect(buf []byte, to netip.AddrPort) error {
 	return t.socketFor(to.Addr()).send(buf, to)
 }
 
-// sendDirectBatch sends bufs[i] to to[i], in as few system calls as the platform
-// allows. All are tried; the error is the first one. The buffers may be used
-// again when it returns.
-func (t *NetTransport) sendDirectBatch(bufs [][]byte, to []netip.AddrPort) error {
-	var failed error
-	for len(bufs) > 0 {
+// sendDirectBatch sends datagrams in as few system calls as the platform allows.
+// All are tried; those that could not be sent have an error afterwards. The
+// buffers may be used again when it returns.
+func (t *NetTransport) sendDirectBatch(batch []outDatagram) {
+	for len(batch) > 0 {
 		// Mostly all leave from the same socket.
-		s := t.socketFor(to[0].Addr().Unmap())
+		s := t.socketFor(batch[0].to.Addr().Unmap())
 		n := 1
-		for n < len(bufs) && t.socketFor(to[n].Addr().Unmap()) == s {
+		for n < len(batch) && t.socketFor(batch[n].to.Addr().Unmap()) == s {
 			n++
 		}
-		if err := s.io.send(bufs[:n], to[:n]); err != nil && failed == nil {
-			failed = err
-		}
-		bufs, to = bufs[n:], to[n:]
+		s.io.send(batch[:n])
+		batch = batch[n:]
 	}
-	return failed
 }
 
 // socketFor returns the first socket that can send to addr (P134). If there is

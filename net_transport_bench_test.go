@@ -159,15 +159,65 @@ func benchDirectStream(b *testing.B, newIO newDatagramIOFunc) {
 			}
 		}
 	})
-	bufs := make([][]byte, benchWindow)
-	to := make([]netip.AddrPort, benchWindow)
-	for i := range bufs {
-		bufs[i], to[i] = make([]byte, benchPayload), far.udpAddr()
+	batch := make([]outDatagram, benchWindow)
+	for i := range batch {
+		batch[i] = outDatagram{buf: make([]byte, benchPayload), to: far.udpAddr()}
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		require.NoError(b, near.sendDirectBatch(bufs, to))
+		near.sendDirectBatch(batch)
+		require.NoError(b, batch[0].err)
 		<-arrived
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*benchWindow), "ns/datagram")
+}
+
+// BenchmarkSentTogether sends a gossip round to three members, and the answers to a
+// burst of pings, one by one and together, to sockets that nobody reads.
+func BenchmarkSentTogether(b *testing.B) {
+	b.Run("gossip/plain", func(b *testing.B) { benchGossipRound(b, newPlainIO) })
+	b.Run("gossip/batched", func(b *testing.B) { benchGossipRound(b, newDatagramIO) })
+	b.Run("answers/plain", func(b *testing.B) { benchAnswers(b, newPlainIO) })
+	b.Run("answers/batched", func(b *testing.B) { benchAnswers(b, newDatagramIO) })
+}
+
+func benchGossipRound(b *testing.B, newIO newDatagramIOFunc) {
+	m := benchNode(b, newIO, &endlessly{size: 100})
+	var targets []*Node
+	for range 3 {
+		at := benchSocket(b).LocalAddr().(*net.UDPAddr)
+		targets = append(targets, &Node{Name: at.String(), Addr: at.IP, Port: uint16(at.Port)})
+	}
+	round := new(effects)
+	for b.Loop() {
+		round.gossip = targets
+		m.gossip(round)
+	}
+}
+
+func benchAnswers(b *testing.B, newIO newDatagramIOFunc) {
+	m := benchNode(b, newIO, nil)
+	m.broadcasts.Reset()
+	from := unmapAddrPort(benchSocket(b).LocalAddr().(*net.UDPAddr).AddrPort())
+	burst := make([]datagram, maxBatch)
+	for i := range burst {
+		p := ping{SeqNo: uint32(i), Node: "n1", SourceNode: "asker"}
+		burst[i] = datagram{buf: p.appendTo(nil), from: from}
+	}
+	in := newIntake(m)
+	for b.Loop() {
+		in.batch(burst)
+	}
+}
+
+// benchNode is a node that does nothing by itself.
+func benchNode(b *testing.B, newIO newDatagramIOFunc, d Delegate) *Memberlist {
+	b.Helper()
+	cfg := loopback("n1")
+	cfg.Transport, cfg.Delegate, cfg.EnableCompression = benchTransport(b, newIO), d, false
+	still(cfg)
+	m, err := Create(cfg)
+	require.NoError(b, err)
+	b.Cleanup(func() { _ = m.Shutdown() })
+	return m
 }

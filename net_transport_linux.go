@@ -100,28 +100,23 @@ func (b *batchIO) readNow(fd uintptr) bool {
 	return true
 }
 
-func (b *batchIO) send(bufs [][]byte, to []netip.AddrPort) error {
-	if len(bufs) == 1 {
-		return b.plain.send(bufs, to)
+func (b *batchIO) send(batch []outDatagram) {
+	if len(batch) == 1 {
+		b.plain.send(batch)
+		return
 	}
-	batch := writeBatches.Get().(*writeBatch)
-	defer batch.giveBack()
-	var failed error
-	for len(bufs) > 0 {
-		n := batch.prepare(bufs, to, b.family)
-		var err error
+	w := writeBatches.Get().(*writeBatch)
+	defer w.giveBack()
+	for len(batch) > 0 {
+		n := w.prepare(batch, b.family)
 		if n > 0 {
-			err = batch.send(b.raw)
+			w.send(b.raw, batch[:n])
 		} else {
-			// An address that prepare does not take.
-			n, err = 1, b.plain.send(bufs[:1], to[:1])
+			n = 1
+			b.plain.send(batch[:n]) // an address that prepare does not take
 		}
-		if err != nil && failed == nil {
-			failed = err
-		}
-		bufs, to = bufs[n:], to[n:]
+		batch = batch[n:]
 	}
-	return failed
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2) and sendmmsg(2), which golang.org/x/sys
@@ -222,47 +217,49 @@ func networkOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// writeBatch is what calls of sendmmsg take.
+// writeBatch is what calls of sendmmsg take. UDP segmentation offload would go
+// further where many datagrams of one length go to one address, but what a node
+// sends together goes to different ones.
 type writeBatch struct {
 	messages  [batchSize]mmsghdr
 	vectors   [batchSize]unix.Iovec
 	receivers [batchSize]unix.RawSockaddrInet6 // or RawSockaddrInet4, which is smaller
 
 	// For the call in progress.
-	trySend func(fd uintptr) bool // batch.sendNow, bound once
+	trySend func(fd uintptr) bool // sendNow, bound once
 	rest    []mmsghdr
 	n       int
 	errno   syscall.Errno
 }
 
 var writeBatches = sync.Pool{New: func() any {
-	batch := new(writeBatch)
-	batch.trySend = batch.sendNow
-	for i := range batch.messages {
-		header := &batch.messages[i].header
-		header.Name = (*byte)(unsafe.Pointer(&batch.receivers[i]))
-		header.Iov = &batch.vectors[i]
+	w := new(writeBatch)
+	w.trySend = w.sendNow
+	for i := range w.messages {
+		header := &w.messages[i].header
+		header.Name = (*byte)(unsafe.Pointer(&w.receivers[i]))
+		header.Iov = &w.vectors[i]
 		header.SetIovlen(1)
 	}
-	return batch
+	return w
 }}
 
 // prepare fills in as many messages as there is room for, and returns their
 // number. It stops before an address that a socket of this family cannot take, or
 // that has a zone.
-func (batch *writeBatch) prepare(bufs [][]byte, to []netip.AddrPort, family uint16) int {
+func (w *writeBatch) prepare(batch []outDatagram, family uint16) int {
 	n := 0
-	for n < min(len(bufs), batchSize) {
-		length, ok := putReceiver(&batch.receivers[n], to[n], family)
+	for n < min(len(batch), batchSize) {
+		length, ok := putReceiver(&w.receivers[n], batch[n].to, family)
 		if !ok {
 			break
 		}
-		batch.messages[n].header.Namelen = length
-		batch.vectors[n].Base = unsafe.SliceData(bufs[n])
-		batch.vectors[n].SetLen(len(bufs[n]))
+		w.messages[n].header.Namelen = length
+		w.vectors[n].Base = unsafe.SliceData(batch[n].buf)
+		w.vectors[n].SetLen(len(batch[n].buf))
 		n++
 	}
-	batch.rest = batch.messages[:n]
+	w.rest = w.messages[:n]
 	return n
 }
 
@@ -284,39 +281,37 @@ func putReceiver(sa *unix.RawSockaddrInet6, to netip.AddrPort, family uint16) (l
 	return unix.SizeofSockaddrInet4, true
 }
 
-// send sends what was prepared. It steps over messages that the system refuses,
-// and returns the first error.
-func (batch *writeBatch) send(raw syscall.RawConn) error {
-	var failed error
-	for len(batch.rest) > 0 {
-		if err := raw.Write(batch.trySend); err != nil {
-			return err // closed
-		}
-		if batch.errno != 0 {
-			batch.n = 1
-			if failed == nil {
-				failed = os.NewSyscallError("sendmmsg", batch.errno)
+// send sends the batch that was prepared, and steps over what the system refuses.
+func (w *writeBatch) send(raw syscall.RawConn, batch []outDatagram) {
+	for len(batch) > 0 {
+		if err := raw.Write(w.trySend); err != nil { // closed
+			for i := range batch {
+				batch[i].err = err
 			}
+			return
 		}
-		batch.rest = batch.rest[batch.n:]
+		if w.errno != 0 {
+			batch[0].err = os.NewSyscallError("sendmmsg", w.errno)
+			w.n = 1
+		}
+		batch, w.rest = batch[w.n:], w.rest[w.n:]
 	}
-	return failed
 }
 
 // sendNow sends what there is room for in the socket's buffer. It reports false if
 // there is none; it is called again when there may be.
-func (batch *writeBatch) sendNow(fd uintptr) bool {
-	batch.n, batch.errno = callBatch(unix.SYS_SENDMMSG, fd, batch.rest)
-	return batch.errno != unix.EAGAIN
+func (w *writeBatch) sendNow(fd uintptr) bool {
+	w.n, w.errno = callBatch(unix.SYS_SENDMMSG, fd, w.rest)
+	return w.errno != unix.EAGAIN
 }
 
 // giveBack lets go of what was sent and returns the batch to its pool.
-func (batch *writeBatch) giveBack() {
-	for i := range batch.vectors {
-		batch.vectors[i].Base = nil
+func (w *writeBatch) giveBack() {
+	for i := range w.vectors {
+		w.vectors[i].Base = nil
 	}
-	batch.rest = nil
-	writeBatches.Put(batch)
+	w.rest = nil
+	writeBatches.Put(w)
 }
 
 // forceBuffers enlarges the buffers of a socket beyond net.core.rmem_max and

@@ -46,20 +46,19 @@ func TestBatchReadsAllThatWaits(t *testing.T) {
 	batched, err := newDatagramIO(conn, false)
 	require.NoError(t, err)
 	to := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	var bufs [][]byte
-	var addrs []netip.AddrPort
+	var sent []outDatagram
 	for i := range burst + batchSize + 3 {
-		bufs, addrs = append(bufs, []byte{byte(i)}), append(addrs, to)
+		sent = append(sent, outDatagram{buf: []byte{byte(i)}, to: to})
 	}
-	require.NoError(t, batched.send(bufs, addrs))
+	batched.send(sent)
 
 	var sizes []int
 	next := 0
-	for next < len(bufs) {
+	for next < len(sent) {
 		require.NoError(t, batched.receive(func(batch []datagram) {
 			sizes = append(sizes, len(batch))
 			for _, d := range batch {
-				require.Equal(t, bufs[next], d.buf)
+				require.Equal(t, sent[next].buf, d.buf)
 				next++
 			}
 		}))
@@ -74,10 +73,10 @@ func TestBatchDoesNotAllocate(t *testing.T) {
 	batched, err := newDatagramIO(conn, false)
 	require.NoError(t, err)
 	to := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	bufs, addrs := [][]byte{{1}, {2}, {3}}, []netip.AddrPort{to, to, to}
+	batch := []outDatagram{{buf: []byte{1}, to: to}, {buf: []byte{2}, to: to}, {buf: []byte{3}, to: to}}
 	handle := func([]datagram) {}
 	require.Zero(t, fewestAllocs(func() {
-		_ = batched.send(bufs, addrs)
+		batched.send(batch)
 		_ = batched.receive(handle)
 	}))
 }

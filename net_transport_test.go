@@ -272,7 +272,7 @@ func TestP131EmptyDatagramIsLoggedAndDropped(t *testing.T) {
 		defer b.Shutdown()
 		to := b.on("127.0.0.1")
 		require.NoError(t, a.sendDirect(nil, to))
-		require.NoError(t, a.sendDirectBatch([][]byte{nil, {}, []byte("next")}, []netip.AddrPort{to, to, to}))
+		requireSent(t, a, outDatagram{to: to}, outDatagram{buf: []byte{}, to: to}, outDatagram{buf: []byte("next"), to: to})
 		require.Equal(t, "next", string(receive(t, b.PacketCh()).Buf))
 		line := "[ERR] memberlist: UDP packet too short (0 bytes) from=" + a.on("127.0.0.1").String() + "\n"
 		require.Equal(t, line+line+line, lines.String())
@@ -297,7 +297,7 @@ func (s *scriptedIO) receive(func([]datagram)) error {
 	return err
 }
 
-func (s *scriptedIO) send([][]byte, []netip.AddrPort) error { return errNoIO }
+func (s *scriptedIO) send([]outDatagram) {}
 
 func TestP131ReadErrorsAreLoggedAndReadingGoesOn(t *testing.T) {
 	var lines lockedBuffer
@@ -376,11 +376,11 @@ func TestP134PacketsLeaveFromTheFirstSocketThatCanReach(t *testing.T) {
 			require.Equal(t, a.on(from).String(), p.From.String())
 		}
 		// A batch is split by socket, and keeps its order.
-		bufs := [][]byte{[]byte("1"), []byte("2"), []byte("3"), []byte("4")}
 		four, six := b.on("127.0.0.1"), b.on("::1")
-		require.NoError(t, a.sendDirectBatch(bufs, []netip.AddrPort{four, four, six, four}))
+		batch := []outDatagram{{buf: []byte("1"), to: four}, {buf: []byte("2"), to: four}, {buf: []byte("3"), to: six}, {buf: []byte("4"), to: four}}
+		requireSent(t, a, batch...)
 		got := make(map[string]string)
-		for range bufs {
+		for range batch {
 			p := receive(t, b.PacketCh())
 			got[string(p.Buf)] = p.From.String()
 		}
@@ -403,7 +403,7 @@ func TestSocketForAllInterfacesSpeaksBothProtocols(t *testing.T) {
 				_, err := a.WriteTo([]byte("text"), to.String())
 				require.NoError(t, err, bind)
 				require.NoError(t, a.sendDirect([]byte("direct"), to), bind)
-				require.NoError(t, a.sendDirectBatch([][]byte{[]byte("batch"), []byte("batch")}, []netip.AddrPort{to, to}), bind)
+				requireSent(t, a, outDatagram{buf: []byte("batch"), to: to}, outDatagram{buf: []byte("batch"), to: to})
 				for range 4 {
 					require.Equal(t, a.on("127.0.0.1").String(), receive(t, b.PacketCh()).From.String())
 				}
@@ -460,34 +460,43 @@ func fewestAllocs(f func()) float64 {
 	return fewest
 }
 
-// One bad address in a batch is told, and holds up none of the others.
+// requireSent sends a batch, all of which must succeed.
+func requireSent(t *testing.T, from *NetTransport, batch ...outDatagram) {
+	t.Helper()
+	from.sendDirectBatch(batch)
+	for _, d := range batch {
+		require.NoError(t, d.err)
+	}
+}
+
+// A bad address in a batch is told, and holds up none of the others.
 func TestSendDirectBatchTriesAll(t *testing.T) {
 	eachIO(t, func(t *testing.T, newIO newDatagramIOFunc) {
 		a := openTest(t, newIO, "127.0.0.1")
 		good, wrong := a.on("127.0.0.1"), a.on("::1")
-		const n = 100 // several system calls
-		var bufs [][]byte
-		var to []netip.AddrPort
-		for i := range n {
-			bufs = append(bufs, []byte{byte(i)})
+		var batch []outDatagram
+		for i := range 100 { // several system calls
+			d := outDatagram{buf: []byte{byte(i)}, to: good}
 			switch i % 10 {
 			case 3:
-				to = append(to, wrong)
+				d.to = wrong
 			case 5:
-				to = append(to, netip.AddrPort{})
+				d.to = netip.AddrPort{}
 			case 7:
-				to = append(to, netip.AddrPortFrom(good.Addr(), 0)) // refused by the system
-			default:
-				to = append(to, good)
+				d.to = netip.AddrPortFrom(good.Addr(), 0) // refused by the system
 			}
+			batch = append(batch, d)
 		}
-		require.Error(t, a.sendDirectBatch(bufs, to))
-		for i := range n {
-			if to[i] == good {
-				require.Equal(t, []byte{byte(i)}, receive(t, a.PacketCh()).Buf)
+		a.sendDirectBatch(batch)
+		for i, d := range batch {
+			if d.to != good {
+				require.Error(t, d.err, i)
+				continue
 			}
+			require.NoError(t, d.err, i)
+			require.Equal(t, []byte{byte(i)}, receive(t, a.PacketCh()).Buf)
 		}
-		require.NoError(t, a.sendDirectBatch(nil, nil))
+		a.sendDirectBatch(nil)
 	})
 }
 
@@ -496,7 +505,11 @@ func TestSendDirectBatchAfterShutdown(t *testing.T) {
 		a := openTest(t, newIO, "127.0.0.1")
 		to := a.on("127.0.0.1")
 		require.NoError(t, a.Shutdown())
-		require.ErrorIs(t, a.sendDirectBatch([][]byte{{1}, {2}}, []netip.AddrPort{to, to}), net.ErrClosed)
+		batch := []outDatagram{{buf: []byte{1}, to: to}, {buf: []byte{2}, to: to}}
+		a.sendDirectBatch(batch)
+		for _, d := range batch {
+			require.ErrorIs(t, d.err, net.ErrClosed)
+		}
 	})
 }
 

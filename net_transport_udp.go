@@ -33,8 +33,16 @@ type datagramIO interface {
 	// unmapped.
 	receive(handle func([]datagram)) error
 
-	// send sends bufs[i] to to[i]. It tries all and returns the first error.
-	send(bufs [][]byte, to []netip.AddrPort) error
+	// send tries to send all of a batch, and sets the errors of those that it
+	// could not send.
+	send(batch []outDatagram)
+}
+
+// outDatagram is a datagram to send, and what went wrong with it.
+type outDatagram struct {
+	buf []byte
+	to  netip.AddrPort
+	err error
 }
 
 // newDatagramIOFunc makes the datagramIO of a socket.
@@ -131,12 +139,9 @@ func (p *plainIO) receive(handle func([]datagram)) error {
 	return nil
 }
 
-func (p *plainIO) send(bufs [][]byte, to []netip.AddrPort) error {
-	var failed error
-	for i, buf := range bufs {
-		if _, err := p.conn.WriteToUDPAddrPort(buf, unmapAddrPort(to[i])); err != nil && failed == nil {
-			failed = err
-		}
+func (p *plainIO) send(batch []outDatagram) {
+	for i := range batch {
+		d := &batch[i]
+		_, d.err = p.conn.WriteToUDPAddrPort(d.buf, unmapAddrPort(d.to))
 	}
-	return failed
 }
