@@ -68,9 +68,11 @@ type intake struct {
 	reader *packetReader
 	items  []incoming
 	pings  []message
-	reply  []byte         // an encoded ack
-	out    *packetScratch // for answers to what was read together
-	marked bool           // the goroutine is known as one of the protocol's
+	ack    []byte // an encoded answer
+	marked bool   // the goroutine is known as one of the protocol's
+
+	out      *packetScratch // for answers to what was read together; nil if none
+	answered instant        // when the last one was sent, or the first one started
 
 	told    uint64 // the number of the last event that a packet caused
 	users   []userBatch
@@ -354,11 +356,42 @@ func (in *intake) answer(body []byte, from sender) {
 	}
 	to := answerTo(p.SourceAddr, p.SourcePort, from)
 	to.name = p.SourceNode
-	in.reply = reply.appendTo(in.reply[:0])
-	if in.out == nil {
-		in.out = m.takeBatching()
+	in.ack = reply.appendTo(in.ack[:0])
+	in.reply(to, in.ack)
+}
+
+// reply answers a packet on the goroutine that read it, until that has turned out
+// to block; then in a lane. The message and the name are the caller's again when
+// it returns.
+func (in *intake) reply(to destination, msg []byte) {
+	m := in.m
+	if m.slowSends.Load() {
+		to.name = strings.Clone(to.name)
+		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), riders: true}) {
+			m.outboxFull(to)
+		}
+		return
 	}
-	m.reply(in.out, to, in.reply)
+	if in.out == nil {
+		in.out, in.answered = m.takeBatching(), m.now()
+	}
+	if _, err := m.sendWithRiders(in.out, to, msg); err != nil {
+		m.logUnsent(to, err)
+	}
+	if m.outbox[urgentReply] != nil {
+		in.noteSlowness()
+	}
+}
+
+// noteSlowness ends the sending of answers on goroutines that read if it turns out
+// to block. What else was done since the answer before counts as part of it: to ask
+// for the time once and not twice takes a tenth off an answer.
+func (in *intake) noteSlowness() {
+	now := in.m.now()
+	if now.sub(in.answered) > slowSend {
+		in.m.slowSends.Store(true)
+	}
+	in.answered = now
 }
 
 // heldMessage is a membership message on its way to the AliveDelegate, or the user

@@ -88,27 +88,6 @@ func (m *Memberlist) outboxFull(to destination) {
 	m.log.warnf(logFields{node: addr.Name, addr: addr.Addr}, "outgoing queue full, dropping packet to %s", addr.String())
 }
 
-// reply answers a packet on the goroutine that read it, until that has turned out
-// to block; then in a lane. The message and the name are the caller's again when
-// it returns.
-func (m *Memberlist) reply(s *packetScratch, to destination, msg []byte) {
-	l := m.outbox[urgentReply]
-	if l != nil && m.slowSends.Load() {
-		to.name = strings.Clone(to.name)
-		if !l.put(outPacket{to: to, msg: bytes.Clone(msg), riders: true}) {
-			m.outboxFull(to)
-		}
-		return
-	}
-	start := m.now()
-	if _, err := m.sendWithRiders(s, to, msg); err != nil {
-		m.logUnsent(to, err)
-	}
-	if l != nil && m.now().sub(start) > slowSend {
-		m.slowSends.Store(true)
-	}
-}
-
 // sendNow sends a packet, tells the core if there is a ping in it, and logs a
 // failure.
 func (m *Memberlist) sendNow(p *outPacket) {
