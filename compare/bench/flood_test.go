@@ -63,36 +63,54 @@ type flooder struct {
 	b           *testing.B
 	n           *node
 	incarnation uint32
+	harmless    []byte // a packet of no effect
 }
 
 func newFlooder(b *testing.B, n *node) *flooder {
-	return &flooder{b: b, n: n, incarnation: uint32(n.events.joins) + 1}
+	return &flooder{b: b, n: n, incarnation: uint32(n.events.joins) + 1, harmless: n.packet(wire.Ack(0))}
 }
 
-// run feeds the packets and returns when the node has handled the last message.
-func (f *flooder) run(packets []*lib.Packet) {
+// framed is a batch of packets and what marks its begin and end.
+type framed struct {
+	birth, first, last *lib.Packet
+	packets            []*lib.Packet
+	harmless           []*lib.Packet
+}
+
+// prepare makes the packets around a batch, which is not the node's work.
+func (f *flooder) prepare(packets []*lib.Packet) framed {
 	a := wire.Member{Name: "marker-a", Addr: []byte{10, 9, 0, 1}, Port: 7946, Incarnation: f.incarnation}
 	b := wire.Member{Name: "marker-b", Addr: []byte{10, 9, 0, 2}, Port: 7946, Incarnation: f.incarnation}
 	f.incarnation++
-	f.receive(wire.Compound([][]byte{wire.Alive(a), wire.Alive(b)}))
-	await(f.b, f.n.events.joined, "the markers")
-	f.receive(wire.Dead(a.Name, a.Incarnation, selfName))
-	for _, p := range packets {
-		f.n.transport.packets <- p
+	fl := framed{
+		birth:   f.packet(wire.Compound([][]byte{wire.Alive(a), wire.Alive(b)})),
+		first:   f.packet(wire.Dead(a.Name, a.Incarnation, selfName)),
+		last:    f.packet(wire.Dead(b.Name, b.Incarnation, selfName)),
+		packets: packets,
 	}
-	f.receive(wire.Dead(b.Name, b.Incarnation, selfName))
-	f.flush()
-	f.n.events.release <- struct{}{}
-	await(f.b, f.n.events.left, "the markers' end")
+	// Packets of no effect fill the channel. When the last one has found room, the
+	// node has taken in everything before.
+	for range packetDepth + 1 {
+		fl.harmless = append(fl.harmless, newPacket(f.harmless))
+	}
+	return fl
 }
 
-func (f *flooder) receive(msg []byte) { f.n.transport.packets <- newPacket(f.n.packet(msg)) }
+func (f *flooder) packet(msg []byte) *lib.Packet { return newPacket(f.n.packet(msg)) }
 
-// flush fills the packet channel with packets of no effect. When the last one
-// has found room, the node has taken in everything before.
-func (f *flooder) flush() {
-	harmless := f.n.packet(wire.Ack(0))
-	for range packetDepth + 1 {
-		f.n.transport.packets <- newPacket(harmless)
+// run feeds a flood and returns when the node has handled the last message.
+func (f *flooder) run(fl framed) {
+	in := f.n.transport.packets
+	in <- fl.birth
+	await(f.b, f.n.events.joined, "the markers")
+	in <- fl.first
+	for _, p := range fl.packets {
+		in <- p
 	}
+	in <- fl.last
+	for _, p := range fl.harmless {
+		in <- p
+	}
+	f.n.events.release <- struct{}{}
+	await(f.b, f.n.events.left, "the markers' end")
 }

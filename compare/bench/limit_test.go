@@ -180,8 +180,7 @@ func BenchmarkLimitPingIn(b *testing.B) {
 			if err != nil {
 				panic(err) // the benchmark's own data
 			}
-			ack = append(ack[:0], "\x02\x82\xa7Payload\xc0\xa5SeqNo\xce"...)
-			ack = binary.BigEndian.AppendUint32(ack, seq)
+			ack = appendAck(ack[:0], seq)
 			sent.Add(int64(len(ack)))
 		}
 	}()

@@ -301,7 +301,7 @@ func awaitSpread(b *testing.B, count *atomic.Int64, want int64) {
 // them and gossip; then, when all has been told, looks what they need for staying
 // together.
 func BenchmarkCluster64(b *testing.B) {
-	const size, settle, watch = 64, 4 * time.Second, 4 * time.Second
+	const size, settle, watch = 64, 4 * time.Second, 10 * time.Second
 	var joining, idle time.Duration
 	for range b.N {
 		start := processTime()

@@ -45,14 +45,17 @@ func writeTable(w io.Writer, f facts, results []result) error {
 	fmt.Fprintf(&b, intro, f.environment(), f.rounds, f.benchtime, f.mode)
 	b.WriteString("| work | theirs | ours | ratio | reach | limit | of limit | allocations | |\n")
 	b.WriteString("|---|--:|--:|--:|--:|--:|--:|--:|---|\n")
-	reached := 0
+	reached, goals := 0, 0
 	for _, r := range results {
 		b.WriteString(tableLine(r))
-		if r.reached() {
+		if r.hasGoal() {
+			goals++
+		}
+		if r.hasGoal() && r.reached() {
 			reached++
 		}
 	}
-	fmt.Fprintf(&b, "\n%d of %d rows reach their goal.\n", reached, len(results))
+	fmt.Fprintf(&b, "\n%d of %d rows with a goal reach it.\n", reached, goals)
 	for _, failure := range f.failures {
 		fmt.Fprintf(&b, "\nA benchmark failed: %s.\n", failure)
 	}
@@ -76,11 +79,14 @@ func (f facts) environment() string {
 
 func tableLine(r result) string {
 	mark := "yes"
-	if !r.reached() {
+	switch {
+	case !r.hasGoal():
+		mark = ""
+	case !r.reached():
 		mark = "**no**"
 	}
 	ratio, ofLimit, allocs := "", "", ""
-	if r.ratio > 0 || r.unit == "arrived/s" {
+	if r.ratio > 0 || r.unit == "arrived/s" || !r.hasGoal() {
 		ratio = formatRatio(r.ratioOf())
 	}
 	if r.unit != "lost-%" {
@@ -97,6 +103,8 @@ func tableLine(r result) string {
 func formatGoal(r row) string {
 	var goal string
 	switch {
+	case !r.hasGoal():
+		return ""
 	case r.ratio > 0:
 		goal = fmt.Sprintf("≤ %g", r.ratio)
 	case r.atLeast > 0:
