@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -188,6 +189,64 @@ func TestP89UserMessagesArePrivateCopies(t *testing.T) {
 		for i, msg := range kept {
 			require.Equal(t, want[i], string(msg), "it was written to")
 		}
+	})
+}
+
+// P89: the memory of a packet that is lent, and that of the reader, is used for the
+// next packet, which user messages must outlive.
+func TestP89UserMessagesOutliveTheirPackets(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"plain": func(cfg *Config) { cfg.EnableCompression = false },
+		"LZW":   func(cfg *Config) { cfg.EnableCompression = true },
+		"AES":   func(cfg *Config) { cfg.SecretKey, cfg.EnableCompression = make([]byte, 16), false },
+		"both":  func(cfg *Config) { cfg.SecretKey, cfg.EnableCompression = make([]byte, 16), true },
+	} {
+		for _, lent := range []bool{true, false} {
+			t.Run(fmt.Sprint(name, ", lent: ", lent), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					c := newMesh(t)
+					var kept [][]byte
+					m := c.node("n1", still, change, func(cfg *Config) {
+						cfg.Delegate = &hooks{msg: func(msg []byte) { kept = append(kept, msg) }}
+					})
+					in := newIntake(m)
+					var want []string
+					for i := range 50 {
+						texts := []string{strings.Repeat(fmt.Sprint(i, " "), 20), strings.Repeat(fmt.Sprint("and ", i), 20)}
+						parts := [][]byte{append([]byte{byte(userMsg)}, texts[1]...), append([]byte{byte(userMsg)}, texts[0]...)}
+						packet, err := m.wire.sealPacket(nil, appendCompound(nil, parts), false)
+						require.NoError(t, err)
+						if lent {
+							in.batch([]datagram{{buf: packet}})
+							clear(packet)
+						} else {
+							in.packet(packet, sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
+							in.finish()
+						}
+						want = append(want, texts...)
+					}
+					synctest.Wait()
+					require.Len(t, kept, len(want))
+					for i, msg := range kept {
+						require.Equal(t, want[i], string(msg))
+					}
+				})
+			})
+		}
+	}
+}
+
+// What a transport gives away is not copied.
+func TestUserMessagesOfAPlainPacketAreNotCopied(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var got []byte
+		m := newMesh(t).node("n1", func(cfg *Config) { cfg.Delegate = &hooks{msg: func(msg []byte) { got = msg }} })
+		packet := append([]byte{byte(userMsg)}, "text"...)
+		in := newIntake(m)
+		in.packet(packet, sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
+		in.finish()
+		synctest.Wait()
+		require.Same(t, &packet[1], &got[0])
 	})
 }
 

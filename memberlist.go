@@ -74,6 +74,7 @@ type Memberlist struct {
 	outbox      [urgencies]*lane[outPacket] // only on transports whose sending may block
 	slowSends   atomic.Bool                 // the transport has blocked in sending an answer
 	scratch     sync.Pool                   // *packetScratch
+	userLists   sync.Pool                   // *userMessages
 	effects     sync.Pool                   // *effects
 	nodeLists   sync.Pool                   // *[]pushNodeState
 	pingCalls   sync.Pool                   // *pingCall
@@ -165,6 +166,7 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 	m.locked.core = core
 	m.locked.armed = never
 	m.scratch.New = func() any { return new(packetScratch) }
+	m.userLists.New = func() any { return new(userMessages) }
 	m.effects.New = func() any { return new(effects) }
 	m.pingCalls.New = func() any { return newPingCall() }
 	m.makeLanes()

@@ -2,8 +2,6 @@ package memberlist
 
 import (
 	"bytes"
-	"context"
-	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -34,8 +32,8 @@ func (m *Memberlist) readPackets() {
 
 // sender is where a packet came from.
 type sender struct {
-	addr  netip.AddrPort // from NetTransport
-	other net.Addr       // from other transports
+	addr  netip.AddrPort // from NetTransport, which lends its packets
+	other net.Addr       // from other transports, which give them away
 }
 
 func (s sender) String() string {
@@ -77,14 +75,6 @@ type intake struct {
 	told    uint64 // the number of the last event that a packet caused
 	users   []userBatch
 	senders []sender // of users
-}
-
-// userBatch is the user messages of one packet, to be delivered after the events up
-// to a number: what a program hears of members it has heard before it gets a message
-// that came with or after the news of them, as in the reference.
-type userBatch struct {
-	msgs  userMessages
-	after uint64
 }
 
 // maxBurst is how many packets that are there already are handled before their
@@ -398,7 +388,7 @@ func (in *intake) noteSlowness() {
 // messages that came with such.
 type heldMessage struct {
 	msg   message
-	users userMessages
+	users *userMessages
 	from  sender
 }
 
@@ -420,122 +410,13 @@ func (m *Memberlist) dropped(kind messageType, n int, from sender) {
 func (m *Memberlist) handleHeld(held heldMessage) {
 	if held.users != nil {
 		if !m.userLane.put(userBatch{held.users, m.notifier.last()}) {
-			m.dropped(userMsg, held.users.count(), held.from)
+			m.dropped(userMsg, len(*held.users), held.from)
 		}
 		return
 	}
 	in := intake{m: m}
 	in.decode(held.msg, held.from)
 	in.apply(time.Time{}, held.from)
-}
-
-// userMessages are the user messages of one packet in one piece of memory: each
-// one and, behind it, its length in four bytes.
-type userMessages []byte
-
-const userLength = 4
-
-// collectUserMessages copies the user messages out of a packet.
-func collectUserMessages(msgs []message) userMessages {
-	size := 0
-	for i := range msgs {
-		if msgs[i].kind() == userMsg {
-			size += len(msgs[i].body()) + userLength
-		}
-	}
-	if size == 0 {
-		return nil
-	}
-	u := make(userMessages, 0, size)
-	for i := range msgs {
-		if body := msgs[i].body(); msgs[i].kind() == userMsg {
-			u = append(u, body...)
-			u = binary.BigEndian.AppendUint32(u, uint32(len(body)))
-		}
-	}
-	return u
-}
-
-// last takes the last message off.
-func (u userMessages) last() (msg []byte, rest userMessages) {
-	end := len(u) - userLength
-	start := end - int(binary.BigEndian.Uint32(u[end:]))
-	return u[start:end:end], u[:start]
-}
-
-// count is the number of messages.
-func (u userMessages) count() int {
-	n := 0
-	for len(u) > 0 {
-		_, u = u.last()
-		n++
-	}
-	return n
-}
-
-// keepUserMessages copies the user messages of a packet, for handing over at the
-// end of the burst.
-func (in *intake) keepUserMessages(msgs []message, from sender) {
-	if in.m.config.Delegate == nil {
-		return
-	}
-	u := collectUserMessages(msgs)
-	if u == nil || in.m.queueBehindMembers(u, from) {
-		return
-	}
-	in.users = append(in.users, userBatch{u, in.told})
-	in.senders = append(in.senders, from)
-}
-
-// queueBehindMembers puts user messages behind the membership messages that wait for
-// the AliveDelegate, and reports whether it did. A flood of them leaves half of that
-// lane to membership.
-func (m *Memberlist) queueBehindMembers(u userMessages, from sender) bool {
-	l := m.memberLane
-	if l == nil {
-		return false
-	}
-	waiting := int(l.waits.Load())
-	return waiting > 0 && waiting < l.limit/2 && l.put(heldMessage{users: u, from: from})
-}
-
-// handOverUserMessages puts what was kept into the lane of user messages.
-func (in *intake) handOverUserMessages() {
-	if len(in.users) == 0 {
-		return
-	}
-	taken := in.m.userLane.putAll(in.users)
-	for i, u := range in.users[taken:] {
-		in.m.dropped(userMsg, u.msgs.count(), in.senders[taken+i])
-	}
-	clear(in.users)
-	clear(in.senders)
-	in.users, in.senders = in.users[:0], in.senders[:0]
-}
-
-// deliverUserMessages tells the delegate of user messages that came in one packet,
-// the last one first: broadcasts are drawn newest first (P78), so that this is the
-// order in which the sender queued them (P88). The bytes are the delegate's (P89).
-func (m *Memberlist) deliverUserMessages(b userBatch) {
-	m.eventsFirst(m.life, b.after)
-	for u := b.msgs; len(u) > 0 && !m.down.Load(); {
-		var msg []byte
-		msg, u = u.last()
-		m.config.Delegate.NotifyMsg(msg)
-	}
-}
-
-// eventsFirst waits for the delivery of events before user data that belongs behind
-// them is handed over. A program whose events hang gets it all the same.
-func (m *Memberlist) eventsFirst(ctx context.Context, told uint64) {
-	if told <= m.hanging.Load() || m.notifier.reached(told) {
-		return
-	}
-	patience, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
-	defer cancel()
-	if m.waitForEvents(patience, told) != nil {
-		m.hanging.Store(told)
-	}
 }
 
 // queueRoundTrips tells the ping delegate of answered probes (P53), apart from

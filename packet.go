@@ -154,6 +154,7 @@ type packetReader struct {
 	plain    []byte // the decrypted packet
 	unpacked []byte // what was decompressed
 	budget   int    // how much more may be
+	copied   bool   // the messages lie in plain or unpacked, and not in the packet
 	msgs     []message
 }
 
@@ -202,7 +203,7 @@ func (r *packetReader) reset() {
 		r.unpacked, r.msgs = nil, nil
 	}
 	r.faults, r.unpacked, r.msgs = r.faults[:0], r.unpacked[:0], r.msgs[:0]
-	r.budget = maxUnpacked
+	r.budget, r.copied = maxUnpacked, false
 }
 
 // decrypt opens a packet if there are keys. What does not open is refused, or
@@ -217,7 +218,7 @@ func (r *packetReader) decrypt(buf []byte) ([]byte, error) {
 	plain, used, err := openBox(r.plain, buf, keys, r.lastKey, r.wire.labelBytes())
 	switch {
 	case err == nil:
-		r.lastKey = used
+		r.lastKey, r.copied = used, true
 		return plain, nil
 	case cfg.GossipVerifyIncoming:
 		return nil, err
@@ -301,7 +302,7 @@ func (r *packetReader) unpackCompressed(body []byte, depth int) error {
 	if err != nil {
 		return err
 	}
-	r.unpacked = unpacked
+	r.unpacked, r.copied = unpacked, true
 	content := unpacked[start:len(unpacked):len(unpacked)]
 	r.budget -= len(content)
 	return r.unpack(content, depth+1)

@@ -33,6 +33,7 @@ var worldlyFiles = []string{
 	"notify.go",
 	"send.go",
 	"snapshot.go",
+	"user_message.go",
 
 	// What a program sets, implements and gets back.
 	"config.go",

@@ -1,0 +1,119 @@
+package memberlist
+
+import "context"
+
+// userMessages are the user messages of one packet, in its order. When the program
+// has got them, the list is used again; the messages are the program's (P89).
+type userMessages [][]byte
+
+// userBatch is the user messages of one packet, to be delivered after the events up
+// to a number: what a program hears of members it has heard before it gets a message
+// that came with or after the news of them, as in the reference.
+type userBatch struct {
+	msgs  *userMessages
+	after uint64
+}
+
+// keepUserMessages keeps the user messages of a packet, for handing over at the end
+// of the burst.
+func (in *intake) keepUserMessages(msgs []message, from sender) {
+	if in.m.config.Delegate == nil {
+		return
+	}
+	n, size := 0, 0
+	for i := range msgs {
+		if msgs[i].kind() == userMsg {
+			n++
+			size += len(msgs[i].body())
+		}
+	}
+	if n == 0 {
+		return
+	}
+	u := in.m.userLists.Get().(*userMessages)
+	if from.other == nil || in.reader.copied {
+		u.addCopies(msgs, size)
+	} else {
+		u.add(msgs)
+	}
+	if in.m.queueBehindMembers(u, from) {
+		return
+	}
+	in.users = append(in.users, userBatch{u, in.told})
+	in.senders = append(in.senders, from)
+}
+
+// add takes the user messages over as they are.
+func (u *userMessages) add(msgs []message) {
+	for i := range msgs {
+		if msgs[i].kind() == userMsg {
+			*u = append(*u, msgs[i].body())
+		}
+	}
+}
+
+// addCopies copies the user messages, which have the given size together, into one
+// piece of memory.
+func (u *userMessages) addCopies(msgs []message, size int) {
+	room := make([]byte, 0, size)
+	for i := range msgs {
+		if msgs[i].kind() == userMsg {
+			start := len(room)
+			room = append(room, msgs[i].body()...)
+			*u = append(*u, room[start:len(room):len(room)])
+		}
+	}
+}
+
+// queueBehindMembers puts user messages behind the membership messages that wait for
+// the AliveDelegate, and reports whether it did. A flood of them leaves half of that
+// lane to membership.
+func (m *Memberlist) queueBehindMembers(u *userMessages, from sender) bool {
+	l := m.memberLane
+	if l == nil {
+		return false
+	}
+	waiting := int(l.waits.Load())
+	return waiting > 0 && waiting < l.limit/2 && l.put(heldMessage{users: u, from: from})
+}
+
+// handOverUserMessages puts what was kept into the lane of user messages.
+func (in *intake) handOverUserMessages() {
+	if len(in.users) == 0 {
+		return
+	}
+	taken := in.m.userLane.putAll(in.users)
+	for i, u := range in.users[taken:] {
+		in.m.dropped(userMsg, len(*u.msgs), in.senders[taken+i])
+	}
+	clear(in.users)
+	clear(in.senders)
+	in.users, in.senders = in.users[:0], in.senders[:0]
+}
+
+// deliverUserMessages tells the delegate of user messages that came in one packet,
+// the last one first: broadcasts are drawn newest first (P78), so that this is the
+// order in which the sender queued them (P88).
+func (m *Memberlist) deliverUserMessages(b userBatch) {
+	m.eventsFirst(m.life, b.after)
+	msgs := *b.msgs
+	for i := len(msgs) - 1; i >= 0 && !m.down.Load(); i-- {
+		m.config.Delegate.NotifyMsg(msgs[i])
+	}
+	clear(msgs)
+	*b.msgs = msgs[:0]
+	m.userLists.Put(b.msgs)
+}
+
+// eventsFirst waits for the delivery of events before user data that belongs behind
+// them is handed over. A program whose events hang gets it all the same.
+func (m *Memberlist) eventsFirst(ctx context.Context, told uint64) {
+	if told <= m.hanging.Load() || m.notifier.reached(told) {
+		return
+	}
+	patience, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
+	defer cancel()
+	if m.waitForEvents(patience, told) != nil {
+		m.hanging.Store(told)
+	}
+}
