@@ -62,9 +62,11 @@ type Config struct {
 	Label string
 
 	// SkipInboundLabelCheck accepts input without a label as if it had the
-	// right one; another label is still refused. It is for nodes behind
-	// something that checks labels and strips them, and for the time in which a
-	// cluster is given its label (W42).
+	// right one; another label is still refused. Without a Label, any is
+	// accepted. It is for nodes behind something that checks labels and strips
+	// them, and for the time in which a cluster is given its label: first all
+	// nodes get this switch, then the label, then the switch is taken off. With
+	// encryption that cannot be, since a label is part of what is sealed (W42).
 	SkipInboundLabelCheck bool
 
 	// ProtocolVersion is the version spoken, ProtocolVersionMin to

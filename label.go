@@ -160,10 +160,10 @@ func cutLabel(err error) error {
 // checkLabel judges the label that came with a packet or stream; nil means that
 // there was no header (W40–W42). With SkipInboundLabelCheck input without a header
 // is taken as if it had the configured label. A header that is there all the same
-// must still be the right one: refusing it would make a step by step introduction
-// of labels impossible (F5).
+// must still be the right one, or any if none is configured: refusing these would
+// make a step by step introduction of labels impossible (F5).
 func checkLabel(cfg *Config, label []byte) error {
-	if label == nil && cfg.SkipInboundLabelCheck {
+	if cfg.SkipInboundLabelCheck && (label == nil || cfg.Label == "") {
 		return nil
 	}
 	if string(label) != cfg.Label {

@@ -143,7 +143,7 @@ func TestW40W42LabelsThatPass(t *testing.T) {
 		{"blue", false, "blu", false},
 		{"blue", false, none, false},
 		{"", true, none, true},
-		{"", true, "blue", false},
+		{"", true, "blue", true},
 		{"blue", true, none, true},
 		{"blue", true, "blue", true},
 		{"blue", true, "red", false},
