@@ -166,7 +166,7 @@ func (c *core) wakeUp(now instant, peer *member) {
 		}
 		peer = chosen[0]
 	}
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: peer.node})
+	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: peer.node})
 }
 
 // noticeStall handles timers that go off late: the process stood still, and what

@@ -70,6 +70,35 @@ func TestP115FailedExchangeIsLogged(t *testing.T) {
 	})
 }
 
+// An exchange that is made for another reason says nothing about the periodic one.
+func TestP115OtherExchangesDoNotEndThePeriodicOne(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		m := c.node("n1", func(cfg *Config) { cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = 0, 0, 0 })
+		p := c.puppet("p", nil)
+		states := p.acceptState(func(s remoteState) []byte { return p.state(s.join, nil, p.self()) })
+		p.introduce(m)
+		syncing := func() bool {
+			m.locked.Lock()
+			defer m.locked.Unlock()
+			return m.locked.core.syncing
+		}
+		m.step(func(c *core, _ instant) {
+			c.syncing = true
+			c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: c.table.get("p").node})
+		})
+		synctest.Wait()
+		require.Len(t, states(), 1)
+		require.True(t, syncing())
+		m.step(func(c *core, _ instant) {
+			c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: c.table.get("p").node})
+		})
+		synctest.Wait()
+		require.Len(t, states(), 2)
+		require.False(t, syncing())
+	})
+}
+
 // The acceptor answers with its own state, every node in every state (W54), and
 // the join flag that it got (W56), before it merges (W57, P117).
 func TestP117W54W56W57AnswerOfTheAcceptor(t *testing.T) {
