@@ -23,7 +23,7 @@ const (
 // a node collect bytes until its time is up.
 const (
 	maxStreamValue     = 1 << 20   // one MessagePack map
-	maxCompressedValue = 64 << 20  // the map around compressed data, which is at most 60 MiB for maxUnpacked
+	maxCompressedValue = 64 << 20  // the map around compressed data: at most 60 MiB for maxUnpacked
 	maxStates          = 512 << 20 // all nodes of a push/pull
 )
 
