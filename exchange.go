@@ -115,12 +115,8 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 		err = fmt.Errorf("received invalid msgType (%d)", kind)
 	}
 	if err != nil {
-		m.logStream(err, "Stream %s: %v %s", kind, err, conn)
+		m.log.errorf(logFields{addr: addrText(conn), err: err}, "Stream %s: %v %s", kind, err, LogConn(conn))
 	}
-}
-
-func (m *Memberlist) logStream(err error, format string, kind messageType, cause error, conn net.Conn) {
-	m.log.errorf(logFields{addr: addrText(conn), err: err}, format, kind, cause, LogConn(conn))
 }
 
 // refuseStream tells the other side why its stream could not be read, where W48

@@ -231,6 +231,32 @@ func TestP119MergeDelegateSeesEverythingAndRefusesAll(t *testing.T) {
 	})
 }
 
+// Everything that the other side says of a node is there, but for its incarnation.
+func TestP35MergeDelegateSeesNodesWhole(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		var seen []*Node
+		m := c.node("n1", still, func(cfg *Config) {
+			cfg.BindPort = 7946
+			cfg.Merge = mergeFunc(func(nodes []*Node) error { seen = nodes; return nil })
+		})
+		p := c.puppet("p", nil)
+		conn := p.dial(m)
+		_, err := p.wire.writeStream(conn, p.state(true, nil, p.self(), pushNodeState{
+			Name: "s", Addr: []byte{10, 0, 0, 9}, Meta: []byte("meta"), State: StateSuspect, Vsn: []byte{1, 4, 3, 1, 7, 0},
+		}), true)
+		require.NoError(t, err)
+		_, _, _, err = p.readReply(conn)
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Len(t, seen, 2)
+		require.Equal(t, &Node{
+			Name: "s", Addr: net.IP{10, 0, 0, 9}, Port: 7946, Meta: []byte("meta"), State: StateSuspect,
+			PMin: 1, PMax: 4, PCur: 3, DMin: 1, DMax: 7, DCur: 0,
+		}, seen[1], "W74: with the port filled in")
+	})
+}
+
 // P114: a death is believed second-hand only as a suspicion, in the own name; a
 // departure is believed.
 func TestP114MergeOfWhatTheOtherSideBelieves(t *testing.T) {
