@@ -167,6 +167,19 @@ func TestW48WhatIsAnsweredWithAnError(t *testing.T) {
 	}
 }
 
+// A frame with nothing in it has no type; one with a single byte has nothing else.
+func TestW81EmptyFrames(t *testing.T) {
+	sealed := &Config{Keyring: testRing(t, "ab"), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
+	_, _, err := newWire(sealed).openInbound(&memoryConn{unread: frameWith(t, sealed, nil)})
+	require.ErrorIs(t, err, ErrMalformed)
+	require.True(t, answersWithError(err))
+
+	r, kind, err := newWire(sealed).openInbound(&memoryConn{unread: frameWith(t, sealed, []byte{byte(userMsg)})})
+	require.NoError(t, err)
+	require.Equal(t, userMsg, kind)
+	require.Empty(t, r.unread())
+}
+
 // frameWith is a frame that holds the content and nothing else.
 func frameWith(t testing.TB, cfg *Config, content []byte) []byte {
 	t.Helper()
