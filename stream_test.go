@@ -167,6 +167,17 @@ func TestW48WhatIsAnsweredWithAnError(t *testing.T) {
 	}
 }
 
+func TestW31StreamsAreSealedWithThePrimaryKey(t *testing.T) {
+	with := func(keys string) *Config {
+		return &Config{Keyring: testRing(t, keys), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
+	}
+	stream := streamOf(t, with("abc"), user("text"))
+	for keys, want := range map[string]error{"a": nil, "ca": nil, "b": ErrDecrypt, "cb": ErrDecrypt} {
+		_, _, err := newWire(with(keys)).openInbound(&memoryConn{unread: stream})
+		require.ErrorIs(t, err, want, keys)
+	}
+}
+
 // A frame with nothing in it has no type; one with a single byte has nothing else.
 func TestW81EmptyFrames(t *testing.T) {
 	sealed := &Config{Keyring: testRing(t, "ab"), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
