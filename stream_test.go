@@ -331,6 +331,16 @@ func TestW62PushPullLimits(t *testing.T) {
 	}
 }
 
+func TestW62UserMessageLimits(t *testing.T) {
+	for length, want := range map[int]error{
+		-1: ErrTooLarge, 20971521: ErrTooLarge, 20971520: io.ErrUnexpectedEOF, 1: io.ErrUnexpectedEOF,
+	} {
+		header := userMsgHeader{UserMsgLen: length}
+		_, err := readUserMessage(readerOf(string(header.appendTo(nil)[1:])))
+		require.ErrorIs(t, err, want, "%d", length)
+	}
+}
+
 func TestW51PushPullThatIsCutShort(t *testing.T) {
 	body := samplePushPull(2, []byte("user state"))[1:]
 	for n := range len(body) {
