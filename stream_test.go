@@ -139,7 +139,7 @@ func TestW48WhatIsAnsweredWithAnError(t *testing.T) {
 	}{
 		{"not encrypted", sealed, "\x08text", true, ErrNotEncrypted},
 		{"encrypted", open, frame, true, ErrEncrypted},
-		{"wrong key", sealed, frame[:20] + "x" + frame[21:], true, ErrDecrypt},
+		{"wrong key", sealed, frame[:20] + string([]byte{frame[20] ^ 1}) + frame[21:], true, ErrDecrypt},
 		{"frame too long", sealed, "\x0a\x01\x40\x00\x01", true, ErrTooLarge},
 		{"no frame that long", sealed, "\x0a\xff\xff\xff\xff", true, ErrTooLarge},
 		{"empty frame", sealed, "\x0a\x00\x00\x00\x00", true, ErrDecrypt},
