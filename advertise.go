@@ -33,7 +33,7 @@ var privateBlocks = [...]netip.Prefix{
 	netip.MustParsePrefix("::1/128"),         // loopback
 	netip.MustParsePrefix("64:ff9b::/96"),    // IPv4-IPv6 translation
 	netip.MustParsePrefix("100::/64"),        // discard only
-	netip.MustParsePrefix("2001::/23"),       // IETF protocol assignments, TEREDO, benchmarking, ORCHID
+	netip.MustParsePrefix("2001::/23"),       // IETF protocol assignments, among them TEREDO
 	netip.MustParsePrefix("2001:db8::/32"),   // documentation
 	netip.MustParsePrefix("2002::/16"),       // 6to4
 	netip.MustParsePrefix("fc00::/7"),        // unique local

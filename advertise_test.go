@@ -61,6 +61,7 @@ func TestP137ChooseAdvertiseAddr(t *testing.T) {
 		"public IPv4 before public IPv6":       {[]string{"+2a00::5", "+8.8.4.4"}, "8.8.4.4"},
 		"IPv6 only":                            {[]string{"127.0.0.1", "::1", "+fe80::1", "+2a00::5", "+2a00::6"}, "2a00::5"},
 		"public at the route before the rest":  {[]string{"172.17.0.1", "+8.8.4.4"}, "8.8.4.4"},
+		"public IPv6 at the route, too":        {[]string{"172.17.0.1", "+2a00::5"}, "2a00::5"},
 		"no default route, private":            {[]string{"127.0.0.1", "10.0.0.5"}, "10.0.0.5"},
 		"no default route, private and public": {[]string{"8.8.4.4", "10.0.0.5"}, "10.0.0.5"},
 		"no default route, IPv6":               {[]string{"fe80::1", "2a00::5"}, "2a00::5"},
@@ -110,6 +111,11 @@ func TestP137DefaultRouteIsThatOfTheInterface(t *testing.T) {
 		{netip.MustParseAddr("10.0.0.5"), true},
 		{source, true},
 	}, markDefaultRoute(addrs, []netip.Addr{{}, source}))
+	first := netip.MustParseAddr("10.0.0.5")
+	require.Equal(t, []interfaceAddr{
+		{first, true},
+		{source, true},
+	}, markDefaultRoute(addrs, []netip.Addr{first, {}}), "the other addresses do not undo it")
 	require.Equal(t, []interfaceAddr{
 		{netip.MustParseAddr("10.0.0.5"), false},
 		{source, false},

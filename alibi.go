@@ -55,7 +55,7 @@ type accusation struct {
 	until       instant // an alibi that comes later does not count
 }
 
-// awaitAlibi keeps an accusation until it has an alibi or is too old. So long the
+// awaitAlibi keeps an accusation until it has an alibi or is too old. Until then the
 // ping stays pending: a late nack is an alibi, and a late ack clears the target. The
 // silence after a ping that did not go out is no reason to accuse.
 func (c *core) awaitAlibi(a accusation, p *pendingPing) {
@@ -109,8 +109,8 @@ func (c *core) hasAlibi(now instant, p *pendingPing) bool {
 }
 
 // loneAfter is how long nobody may answer before a node judges without alibi. The
-// suspicions that begin then take the shortest time at least.
-// A small SuspicionMult is meant to find the dead sooner, not to trust oneself more.
+// suspicions that begin then take the shortest time at least. A small SuspicionMult is
+// meant to find the dead sooner, not to trust oneself more, so it does not shorten this.
 func (c *core) loneAfter() time.Duration {
 	const leastMult, leastMaxMult = 4, 6
 	mult := max(c.cfg.SuspicionMult, leastMult)
@@ -166,7 +166,7 @@ func (c *core) wakeUp(now instant, peer *member) {
 		}
 		peer = chosen[0]
 	}
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: peer.node})
+	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: peer.node})
 }
 
 // noticeStall handles timers that go off late: the process stood still, and what

@@ -63,6 +63,7 @@ func TestAskAgainUntilAnAnswerComes(t *testing.T) {
 			if p.to.name != "x" {
 				return
 			}
+			require.Nil(t, p.to.node, "no checksum (W25)")
 			if pings++; pings == lost+1 {
 				c.answer(c.probing.ping)
 			}

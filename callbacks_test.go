@@ -473,7 +473,8 @@ func TestP123WhoCallsNotifyMsg(t *testing.T) {
 			})
 		}
 		work.Wait()
-		time.Sleep(m.config.TCPTimeout + time.Second) // they are behind the event, but do not wait for ever
+		// They are behind the event, but do not wait for ever.
+		time.Sleep(m.config.TCPTimeout + time.Second)
 		require.EqualValues(t, 1, mostPackets.Load())
 		require.EqualValues(t, 5, mostStreams.Load())
 		require.EqualValues(t, 5, packetsHeard.Load(), "nor each anew")

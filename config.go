@@ -167,8 +167,9 @@ type Config struct {
 	DisableTcpPings bool
 
 	// DisableTcpPingsForNode decides the same for one node, by its name. It is
-	// called for each probe that got no direct answer, under no lock, and must
-	// not block. nil: DisableTcpPings alone decides.
+	// called each time before such a ping, on the goroutine that would make it and
+	// under no lock, and may be called concurrently. nil: DisableTcpPings alone
+	// decides.
 	DisableTcpPingsForNode func(nodeName string) bool
 
 	// SuspicionMult is the factor of the time a suspect has to defend itself
@@ -219,9 +220,10 @@ type Config struct {
 	EnableCompression bool
 
 	// HandoffQueueDepth bounds each of the queues in which messages that
-	// arrived in packets wait to be handled. What comes when it is full is
-	// dropped, with a warning and a count. Default: 1024. Zero or less: 1024
-	// (P87).
+	// arrived in packets wait to be handled, and with a Transport of the program's
+	// own each of those in which packets wait to be sent. What comes when it is
+	// full is dropped, with a warning and a count. Default: 1024. Zero or less:
+	// 1024 (P87).
 	HandoffQueueDepth int
 
 	// NodeSelection narrows down the targets of gossip and push/pull, for
@@ -346,7 +348,7 @@ type DetectorSwitches struct {
 	NoAlibi bool
 	// NoLastQuestion declares suspects dead without asking them once more.
 	NoLastQuestion bool
-	// NoSecondPing accuses after a single unanswered ping.
+	// NoSecondPing does not repeat pings that are not answered.
 	NoSecondPing bool
 	// NoHeardRelays chooses the relays of indirect probes uniformly.
 	NoHeardRelays bool
@@ -360,8 +362,8 @@ type DetectorSwitches struct {
 	NoTombstones bool
 	// NoWakeUp waits for the next full exchange after having been cut off.
 	NoWakeUp bool
-	// NoWitnessCheck takes accusations by nodes that are gone themselves at
-	// their word.
+	// NoWitnessCheck takes accusations at their word, also those by nodes that are
+	// suspect or gone themselves, were so a moment ago, or have just come.
 	NoWitnessCheck bool
 }
 

@@ -171,8 +171,8 @@ type AliveDelegate interface {
 	// NotifyAlive is called before an alive message takes effect, with what the
 	// message says: Name, Addr, Port, Meta and versions. An error refuses the
 	// message: it is logged and has no effect. A node that refuses itself runs as
-	// one that has left; see Create. A Join from which no node passes is refused as a whole, and
-	// the other side gets the words of the error in a [RejectedError].
+	// one that has left; see Create. A Join from which no node passes is refused as
+	// a whole, and the other side gets the words of the error in a [RejectedError].
 	//
 	// It is asked for every alive message, also for those that tell nothing
 	// new, come through a full exchange, or are about the own node: it is

@@ -114,7 +114,7 @@ func (c *testCore) syncs() []string {
 	var list []string
 	for _, s := range c.fx.streams {
 		switch {
-		case s.kind == streamSync && s.node != nil:
+		case s.kind == streamVisit, s.kind == streamSync && s.node != nil:
 			list = append(list, s.node.Name)
 		case s.kind == streamSync:
 			list = append(list, "anybody")

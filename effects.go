@@ -81,16 +81,17 @@ type streamKind uint8
 
 const (
 	streamProbe streamKind = iota // fallback ping (P55)
-	streamSync                    // push/pull, periodic (P115) or for a reason
+	streamSync                    // periodic push/pull (P115)
+	streamVisit                   // push/pull for a reason
 	streamSeeds                   // a join with the configured seeds
 )
 
 // streamTask is an exchange that the core wants on a stream.
 type streamTask struct {
 	kind    streamKind
-	node    *Node
-	seq     uint32
-	timeout time.Duration
+	node    *Node         // nil: a streamSync whose partners are still to be selected
+	seq     uint32        // streamProbe: of the ping that it backs up
+	timeout time.Duration // streamProbe
 }
 
 // roundTrip is a direct ack in time, for the ping delegate (P53).

@@ -115,12 +115,8 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 		err = fmt.Errorf("received invalid msgType (%d)", kind)
 	}
 	if err != nil {
-		m.logStream(err, "Stream %s: %v %s", kind, err, conn)
+		m.log.errorf(logFields{addr: addrText(conn), err: err}, "Stream %s: %v %s", kind, err, LogConn(conn))
 	}
-}
-
-func (m *Memberlist) logStream(err error, format string, kind messageType, cause error, conn net.Conn) {
-	m.log.errorf(logFields{addr: addrText(conn), err: err}, format, kind, cause, LogConn(conn))
 }
 
 // refuseStream tells the other side why its stream could not be read, where W48
@@ -551,31 +547,38 @@ func (m *Memberlist) readAnswer(conn net.Conn, from Address) (remoteState, error
 
 // runStreams starts the exchanges that the core wants.
 func (m *Memberlist) runStreams(tasks []streamTask) {
-	var sync []*Node
+	var partners []*Node
 	for _, t := range tasks {
 		switch {
 		case t.kind == streamProbe:
 			m.crew.start(func() { m.probeByStream(t) })
 		case t.kind == streamSeeds:
 			m.crew.start(m.joinSeeds)
+		case t.kind == streamVisit:
+			m.crew.start(func() { m.syncWith(t.node) })
 		case t.node == nil:
-			m.crew.start(func() { m.syncWith(m.selectNodes(max(m.config.PushPullNodes, 1), (*core).syncTargets)) })
+			m.crew.start(func() { m.syncRound(m.selectNodes(m.config.PushPullNodes, (*core).syncTargets)) })
 		default:
-			sync = append(sync, t.node)
+			partners = append(partners, t.node)
 		}
 	}
-	if len(sync) > 0 {
-		m.crew.start(func() { m.syncWith(sync) })
+	if len(partners) > 0 {
+		m.crew.start(func() { m.syncRound(partners) })
 	}
 }
 
-// syncWith makes the periodic full exchanges, one after the other (F1).
-func (m *Memberlist) syncWith(nodes []*Node) {
+// syncRound makes the periodic full exchanges, one after the other (F1).
+func (m *Memberlist) syncRound(nodes []*Node) {
 	defer m.step(func(c *core, _ instant) { c.syncing = false })
 	for _, n := range nodes {
-		if _, err := m.pushPull(m.life, n.FullAddress(), false); err != nil && !m.down.Load() {
-			m.log.errorf(logFields{node: n.Name, addr: n.Address(), err: err}, "Push/Pull with %s failed: %v", n.Name, err)
-		}
+		m.syncWith(n)
+	}
+}
+
+// syncWith makes a full exchange that nobody waits for: failures are logged.
+func (m *Memberlist) syncWith(n *Node) {
+	if _, err := m.pushPull(m.life, n.FullAddress(), false); err != nil && !m.down.Load() {
+		m.log.errorf(logFields{node: n.Name, addr: n.Address(), err: err}, "Push/Pull with %s failed: %v", n.Name, err)
 	}
 }
 

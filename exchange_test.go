@@ -70,6 +70,35 @@ func TestP115FailedExchangeIsLogged(t *testing.T) {
 	})
 }
 
+// An exchange that is made for another reason says nothing about the periodic one.
+func TestP115OtherExchangesDoNotEndThePeriodicOne(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		m := c.node("n1", func(cfg *Config) { cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = 0, 0, 0 })
+		p := c.puppet("p", nil)
+		states := p.acceptState(func(s remoteState) []byte { return p.state(s.join, nil, p.self()) })
+		p.introduce(m)
+		syncing := func() bool {
+			m.locked.Lock()
+			defer m.locked.Unlock()
+			return m.locked.core.syncing
+		}
+		m.step(func(c *core, _ instant) {
+			c.syncing = true
+			c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: c.table.get("p").node})
+		})
+		synctest.Wait()
+		require.Len(t, states(), 1)
+		require.True(t, syncing())
+		m.step(func(c *core, _ instant) {
+			c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: c.table.get("p").node})
+		})
+		synctest.Wait()
+		require.Len(t, states(), 2)
+		require.False(t, syncing())
+	})
+}
+
 // The acceptor answers with its own state, every node in every state (W54), and
 // the join flag that it got (W56), before it merges (W57, P117).
 func TestP117W54W56W57AnswerOfTheAcceptor(t *testing.T) {
@@ -199,6 +228,32 @@ func TestP119MergeDelegateSeesEverythingAndRefusesAll(t *testing.T) {
 		require.Equal(t, []string{"n1"}, memberNames(m))
 		require.Len(t, m.Snapshot(), 1)
 		require.False(t, merged.Load())
+	})
+}
+
+// Everything that the other side says of a node is there, but for its incarnation.
+func TestP35MergeDelegateSeesNodesWhole(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		var seen []*Node
+		m := c.node("n1", still, func(cfg *Config) {
+			cfg.BindPort = 7946
+			cfg.Merge = mergeFunc(func(nodes []*Node) error { seen = nodes; return nil })
+		})
+		p := c.puppet("p", nil)
+		conn := p.dial(m)
+		_, err := p.wire.writeStream(conn, p.state(true, nil, p.self(), pushNodeState{
+			Name: "s", Addr: []byte{10, 0, 0, 9}, Meta: []byte("meta"), State: StateSuspect, Vsn: []byte{1, 4, 3, 1, 7, 0},
+		}), true)
+		require.NoError(t, err)
+		_, _, _, err = p.readReply(conn)
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Len(t, seen, 2)
+		require.Equal(t, &Node{
+			Name: "s", Addr: net.IP{10, 0, 0, 9}, Port: 7946, Meta: []byte("meta"), State: StateSuspect,
+			PMin: 1, PMax: 4, PCur: 3, DMin: 1, DMax: 7, DCur: 0,
+		}, seen[1], "W74: with the port filled in")
 	})
 }
 

@@ -37,7 +37,8 @@ func AddLabelHeaderToPacket(buf []byte, label string) ([]byte, error) {
 }
 
 // AddLabelHeaderToStream writes the header of the label to a connection, nothing
-// if the label is empty.
+// if the label is empty. A label of more than LabelMaxSize bytes is an error
+// ([ErrTooLarge]); any other is that of the connection.
 func AddLabelHeaderToStream(conn net.Conn, label string) error {
 	if label == "" {
 		return nil
@@ -61,10 +62,12 @@ func RemoveLabelHeaderFromPacket(buf []byte) (newBuf []byte, label string, err e
 	return rest, string(found), nil
 }
 
-// RemoveLabelHeaderFromStream reads the label at the beginning of a stream. It
-// returns the connection to go on with: what was read ahead comes out of it first.
-// A stream that ends before the first byte counts as one without a label, and conn
-// itself is returned. After an error the caller closes conn.
+// RemoveLabelHeaderFromStream reads the label at the beginning of a stream. It waits
+// for the first byte, within the deadline of conn. It returns the connection to go on
+// with: what was read ahead comes out of it first. A stream that ends before the first
+// byte counts as one without a label, and conn itself is returned. A header that is
+// cut short or has no label is an error ([ErrMalformed]); others are those of conn,
+// which the caller closes after any error.
 func RemoveLabelHeaderFromStream(conn net.Conn) (net.Conn, string, error) {
 	ahead := &aheadConn{Conn: conn, r: bufio.NewReader(conn)}
 	label, err := readLabel(ahead.r)

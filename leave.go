@@ -8,7 +8,7 @@ import "time"
 type departure struct {
 	msg   []byte
 	heard map[*member]bool // members that provably know
-	asked map[*member]instant
+	asked map[*member]bool // members that were pinged in this turn
 	done  chan struct{}
 
 	givenUp bool // a caller's time ran out (P23)
@@ -38,7 +38,7 @@ func (c *core) leave(now instant) <-chan struct{} {
 		return nil
 	}
 	c.departure = &departure{
-		msg: msg, heard: make(map[*member]bool), asked: make(map[*member]instant),
+		msg: msg, heard: make(map[*member]bool), asked: make(map[*member]bool),
 		done: make(chan struct{}),
 	}
 	c.alarms.push(alarm{at: now.add(max(c.cfg.GossipInterval, 0)), kind: alarmLeave})
@@ -62,7 +62,7 @@ func (c *core) spreadDeparture(now instant) {
 	}
 	missing := min(departureProofs, c.table.live()) - len(d.heard)
 	targets := c.choose(missing, func(m *member) bool {
-		return !m.gone() && m != c.self && !d.heard[m] && d.asked[m] == 0
+		return !m.gone() && m != c.self && !d.heard[m] && !d.asked[m]
 	})
 	if len(targets) == 0 { // all have been asked: once more
 		clear(d.asked)
@@ -71,7 +71,7 @@ func (c *core) spreadDeparture(now instant) {
 		})
 	}
 	for _, m := range targets {
-		d.asked[m] = max(now, 1)
+		d.asked[m] = true
 		c.pingWithDeparture(now, m)
 	}
 	c.alarms.push(alarm{at: now.add(c.leavePatience()), kind: alarmLeave})

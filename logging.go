@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 )
@@ -108,7 +107,6 @@ func (l *logger) log(level logLevel, f logFields, format string, args ...any) {
 }
 
 func (l *logger) debugf(f logFields, format string, args ...any) { l.logf(levelDebug, f, format, args) }
-func (l *logger) infof(f logFields, format string, args ...any)  { l.logf(levelInfo, f, format, args) }
 func (l *logger) warnf(f logFields, format string, args ...any)  { l.logf(levelWarn, f, format, args) }
 func (l *logger) errorf(f logFields, format string, args ...any) { l.logf(levelError, f, format, args) }
 
@@ -263,41 +261,6 @@ func (r *logLimiter) takeWithheld(match func(*logCount) bool) []withheldLines {
 		c.withheld = 0
 	}
 	return told
-}
-
-// std returns a *log.Logger for code that wants one, such as a transport: the
-// configured one, or one whose lines go to all sinks if that is not just it.
-func (l *logger) std() *log.Logger {
-	if l.structured == nil && l.classic != nil {
-		return l.classic
-	}
-	return log.New(lineWriter{l}, "", 0)
-}
-
-// lineWriter takes classic lines apart again.
-type lineWriter struct{ log *logger }
-
-// bridgedLines stands for the format of lines whose format is not known.
-const bridgedLines = "lines of the transport"
-
-// Write gets one line, as *log.Logger promises.
-func (w lineWriter) Write(line []byte) (int, error) {
-	level, text := parseLine(strings.TrimSuffix(string(line), "\n"))
-	if w.log.enabled(level) && w.log.admit(level, bridgedLines) {
-		w.log.emit(4, level, logFields{}, text)
-	}
-	return len(line), nil
-}
-
-// parseLine splits "[WARN] memberlist: text" into its level and the text. A
-// line without a known tag is informative.
-func parseLine(line string) (logLevel, string) {
-	for level, tag := range logTags {
-		if text, ok := strings.CutPrefix(line, tag); ok {
-			return logLevel(level), strings.TrimPrefix(strings.TrimPrefix(text, logName), " ")
-		}
-	}
-	return levelInfo, line
 }
 
 // LogAddress returns "from=<addr>", the end of a log line that concerns the

@@ -9,6 +9,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,7 @@ func recordedLog(t *testing.T, cfg *Config) (*logger, *time.Time) {
 // allLevels logs one line of each level.
 func allLevels(l *logger) {
 	l.debugf(logFields{}, "one %d", 1)
-	l.infof(logFields{}, "two %s", "x")
+	l.log(levelInfo, logFields{}, "two %s", "x")
 	l.warnf(logFields{}, "three")
 	l.errorf(logFields{}, "four %v", errors.New("bad"))
 	l.log(levelWarn, logFields{}, "five %d", 5)
@@ -57,7 +58,7 @@ func TestP9LogOutputGetsTheStandardFlags(t *testing.T) {
 	l, _ := recordedLog(t, &Config{LogOutput: &out})
 	l.warnf(logFields{}, "hello")
 	require.Regexp(t, `^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[WARN\] memberlist: hello\n$`, out.String())
-	require.Equal(t, log.LstdFlags, l.std().Flags())
+	require.Equal(t, log.LstdFlags, l.classic.Flags())
 }
 
 func TestLogLinesNameTheirSource(t *testing.T) {
@@ -94,7 +95,7 @@ func records(t *testing.T, out *bytes.Buffer) []map[string]any {
 func TestStructuredRecordsHaveAttributes(t *testing.T) {
 	var out bytes.Buffer
 	l, _ := recordedLog(t, &Config{StructuredLogger: slog.New(slog.NewJSONHandler(&out, nil)).With("app", "test")})
-	l.infof(logFields{}, "bare")
+	l.log(levelInfo, logFields{}, "bare")
 	l.warnf(logFields{node: "b", addr: "10.0.0.1:7946", incarnation: 7, err: errors.New("bad")}, "full %d", 1)
 	list := records(t, &out)
 	for _, record := range list {
@@ -147,7 +148,6 @@ func TestStructuredLoggerAloneWritesNowhereElse(t *testing.T) {
 	quiet := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	l, _ := recordedLog(t, &Config{StructuredLogger: quiet})
 	allLevels(l)
-	l.std().Print("[ERR] memberlist: from the transport")
 	l.flush()
 	require.Empty(t, out.String())
 
@@ -178,7 +178,6 @@ func TestDiscardedLogCostsNothing(t *testing.T) {
 	l, _ := recordedLog(t, &Config{LogOutput: io.Discard})
 	require.False(t, l.enabled(levelError))
 	allLevels(l)
-	l.std().Print("[ERR] memberlist: from the transport")
 	l.flush()
 
 	var out bytes.Buffer
@@ -253,7 +252,7 @@ func TestDebugAndInfoAreNotLimited(t *testing.T) {
 	l, _ := recordedLog(t, &Config{Logger: log.New(&out, "", 0)})
 	for range 50 {
 		l.debugf(logFields{}, "d")
-		l.infof(logFields{}, "i")
+		l.log(levelInfo, logFields{}, "i")
 	}
 	require.Equal(t, 100, strings.Count(out.String(), "\n"))
 }
@@ -277,31 +276,18 @@ func TestLoggingIsSafeForConcurrentUse(t *testing.T) {
 
 func TestTransportLinesReachTheStructuredLogger(t *testing.T) {
 	var structured, classic bytes.Buffer
-	handler := slog.NewJSONHandler(&structured, &slog.HandlerOptions{Level: slog.LevelDebug})
-	l, _ := recordedLog(t, &Config{StructuredLogger: slog.New(handler), Logger: log.New(&classic, "", 0)})
-	std := l.std()
-	std.Printf("[DEBUG] memberlist: port %d", 7)
-	std.Printf("[ERR] memberlist: accept: %v", "bad")
-	std.Printf("[WARN] no name")
-	std.Printf("no tag")
-	var got []string
-	for _, record := range records(t, &structured) {
-		got = append(got, fmt.Sprint(record["level"], " ", record["msg"]))
-	}
-	require.Equal(t, []string{"DEBUG port 7", "ERROR accept: bad", "WARN no name", "INFO no tag"}, got)
-	require.Equal(t, "[DEBUG] memberlist: port 7\n[ERR] memberlist: accept: bad\n"+
-		"[WARN] memberlist: no name\n[INFO] memberlist: no tag\n", classic.String())
-
+	l, _ := recordedLog(t, &Config{StructuredLogger: slog.New(slog.NewJSONHandler(&structured, nil)), Logger: log.New(&classic, "", 0)})
+	transport := &NetTransport{log: l}
+	from := netip.MustParseAddrPort("10.0.0.1:7946")
 	for range 30 {
-		std.Print("[ERR] memberlist: flood")
+		transport.account([]datagram{{from: from}})
 	}
-	require.Less(t, strings.Count(classic.String(), "flood"), 17)
-}
-
-func TestTransportGetsTheConfiguredLogger(t *testing.T) {
-	configured := log.New(&bytes.Buffer{}, "", 0)
-	l, _ := recordedLog(t, &Config{Logger: configured})
-	require.Same(t, configured, l.std())
+	const text = "UDP packet too short (0 bytes) from=10.0.0.1:7946"
+	require.Equal(t, strings.Repeat("[ERR] memberlist: "+text+"\n", logBurst), classic.String())
+	list := records(t, &structured)
+	require.Len(t, list, logBurst)
+	require.Equal(t, text, list[0]["msg"])
+	require.Equal(t, "10.0.0.1:7946", list[0]["addr"])
 }
 
 // silentConn is a connection that does not know its far end.

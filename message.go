@@ -9,16 +9,18 @@ import (
 )
 
 // SendBestEffort sends a user message to a node in one packet of its own. It
-// does not wait for anything; nil means that the packet was given to the
-// network, not that it arrived. The receiver's Delegate gets it by NotifyMsg.
-// Packets over about 64 KiB cannot be sent by UDP ([ErrTooLarge]), and over the
-// network's MTU they are easily lost (P38).
+// waits for nothing but the sending, which a Transport of the program's own may draw
+// out; nil means that the packet was given to the network, not that it arrived. The
+// receiver's Delegate gets it by NotifyMsg. Packets over about 64 KiB cannot be sent
+// by UDP ([ErrTooLarge]), and over the network's MTU they are easily lost (P38). msg
+// may be used again afterwards.
 func (m *Memberlist) SendBestEffort(to *Node, msg []byte) error {
 	return m.sendUser(toNode(to), msg)
 }
 
 // SendToAddress is SendBestEffort to an address, which need not be that of a
-// known member.
+// known member. With Config.RequireNodeNames it has to have a name
+// ([ErrNodeNameRequired]).
 func (m *Memberlist) SendToAddress(a Address, msg []byte) error {
 	return m.sendUser(destination{text: a.Addr, name: a.Name}, msg)
 }
@@ -52,7 +54,8 @@ func (m *Memberlist) sendUser(to destination, msg []byte) error {
 }
 
 // SendReliable sends a user message to a node on a stream of its own. It blocks
-// for at most Config.TCPTimeout to connect. See [Memberlist.SendReliableContext].
+// for at most Config.TCPTimeout to connect, and then, without a limit, until all is
+// written or the node is shut down. See [Memberlist.SendReliableContext].
 func (m *Memberlist) SendReliable(to *Node, msg []byte) error {
 	return m.SendReliableContext(context.Background(), to, msg)
 }

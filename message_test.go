@@ -139,13 +139,13 @@ func TestP39W58ReliableMessages(t *testing.T) {
 		a := c.node("n1", func(cfg *Config) { cfg.Delegate = box })
 		b := c.node("n2")
 		big := strings.Repeat("x", 1<<20)
-		for _, msg := range []string{"hello", "", big} {
+		for _, msg := range []string{"hello", "", "!", big} {
 			require.NoError(t, b.SendReliable(a.LocalNode(), []byte(msg)))
 			synctest.Wait()
 		}
 		require.NoError(t, b.SendToTCP(a.LocalNode(), []byte("old name")))
 		synctest.Wait()
-		require.Equal(t, []string{"hello", big, "old name"}, box.all())
+		require.Equal(t, []string{"hello", "!", big, "old name"}, box.all())
 	})
 }
 

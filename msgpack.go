@@ -185,25 +185,24 @@ func readInt(b []byte, at int) (v, next int) {
 
 // readWideInt reads a signed field that is negative or takes more than one byte.
 func readWideInt(b []byte, at int) (v, next int) {
-	var wide int64
-	smallest := false // is this the smallest form of the value
-	switch have := len(b) - at; {
-	case have >= 1 && b[at] >= mpNegative:
-		wide, next = int64(int8(b[at])), at+1
-		smallest = true
-	case have >= 2 && b[at] == mpInt8:
-		wide, next = int64(int8(b[at+1])), at+2
-		smallest = wide < -32
-	case have >= 3 && b[at] == mpInt16:
-		wide, next = int64(int16(binary.BigEndian.Uint16(b[at+1:]))), at+3
-		smallest = wide != int64(int8(wide))
-	case have >= 5 && b[at] == mpInt32:
-		wide, next = int64(int32(binary.BigEndian.Uint32(b[at+1:]))), at+5
-		smallest = wide != int64(int16(wide))
-	case have >= 9 && b[at] == mpInt64:
-		wide, next = int64(binary.BigEndian.Uint64(b[at+1:])), at+9
-		smallest = wide != int64(int32(wide))
+	switch {
+	case len(b) <= at:
+		return 0, nowhere
+	case b[at] >= mpNegative:
+		return int(int8(b[at])), at + 1
+	case b[at] < mpInt8 || b[at] > mpInt64:
+		return 0, nowhere
 	}
+	next = at + 1 + 1<<(b[at]-mpInt8)
+	if len(b) < next {
+		return 0, nowhere
+	}
+	wide := int64(int8(b[at+1]))
+	for _, digit := range b[at+2 : next] {
+		wide = wide<<8 | int64(digit)
+	}
+	var written [9]byte
+	smallest := len(appendInt(written[:0], wide)) == next-at
 	if !smallest || wide != int64(int(wide)) {
 		return 0, nowhere
 	}
@@ -296,38 +295,53 @@ func (e *extent) measure(b []byte) (done bool, err error) {
 // the values inside it, and how many those are. Size 0 means that b is too short
 // to tell; a size beyond the end of b is possible.
 func headSize(b []byte) (size, inner uint64, err error) {
-	if len(b) == 0 {
+	switch {
+	case len(b) == 0:
 		return 0, 0, nil
+	case b[0] == mpUnused:
+		return 0, 0, fmt.Errorf("%w: byte %#x begins no value", ErrMalformed, b[0])
+	case b[0] < mpNil || b[0] >= mpNegative:
+		size, inner = fixSize(b[0])
+	default:
+		size, inner = wideSize(b)
 	}
-	switch t := b[0]; {
-	case t < mpFixMap || t >= mpNegative:
-		return 1, 0, nil
-	case t < mpFixArray:
-		return 1, 2 * uint64(t&0x0f), nil
-	case t < mpFixRaw:
-		return 1, uint64(t & 0x0f), nil
-	case t < mpNil:
-		return 1 + uint64(t&0x1f), 0, nil
-	case t == mpUnused:
-		return 0, 0, fmt.Errorf("%w: byte %#x begins no value", ErrMalformed, t)
+	return size, inner, nil
+}
+
+// fixSize is headSize for the values whose first byte tells it all.
+func fixSize(first byte) (size, inner uint64) {
+	switch {
+	case first < mpFixMap || first >= mpNegative: // an integer
+		return 1, 0
+	case first < mpFixArray:
+		return 1, 2 * uint64(first&0x0f)
+	case first < mpFixRaw:
+		return 1, uint64(first & 0x0f)
 	}
+	return 1 + uint64(first&0x1f), 0
+}
+
+// wideSize is headSize for the values that wideForms describes.
+func wideSize(b []byte) (size, inner uint64) {
 	f := wideForms[b[0]-mpNil]
 	head := 1 + int(f.lengthBytes)
 	if len(b) < head {
-		return 0, 0, nil
+		return 0, 0
 	}
 	var n uint64
 	for _, digit := range b[1:head] {
 		n = n<<8 | uint64(digit)
 	}
 	size = uint64(head) + uint64(f.fixed)
-	if n == 0 && f.lengthBytes > 0 && f.fixed > 0 {
-		return size, 1, nil // go-msgpack takes the value behind an empty extension for its content, and the two must agree
+	switch {
+	case n == 0 && f.lengthBytes > 0 && f.fixed > 0:
+		// go-msgpack takes the value behind an empty extension for its content, and
+		// the two must agree.
+		return size, 1
+	case f.unit == 0:
+		return size + n, 0
 	}
-	if f.unit == 0 {
-		return size + n, 0, nil
-	}
-	return size, n * uint64(f.unit), nil
+	return size, n * uint64(f.unit)
 }
 
 // wideForms describes the values that start with c0 to df: the bytes of a length

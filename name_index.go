@@ -9,7 +9,8 @@ import (
 // a record is at the place that the hash of its name says, or behind it, with no
 // gap in between. Before a record is looked at its tag is compared, seven bits of
 // the hash, since a record with its name is mostly two cache misses. It takes 9
-// bytes a place, of which at least half are in use; a map takes 25 and more.
+// bytes a place, and at least half of the places are in use when it has grown; a map
+// takes 25 and more.
 type nameIndex struct {
 	seed    maphash.Seed
 	tags    []uint8   // 0 is a free place

@@ -51,8 +51,8 @@ func (w *wire) sealingKeys() []sealingKey {
 // labelOverhead is the length of the label header.
 func (w *wire) labelOverhead() int { return len(w.header) }
 
-// boxOverhead is how many bytes sealing may add.
-func (w *wire) boxOverhead() int {
+// sealingOverhead is how many bytes sealing may add.
+func (w *wire) sealingOverhead() int {
 	version := boxVersion(w.cfg.ProtocolVersion)
 	return boxLen(version, 0)
 }
@@ -62,7 +62,7 @@ func (w *wire) gossipSpace() int {
 	const compoundHead = 2
 	space := w.cfg.UDPBufferSize - compoundHead - w.labelOverhead()
 	if len(w.cfg.Keyring.load()) > 0 {
-		space -= w.boxOverhead()
+		space -= w.sealingOverhead()
 	}
 	return max(space, 0)
 }
@@ -73,7 +73,7 @@ func (w *wire) piggybackSpace(mainLen int) int {
 	const compoundHead = 2
 	space := w.cfg.UDPBufferSize - compoundHead - w.labelOverhead() - mainLen
 	if len(w.sealingKeys()) > 0 {
-		space -= w.boxOverhead()
+		space -= w.sealingOverhead()
 	}
 	return max(space, 0)
 }
@@ -82,8 +82,8 @@ func (w *wire) piggybackSpace(mainLen int) int {
 const checksumLen = 5
 
 // sealPacket appends the packet that carries msg, a message or a compound, with the
-// label in front if there is one (P139). With
-// room in dst it allocates nothing. It does not keep dst or msg.
+// label in front if there is one (P139). With room in dst it allocates nothing. It
+// does not keep dst or msg.
 func (w *wire) sealPacket(dst, msg []byte, checksum bool) ([]byte, error) {
 	dst = slices.Grow(dst, len(w.header)+boxOverhead+paddingBlock+checksumLen+compressedRoom+len(msg))
 	dst = append(dst, w.header...)

@@ -78,6 +78,23 @@ func TestP59NackForAnotherPingDoesNotCount(t *testing.T) {
 	require.Zero(t, c.probing.ping.inquiry.nacks)
 }
 
+// Nor does one that nobody was asked for, or that is one too many: neither counts,
+// nor shows it that this node is heard.
+func TestP59NackThatWasNotWantedDoesNotCount(t *testing.T) {
+	for _, wanted := range []int{0, 1} {
+		c := unanswered(t, func(c *testCore) { c.hearAlive("r", 2, withPMax(uint8(3+wanted))) })
+		ping := c.probing.ping
+		for range wanted {
+			c.nack(c.now, &nack{SeqNo: ping.seq})
+		}
+		heard := c.alibi.last
+		c.pass(time.Millisecond)
+		c.nack(c.now, &nack{SeqNo: ping.seq})
+		require.Equal(t, wanted, ping.inquiry.nacks)
+		require.Equal(t, heard, c.alibi.last)
+	}
+}
+
 // Pings leave nothing behind, whatever becomes of them.
 func TestP59PendingPingsAreForgotten(t *testing.T) {
 	c := newTestCore(t)

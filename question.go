@@ -178,7 +178,7 @@ func (c *core) newcomer(now instant, from string) bool {
 		return false
 	}
 	shortest := c.shortestSuspicion()
-	return now.sub(witness.met()) < shortest && now.sub(c.self.met()) >= shortest
+	return now.sub(witness.knownSince()) < shortest && now.sub(c.self.knownSince()) >= shortest
 }
 
 // passOn sends an accusation to the one it concerns, so that it can refute it,

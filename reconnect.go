@@ -170,7 +170,7 @@ func (c *core) lostFound(p *pendingPing) {
 	if c.leaving {
 		return
 	}
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: p.node})
+	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: p.node})
 }
 
 // lose remembers a node that died, and looks for it soon if many did.

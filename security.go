@@ -64,8 +64,8 @@ func NewKeyring(keys [][]byte, primaryKey []byte) (*Keyring, error) {
 	return ring, nil
 }
 
-// ValidateKey reports whether a key has one of the lengths that AES knows: 16, 24
-// or 32 bytes (P141).
+// ValidateKey returns an error unless the key has one of the lengths that AES knows:
+// 16, 24 or 32 bytes (P141).
 func ValidateKey(key []byte) error {
 	switch len(key) {
 	case 16, 24, 32:

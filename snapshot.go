@@ -15,8 +15,8 @@ type NodeStatus struct {
 	Incarnation uint32
 	// Since is when the node entered its state.
 	Since time.Time
-	// LastAck is when the node last answered a probe of this one directly; zero
-	// if it never did.
+	// LastAck is when an answer of the node to a ping of the failure detector last
+	// came in, directly or through a relay; zero if none did.
 	LastAck time.Time
 	// RTT is the smoothed round trip time of its answers, and RTTVar the smoothed
 	// deviation (RFC 6298); 0 if none was measured.

@@ -44,8 +44,8 @@ func (c *testCore) wakeOnTime() {
 }
 
 // Suspects whose time ran out during a stall get it back, and a gossip interval: they
-// may have refuted, and nobody has read it. Those who have time left keep their deadline, and what is
-// late by less than a gossip interval changes nothing.
+// may have refuted, and nobody has read it. Those who have time left keep their
+// deadline, and what is late by less than a gossip interval changes nothing.
 func TestStallGivesSuspectsTheirTimeBack(t *testing.T) {
 	for _, run := range []struct {
 		late time.Duration
@@ -78,7 +78,8 @@ func TestStallGivesSuspectsTheirTimeBack(t *testing.T) {
 // After the stall the suspect dies in its new time, not later, if there is time for
 // the last question.
 func TestStallMovesTheLastQuestion(t *testing.T) {
-	for _, before := range []time.Duration{0, 2 * time.Second, 3499 * time.Millisecond} { // the question is due at 3.5 s
+	// The question is due at 3.5 s.
+	for _, before := range []time.Duration{0, 2 * time.Second, 3499 * time.Millisecond} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 1 })
 		c.know("x", "a", "b", "d")
 		c.hearSuspect("x", 1, "a")

@@ -159,7 +159,7 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 }
 
 // introduce makes this node a member of its own table, or announces a new
-// address or meta of it (P12, P27). done, if not nil, is closed when the
+// address or meta of it (P12, P27). done, if not nil, is called when the
 // announcement has been sent often enough or was replaced.
 func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done func()) {
 	c.incarnation++
@@ -317,7 +317,7 @@ func (c *core) conflict(m *member, a *alive) {
 	c.fx.events = append(c.fx.events, event{kind: eventConflict, node: m.node, other: other})
 }
 
-// acceptAlive takes over what an alive message says, n (P99, P101).
+// acceptAlive takes over what an alive message says, n (P101).
 func (c *core) acceptAlive(now instant, m *member, n *Node, a *alive, raw []byte) {
 	if len(a.Vsn) < 6 {
 		versions := m.node.versions()
@@ -334,7 +334,7 @@ func (c *core) acceptNumber(m *member, a *alive, raw []byte) {
 	m.incarnation = a.Incarnation
 }
 
-// spreadAlive gossips an alive message on (P99).
+// spreadAlive gossips an alive message on (P101).
 func (c *core) spreadAlive(name string, a *alive, raw []byte) {
 	if raw == nil {
 		const fixed = 64 // keys, numbers, versions
@@ -357,7 +357,8 @@ func (c *core) met(now instant, n *Node, incarnation uint32) *member {
 	return m
 }
 
-// metAgain makes m alive as n says, and tells what that changed (P102).
+// metAgain makes m alive as n says, which ends a suspicion (P99), and tells what that
+// changed (P102).
 func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by string) {
 	before, suspected, old := m.state(), m.suspicion(), m.node
 	change := c.change(now, m, StateAlive, by)

@@ -23,7 +23,7 @@ const (
 // a node collect bytes until its time is up.
 const (
 	maxStreamValue     = 1 << 20   // one MessagePack map
-	maxCompressedValue = 64 << 20  // the map around compressed data, which is at most 60 MiB for maxUnpacked
+	maxCompressedValue = 64 << 20  // the map around compressed data: at most 60 MiB for maxUnpacked
 	maxStates          = 512 << 20 // all nodes of a push/pull
 )
 
@@ -237,6 +237,9 @@ const (
 	maxChunk    = 1 << 20
 )
 
+// emptyReads is how often in a row a connection may return nothing and no error.
+const emptyReads = 100
+
 func (r *streamReader) unread() []byte { return r.buf[r.at:] }
 
 // advance consumes n bytes of what is unread.
@@ -254,7 +257,7 @@ func (r *streamReader) fill(want int) error {
 	if len(r.buf) == cap(r.buf) {
 		r.grow(want)
 	}
-	for range 100 {
+	for range emptyReads {
 		n, err := r.conn.Read(r.buf[len(r.buf):cap(r.buf)])
 		r.buf = r.buf[:len(r.buf)+n]
 		if n > 0 {

@@ -139,7 +139,7 @@ func TestW48WhatIsAnsweredWithAnError(t *testing.T) {
 	}{
 		{"not encrypted", sealed, "\x08text", true, ErrNotEncrypted},
 		{"encrypted", open, frame, true, ErrEncrypted},
-		{"wrong key", sealed, frame[:20] + "x" + frame[21:], true, ErrDecrypt},
+		{"wrong key", sealed, frame[:20] + string([]byte{frame[20] ^ 1}) + frame[21:], true, ErrDecrypt},
 		{"frame too long", sealed, "\x0a\x01\x40\x00\x01", true, ErrTooLarge},
 		{"no frame that long", sealed, "\x0a\xff\xff\xff\xff", true, ErrTooLarge},
 		{"empty frame", sealed, "\x0a\x00\x00\x00\x00", true, ErrDecrypt},
@@ -165,6 +165,30 @@ func TestW48WhatIsAnsweredWithAnError(t *testing.T) {
 			require.Equal(t, tc.answered, answersWithError(err))
 		})
 	}
+}
+
+func TestW31StreamsAreSealedWithThePrimaryKey(t *testing.T) {
+	with := func(keys string) *Config {
+		return &Config{Keyring: testRing(t, keys), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
+	}
+	stream := streamOf(t, with("abc"), user("text"))
+	for keys, want := range map[string]error{"a": nil, "ca": nil, "b": ErrDecrypt, "cb": ErrDecrypt} {
+		_, _, err := newWire(with(keys)).openInbound(&memoryConn{unread: stream})
+		require.ErrorIs(t, err, want, keys)
+	}
+}
+
+// A frame with nothing in it has no type; one with a single byte has nothing else.
+func TestW81EmptyFrames(t *testing.T) {
+	sealed := &Config{Keyring: testRing(t, "ab"), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
+	_, _, err := newWire(sealed).openInbound(&memoryConn{unread: frameWith(t, sealed, nil)})
+	require.ErrorIs(t, err, ErrMalformed)
+	require.True(t, answersWithError(err))
+
+	r, kind, err := newWire(sealed).openInbound(&memoryConn{unread: frameWith(t, sealed, []byte{byte(userMsg)})})
+	require.NoError(t, err)
+	require.Equal(t, userMsg, kind)
+	require.Empty(t, r.unread())
 }
 
 // frameWith is a frame that holds the content and nothing else.
@@ -304,6 +328,16 @@ func TestW62PushPullLimits(t *testing.T) {
 	for _, header := range []pushPullHeader{{Nodes: 1048576}, {UserStateLen: 20971520}} {
 		_, _, _, err := readPushPull(readerOf(string(header.appendTo(nil)[1:])), nil)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "the limits are inclusive")
+	}
+}
+
+func TestW62UserMessageLimits(t *testing.T) {
+	for length, want := range map[int]error{
+		-1: ErrTooLarge, 20971521: ErrTooLarge, 20971520: io.ErrUnexpectedEOF, 1: io.ErrUnexpectedEOF,
+	} {
+		header := userMsgHeader{UserMsgLen: length}
+		_, err := readUserMessage(readerOf(string(header.appendTo(nil)[1:])))
+		require.ErrorIs(t, err, want, "%d", length)
 	}
 }
 

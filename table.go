@@ -25,7 +25,7 @@ type member struct {
 // means never.
 type dossier struct {
 	suspicion    *suspicion // while the member is suspect
-	met          instant    // when the record was made, if that was not its last change of state
+	knownSince   instant    // when the record was made, if that was not its last change of state
 	heard        instant    // last answer
 	told         instant    // last time it was told what is said about it
 	cameBack     instant    // last time it became alive again
@@ -65,12 +65,12 @@ func (m *member) suspicion() *suspicion {
 	return m.file.suspicion
 }
 
-// met is when the record was made.
-func (m *member) met() instant {
-	if m.file == nil || m.file.met == 0 {
+// knownSince is when the record was made.
+func (m *member) knownSince() instant {
+	if m.file == nil || m.file.knownSince == 0 {
 		return m.since
 	}
-	return m.file.met
+	return m.file.knownSince
 }
 
 // table holds every known node, in every state, in the random order in which
@@ -172,8 +172,8 @@ func (t *table) setNode(m *member, n *Node, now instant) {
 	if old := m.state(); old != n.State {
 		t.counts[old]--
 		t.counts[n.State]++
-		if now != m.since && m.met() == m.since {
-			m.remember().met = max(m.since, 1)
+		if now != m.since && m.knownSince() == m.since {
+			m.remember().knownSince = max(m.since, 1)
 		}
 		m.since = now
 	}

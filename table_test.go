@@ -155,13 +155,13 @@ func TestP101ChangeTimeIsThatOfTheState(t *testing.T) {
 func TestARecordRemembersWhenItWasMade(t *testing.T) {
 	table := newTable()
 	m := table.add(rand.New(rand.NewPCG(1, 1)), testNode("n", StateAlive), 5)
-	require.Equal(t, instant(5), m.met())
+	require.Equal(t, instant(5), m.knownSince())
 	table.setNode(m, testNode("n", StateAlive), 6)
 	table.setNode(m, testNode("n", StateDead), 5)
 	require.Nil(t, m.file)
 	for i, state := range []NodeStateType{StateAlive, StateSuspect, StateSuspect, StateDead, StateAlive} {
 		table.setNode(m, testNode("n", state), instant(7+i))
-		require.Equal(t, instant(5), m.met())
+		require.Equal(t, instant(5), m.knownSince())
 	}
 	require.Equal(t, instant(11), m.since)
 }

@@ -2,7 +2,7 @@
 // hashicorp/memberlist, turn about, and puts the figures side by side.
 //
 //	go run ./bench/cmd/report -quick                      all, roughly, in some minutes
-//	go run ./bench/cmd/report -full -out ../docs          all, thoroughly; writes the page and the chart
+//	go run ./bench/cmd/report -full -out ../docs          all, thoroughly; page and chart
 //	go run ./bench/cmd/report -run 'Queue' -rounds 5      only those whose name matches
 //	go run ./bench/cmd/report -run 'PingIn' -profile dir  leaves profiles of this library
 //
