@@ -91,7 +91,7 @@ func TestAskAgainIsNotTriedWhereSendingFails(t *testing.T) {
 	c.know("x", "a", "b", "d")
 	p := c.probe("x")
 	c.settle()
-	c.probeUnsent(c.now, p.seq, true)
+	c.pingUnsent(c.now, p.seq, true)
 	c.fx.packets = nil // to the relays
 	require.Empty(t, c.live(999*time.Millisecond, nil))
 }

@@ -55,11 +55,15 @@ func (c *crew) startLoop(f func()) bool {
 	return c.start(func() { c.asLoop(f) })
 }
 
-// asLoop runs f here and marks this goroutine as one of the protocol's.
+// becomeLoop marks the calling goroutine as one of the protocol's as long as it lives.
+func (c *crew) becomeLoop() { c.loops.Store(goroutineID(), nil) }
+
+// asLoop runs f here and marks this goroutine as one of the protocol's meanwhile.
 func (c *crew) asLoop(f func()) {
 	id := goroutineID()
-	c.loops.Store(id, nil)
-	defer c.loops.Delete(id)
+	if _, already := c.loops.LoadOrStore(id, nil); !already {
+		defer c.loops.Delete(id)
+	}
 	f()
 }
 
@@ -119,16 +123,14 @@ func goroutineID() uint64 {
 }
 
 // lane is a bounded queue, first in first out, served one item at a time by a
-// goroutine that exists only while there is work. What does not fit is dropped
-// and counted.
+// goroutine that exists only while there is work. What does not fit is refused.
 type lane[T any] struct {
-	crew    *crew
-	limit   int
-	serve   func(T)
-	vital   bool // the protocol waits for what is served
-	dropped atomic.Uint64
-	waits   atomic.Int64 // items that are not served yet
-	closed  atomic.Bool
+	crew   *crew
+	limit  int
+	serve  func(T)
+	vital  bool         // the protocol waits for what is served
+	waits  atomic.Int64 // items that are not served yet
+	closed atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -146,7 +148,7 @@ func newLane[T any](c *crew, limit int, serve func(T)) *lane[T] {
 func (l *lane[T]) put(item T) bool { return l.putAll([]T{item}) == 1 }
 
 // putAll queues the items in order, as many as there is room for, and returns how
-// many that were.
+// many that were. A closed lane has room for all, and drops them.
 func (l *lane[T]) putAll(items []T) (taken int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,7 +156,6 @@ func (l *lane[T]) putAll(items []T) (taken int) {
 		return len(items)
 	}
 	taken = max(0, min(len(items), l.limit-int(l.waits.Load())))
-	l.dropped.Add(uint64(len(items) - taken))
 	if taken == 0 {
 		return 0
 	}

@@ -126,7 +126,6 @@ func TestP87LaneIsBounded(t *testing.T) {
 		synctest.Wait()
 		require.False(t, l.put(3))
 		require.False(t, l.put(4))
-		require.EqualValues(t, 2, l.dropped.Load())
 		release <- struct{}{}
 		synctest.Wait()
 		require.True(t, l.put(5), "there is room again")
@@ -173,7 +172,6 @@ func TestP31ClosedLaneDropsAndRefusesSilently(t *testing.T) {
 		require.True(t, l.put(9))
 		synctest.Wait()
 		require.Equal(t, 1, served)
-		require.Zero(t, l.dropped.Load())
 		closeLane(&c, l)
 	})
 }

@@ -18,15 +18,15 @@ type effects struct {
 	answered []*pingWaiter
 	metrics  metricCounts
 
-	gossipDue bool // targets are to be chosen by a NodeSelectionDelegate
-	sample    bool // the queue depth is to be reported
+	selectGossip bool // gossip targets are to be chosen by a NodeSelectionDelegate
+	sample       bool // the queue depth is to be reported
 }
 
 func (fx *effects) empty() bool {
 	return len(fx.packets) == 0 && len(fx.gossip) == 0 && len(fx.streams) == 0 &&
 		len(fx.events) == 0 && len(fx.logs) == 0 &&
 		len(fx.rtts) == 0 && len(fx.signals) == 0 && len(fx.answered) == 0 &&
-		fx.metrics == (metricCounts{}) && !fx.gossipDue && !fx.sample
+		fx.metrics == (metricCounts{}) && !fx.selectGossip && !fx.sample
 }
 
 // reset makes fx empty and keeps its room, without keeping what it pointed to.

@@ -2,7 +2,7 @@ package memberlist
 
 import (
 	"context"
-	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -148,7 +148,7 @@ func checkVersions(vsn []byte) error {
 
 // logRefused tells of an alive message that did not pass.
 func (m *Memberlist) logRefused(a *alive, err error) {
-	fields := logFields{node: string([]byte(a.Node)), addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation, err: err}
+	fields := logFields{node: strings.Clone(a.Node), addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation, err: err}
 	m.log.warnf(fields, "Ignoring alive message for '%s' (%s): %v", fields.node, fields.addr, err)
 }
 
@@ -243,8 +243,4 @@ func currentVersions(vsn []byte) (protocol, user uint8) {
 type nodeRecord struct {
 	node        *Node
 	incarnation uint32
-}
-
-func (r nodeRecord) String() string {
-	return fmt.Sprintf("%s %s@%d", r.node.Name, r.node.State, r.incarnation)
 }

@@ -500,9 +500,3 @@ func TestP94P119RefusedNodesAreTakenOut(t *testing.T) {
 	require.NoError(t, m.judge(context.Background(), &only, local))
 	require.Empty(t, only.nodes)
 }
-
-func TestRecordsDescribeThemselves(t *testing.T) {
-	r := localNode("x", StateSuspect, testVersions()...)
-	r.incarnation = 7
-	require.Equal(t, "x suspect@7", r.String())
-}

@@ -18,7 +18,7 @@ func (c *core) gossipDue(now instant) {
 	}
 	c.alarms.push(alarm{at: c.gossiping.next, kind: alarmGossip})
 	if c.cfg.NodeSelection != nil {
-		c.fx.gossipDue = true
+		c.fx.selectGossip = true
 		return
 	}
 	for _, m := range c.choose(c.cfg.GossipNodes, func(m *member) bool { return c.gossipsTo(now, m) }) {

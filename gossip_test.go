@@ -239,7 +239,7 @@ func TestNodeSelectionIsLeftToTheShell(t *testing.T) {
 	c.broadcast("news", []byte("news"), nil)
 	c.gossipDue(c.now)
 	require.Empty(t, c.gossiped())
-	require.True(t, c.fx.gossipDue)
+	require.True(t, c.fx.selectGossip)
 	c.syncDue(c.now)
 	require.Equal(t, []streamTask{{kind: streamSync}}, c.fx.streams)
 	require.True(t, c.syncing)

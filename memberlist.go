@@ -253,10 +253,7 @@ func (m *Memberlist) begin() error {
 // listenDirect lets the goroutines of NetTransport bring what they read and accept
 // straight to this node.
 func (m *Memberlist) listenDirect() {
-	m.udp.receiveDirect(func() func([]datagram) {
-		in := newIntake(m)
-		return in.batch
-	})
+	m.udp.receiveDirect(m.newReceiver)
 	m.udp.acceptDirect(m.takeStream)
 }
 

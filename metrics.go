@@ -9,6 +9,7 @@ import (
 // The metrics of P147.
 var (
 	metricUDPSent         = []string{"memberlist", "udp", "sent"}
+	metricUDPReceived     = []string{"memberlist", "udp", "received"}
 	metricTCPAccept       = []string{"memberlist", "tcp", "accept"}
 	metricTCPConnect      = []string{"memberlist", "tcp", "connect"}
 	metricTCPSent         = []string{"memberlist", "tcp", "sent"}

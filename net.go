@@ -67,7 +67,6 @@ type intake struct {
 	items  []incoming
 	pings  []message
 	ack    []byte // an encoded answer
-	marked bool   // the goroutine is known as one of the protocol's
 
 	out      *packetScratch // for answers to what was read together; nil if none
 	answered instant        // when the last one was sent, or the first one started
@@ -97,15 +96,23 @@ func newIntake(m *Memberlist) *intake {
 	return &intake{m: m, reader: newPacketReader(m.wire)}
 }
 
-// batch handles packets that were read from a socket together. It is called on
-// a goroutine of the transport, which becomes one of the protocol's.
-func (in *intake) batch(packets []datagram) {
-	if !in.marked {
-		in.marked = true
-		in.m.crew.loops.Store(goroutineID(), nil)
+// newReceiver makes a handler for the packets that NetTransport gets on the calling
+// goroutine, which becomes one of the protocol's: for good, or while it is handling
+// packets.
+func (m *Memberlist) newReceiver(forGood bool) func([]datagram) {
+	in := newIntake(m)
+	if forGood {
+		m.crew.becomeLoop()
+		return in.batch
 	}
+	return func(packets []datagram) { m.crew.asLoop(func() { in.batch(packets) }) }
+}
+
+// batch handles packets that came together.
+func (in *intake) batch(packets []datagram) {
 	for i := range packets {
-		in.packet(packets[i].buf, sender{addr: packets[i].from}, packets[i].at)
+		p := &packets[i]
+		in.packet(p.buf, sender{addr: p.from, other: p.other}, p.at)
 	}
 	in.finish()
 }

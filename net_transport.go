@@ -27,9 +27,6 @@ const (
 	ingestLimit = 1 << 20
 )
 
-// udpReceivedKey is the name of the metric of P147.
-var udpReceivedKey = []string{"memberlist", "udp", "received"}
-
 // NetTransportConfig holds the settings of a NetTransport.
 type NetTransportConfig struct {
 	// BindAddrs are the IP addresses to listen on, IPv4 or IPv6; at least
@@ -73,10 +70,10 @@ type NetTransport struct {
 	streamsDirect     chan struct{}
 	packetsDirectOnce sync.Once
 	streamsDirectOnce sync.Once
-	newPacketHandler  func() func([]datagram)
+	newPacketHandler  func(forGood bool) func([]datagram)
 	streamHandler     func(net.Conn)
 
-	ctx       context.Context // ends with stop; gives up dials
+	ctx       context.Context // ends with Shutdown; gives up dials
 	cancel    context.CancelFunc
 	stopOnce  sync.Once
 	stopErr   error
@@ -311,10 +308,10 @@ func (t *NetTransport) PacketCh() <-chan *Packet {
 
 // receiveDirect takes packets over from PacketCh: from now on each goroutine
 // that reads a socket makes a handler of its own and calls it with what it read
-// in one go. Buffers and slice are lent until the handler returns. A packet that
-// waits to be taken from the channel goes to a handler instead. Only the first
-// call counts.
-func (t *NetTransport) receiveDirect(newHandler func() func([]datagram)) {
+// in one go, for good. A call of IngestPacket makes one for itself. Buffers and
+// slice are lent until the handler returns. A packet that waits to be taken from
+// the channel goes to a handler instead. Only the first call counts.
+func (t *NetTransport) receiveDirect(newHandler func(forGood bool) func([]datagram)) {
 	t.packetsDirectOnce.Do(func() {
 		t.newPacketHandler = newHandler
 		close(t.packetsDirect)
@@ -323,7 +320,7 @@ func (t *NetTransport) receiveDirect(newHandler func() func([]datagram)) {
 
 // readPackets reads a socket until the transport is shut down.
 func (t *NetTransport) readPackets(s *udpSocket) {
-	in := packetInput{transport: t}
+	in := packetInput{transport: t, forGood: true}
 	take := in.take
 	var delay retryDelay
 	for {
@@ -346,6 +343,7 @@ func (t *NetTransport) readPackets(s *udpSocket) {
 // reads a socket, or of one call of IngestPacket.
 type packetInput struct {
 	transport *NetTransport
+	forGood   bool             // its goroutine does nothing else
 	handler   func([]datagram) // nil until packets go the direct way
 }
 
@@ -376,7 +374,7 @@ func (in *packetInput) direct() bool {
 	}
 	select {
 	case <-in.transport.packetsDirect:
-		in.handler = in.transport.newPacketHandler()
+		in.handler = in.transport.newPacketHandler(in.forGood)
 		return true
 	default:
 		return false
@@ -410,7 +408,7 @@ func packetOf(d datagram) *Packet {
 func (t *NetTransport) account(batch []datagram) []datagram {
 	kept := batch[:0]
 	for _, d := range batch {
-		metrics.IncrCounterWithLabels(udpReceivedKey, float32(len(d.buf)), t.labels)
+		metrics.IncrCounterWithLabels(metricUDPReceived, float32(len(d.buf)), t.labels)
 		if len(d.buf) == 0 {
 			from := d.from.String()
 			t.log.errorf(logFields{addr: from}, "UDP packet too short (0 bytes) %s", LogStringAddress(from))
@@ -518,7 +516,11 @@ func (t *NetTransport) IngestPacket(conn net.Conn, addr net.Addr, now time.Time,
 	if !in.direct() {
 		return net.ErrClosed
 	}
-	in.handler([]datagram{{buf: packet.Buf, from: addrPortFrom(addr), at: now}})
+	d := datagram{buf: packet.Buf, from: addrPortFrom(addr), at: now}
+	if !d.from.IsValid() {
+		d.other = addr
+	}
+	in.handler([]datagram{d})
 	return nil
 }
 
@@ -550,18 +552,11 @@ func readIngested(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool)
 // connections that were taken stay open. It may be called repeatedly and needs
 // nobody to read the channels.
 func (t *NetTransport) Shutdown() error {
-	err := t.stop() // a direct handler may call this, but not wait for itself
-	t.listeners.Wait()
-	return err
-}
-
-// stop is the part of Shutdown that does not wait: a direct handler may call
-// it. Every caller gets the same error.
-func (t *NetTransport) stop() error {
 	t.stopOnce.Do(func() {
 		t.cancel()
 		t.stopErr = t.closeSockets()
 	})
+	t.listeners.Wait()
 	return t.stopErr
 }
 

@@ -70,7 +70,7 @@ func benchRawRoundTrip(b *testing.B) {
 
 func benchDirectRoundTrip(b *testing.B, newIO newDatagramIOFunc) {
 	near, far := benchTransport(b, newIO), benchTransport(b, newIO)
-	far.receiveDirect(func() func([]datagram) {
+	far.receiveDirect(func(bool) func([]datagram) {
 		return func(batch []datagram) {
 			for _, d := range batch {
 				_ = far.sendDirect(d.buf, d.from)
@@ -78,7 +78,7 @@ func benchDirectRoundTrip(b *testing.B, newIO newDatagramIOFunc) {
 		}
 	})
 	back := make(chan struct{})
-	near.receiveDirect(func() func([]datagram) {
+	near.receiveDirect(func(bool) func([]datagram) {
 		return func([]datagram) { back <- struct{}{} }
 	})
 	buf := make([]byte, benchPayload)
@@ -149,7 +149,7 @@ func benchRawStream(b *testing.B) {
 func benchDirectStream(b *testing.B, newIO newDatagramIOFunc) {
 	near, far := benchTransport(b, newIO), benchTransport(b, newIO)
 	arrived := make(chan struct{})
-	far.receiveDirect(func() func([]datagram) {
+	far.receiveDirect(func(bool) func([]datagram) {
 		seen := 0
 		return func(batch []datagram) {
 			for range batch {

@@ -439,7 +439,7 @@ func TestWriteToHostName(t *testing.T) {
 
 func TestWriteToDoesNotAllocate(t *testing.T) {
 	a := openTest(t, newDatagramIO, "127.0.0.1")
-	a.receiveDirect(func() func([]datagram) { return func([]datagram) {} })
+	a.receiveDirect(func(bool) func([]datagram) { return func([]datagram) {} })
 	buf := make([]byte, 512)
 	to := a.on("127.0.0.1")
 	text := to.String()
@@ -562,14 +562,14 @@ func TestReceiveDirectTakesOverFromTheChannel(t *testing.T) {
 			at      time.Time
 		}
 		arrivals := make(chan arrival, 100)
-		transport.receiveDirect(func() func([]datagram) {
+		transport.receiveDirect(func(bool) func([]datagram) {
 			return func(batch []datagram) {
 				for _, d := range batch {
 					arrivals <- arrival{d.buf[0], d.from, d.at}
 				}
 			}
 		})
-		transport.receiveDirect(func() func([]datagram) { panic("only the first call counts") })
+		transport.receiveDirect(func(bool) func([]datagram) { panic("only the first call counts") })
 		for i := 1; i < 40; i++ {
 			a := receive(t, arrivals)
 			require.Equal(t, byte(i), a.content)
@@ -590,7 +590,7 @@ func TestReceiveDirectHasAHandlerForEachReader(t *testing.T) {
 	var mu sync.Mutex
 	handlers := 0
 	arrivals := make(chan arrival, 10)
-	transport.receiveDirect(func() func([]datagram) {
+	transport.receiveDirect(func(bool) func([]datagram) {
 		mu.Lock()
 		defer mu.Unlock()
 		handlers++
@@ -612,19 +612,6 @@ func TestReceiveDirectHasAHandlerForEachReader(t *testing.T) {
 	}
 	require.Len(t, seen, 2)
 	require.NotEqual(t, seen[len("::1")], seen[len("127.0.0.1")])
-}
-
-func TestStopMayBeCalledByADirectHandler(t *testing.T) {
-	eachIO(t, func(t *testing.T, newIO newDatagramIOFunc) {
-		transport := openTest(t, newIO, "127.0.0.1")
-		stopped := make(chan error, 1)
-		transport.receiveDirect(func() func([]datagram) {
-			return func([]datagram) { stopped <- transport.stop() }
-		})
-		require.NoError(t, transport.sendDirect([]byte("x"), transport.on("127.0.0.1")))
-		require.NoError(t, receive(t, stopped))
-		returns(t, func() { require.NoError(t, transport.Shutdown()) })
-	})
 }
 
 func TestAcceptDirectTakesOverFromTheChannel(t *testing.T) {

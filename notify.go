@@ -130,7 +130,8 @@ func (n *notifier) deliver(e *event) {
 	}
 }
 
-// wake releases those who wait for no more than the given number of events.
+// wake releases those who wait for no more than the given number of events. The lock
+// is held.
 func (n *notifier) wake(upTo uint64) {
 	if len(n.mu.waiters) == 0 {
 		return
@@ -150,14 +151,15 @@ func (n *notifier) wake(upTo uint64) {
 // ends, or at once from inside a callback: an event cannot wait for those that
 // are queued behind it.
 func (n *notifier) wait(ctx context.Context, upTo uint64) error {
-	done := n.waiter(upTo)
-	if done == nil || n.crew.inCallback() {
+	if n.reached(upTo) || n.crew.inCallback() {
 		return nil
 	}
+	done := n.waiter(upTo)
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
+		n.forget(done)
 		return ctx.Err()
 	}
 }
@@ -176,15 +178,24 @@ func (n *notifier) reached(upTo uint64) bool {
 	return n.mu.delivered >= upTo || n.mu.closed
 }
 
+// waiter returns what is closed when the events up to a number have been delivered.
 func (n *notifier) waiter(upTo uint64) <-chan struct{} {
+	w := eventWaiter{upTo: upTo, done: make(chan struct{})}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.mu.delivered >= upTo || n.mu.closed {
-		return nil
+		close(w.done)
+		return w.done
 	}
-	w := eventWaiter{upTo: upTo, done: make(chan struct{})}
 	n.mu.waiters = append(n.mu.waiters, w)
 	return w.done
+}
+
+// forget gives up a waiter.
+func (n *notifier) forget(done <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.waiters = slices.DeleteFunc(n.mu.waiters, func(w eventWaiter) bool { return w.done == done })
 }
 
 // close drops events that have not been delivered and releases who waits.

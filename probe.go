@@ -183,9 +183,9 @@ func (c *core) reap(now instant) {
 	c.table.shuffle(c.rng)
 }
 
-// probeUnsent handles a ping that could not be sent (P52): if the other end may
+// pingUnsent handles a ping that could not be sent (P52): if the other end may
 // be to blame the round goes on with the relays, else it is void.
-func (c *core) probeUnsent(now instant, seq uint32, remote bool) {
+func (c *core) pingUnsent(now instant, seq uint32, remote bool) {
 	p := c.pings[seq]
 	if p == nil {
 		return

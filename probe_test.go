@@ -337,7 +337,7 @@ func TestP52FaultOfTheOtherEndAsksTheRelaysAtOnce(t *testing.T) {
 	c.know("x", "r")
 	target := c.pinged()
 	c.settle()
-	c.probeUnsent(c.now, c.probing.ping.seq, true)
+	c.pingUnsent(c.now, c.probing.ping.seq, true)
 	require.Equal(t, probeIndirect, c.probing.phase)
 	require.Len(t, c.fx.packets, 1, "the relay")
 	c.health.score = 2
@@ -350,7 +350,7 @@ func TestP52P67UnsentPingThatFails(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.pinged()
-	c.probeUnsent(c.now, c.probing.ping.seq, true)
+	c.pingUnsent(c.now, c.probing.ping.seq, true)
 	c.pass(time.Second)
 	require.Equal(t, "suspect@1", c.view("x"))
 	require.Equal(t, 1, c.health.score, "P67: on failure as otherwise")
@@ -362,13 +362,13 @@ func TestP52OtherFaultsEndTheRound(t *testing.T) {
 	c.health.score = 2
 	c.pinged()
 	seq := c.probing.ping.seq
-	c.probeUnsent(c.now, seq, false)
+	c.pingUnsent(c.now, seq, false)
 	require.Equal(t, probeIdle, c.probing.phase)
 	require.Empty(t, c.pings)
 	c.pass(time.Minute)
 	require.Equal(t, "alive@1", c.view("x"))
 	require.Equal(t, 2, c.health.score)
-	c.probeUnsent(c.now, seq, true) // the report of a round that is over
+	c.pingUnsent(c.now, seq, true) // the report of a round that is over
 	require.Equal(t, probeIdle, c.probing.phase)
 }
 
@@ -744,7 +744,7 @@ func (c *testCore) answerExcept(name string, sendingFails bool) {
 				require.NoError(c.t, err)
 				c.nack(c.now, &nack{SeqNo: ind.SeqNo})
 			case p.to.name == name && sendingFails:
-				c.probeUnsent(c.now, p.seq, true)
+				c.pingUnsent(c.now, p.seq, true)
 			case p.to.name == name:
 				c.pingSent(p.seq, c.now)
 			default:

@@ -55,8 +55,8 @@ const perRider = 2
 // perUserRider is perRider and the type byte of a user message (P74).
 const perUserRider = 3
 
-// slowSend is how long sending a packet takes on a transport that may block, and
-// a process that is merely short of processor time does not take.
+// slowSend is how long sending a packet may take before the transport counts as one
+// that blocks. A process that is merely short of processor time does not take as long.
 const slowSend = 100 * time.Millisecond
 
 // sendsAtOnce reports whether sending a packet never waits for the network: true
@@ -189,7 +189,7 @@ func (m *Memberlist) sendTogether(s *packetScratch, to destination) (at time.Tim
 	}
 	for i, group := range splitCompounds(s.riders) {
 		msg := group[0]
-		if len(group) > 1 || len(msg) <= maxPartLen {
+		if len(group) > 1 || len(msg) <= maxPartLen { // one that is left over goes as a compound too (W17)
 			s.msg = appendCompound(s.msg[:0], group)
 			msg = s.msg
 		}
@@ -342,7 +342,7 @@ func hostOf(hostPort string) string {
 func (m *Memberlist) pingOut(seq uint32, at time.Time, err error) {
 	m.step(func(c *core, now instant) {
 		if err != nil {
-			c.probeUnsent(now, seq, remoteFailure(err))
+			c.pingUnsent(now, seq, remoteFailure(err))
 			return
 		}
 		c.pingSent(seq, m.instantOf(now, at))
@@ -376,7 +376,7 @@ func remoteFailure(err error) bool {
 // gossip sends queued broadcasts to the targets of a gossip round (P69, P70).
 func (m *Memberlist) gossip(fx *effects) {
 	targets := fx.gossip
-	if fx.gossipDue {
+	if fx.selectGossip {
 		targets = m.selectNodes(m.config.GossipNodes, (*core).gossipTargets)
 	}
 	if len(targets) == 0 {

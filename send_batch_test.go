@@ -160,3 +160,38 @@ func TestBatchesDoNotAllocate(t *testing.T) {
 	burst := []datagram{p, p, p}
 	require.Zero(t, fewestAllocs(func() { in.batch(burst) }))
 }
+
+// A goroutine that brings a packet by IngestPacket is inside a callback while that
+// is handled, and not for the rest of its life; the sender may be of any kind.
+func TestP136IngestingGoroutineIsItselfAfterwards(t *testing.T) {
+	var m *Memberlist
+	inside := make(chan bool, 1)
+	m, _ = onBatches(t, func(cfg *Config) {
+		cfg.Ping = &pingHooks{payload: func() []byte {
+			inside <- m.inCallback()
+			return nil
+		}}
+	})
+	near, far := net.Pipe()
+	go func() {
+		_, _ = far.Write((&ping{SeqNo: 1, Node: "n1"}).appendTo(nil))
+		_ = far.Close()
+	}()
+	from := net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}
+	require.NoError(t, m.udp.IngestPacket(near, &from, time.Now(), true))
+	require.True(t, receive(t, inside))
+	require.False(t, m.inCallback())
+}
+
+func TestP136AnswersGoToSendersOfAnyKind(t *testing.T) {
+	m, _ := onBatches(t)
+	m.broadcasts.Reset()
+	conn, at := listener(t)
+	near, far := net.Pipe()
+	go func() {
+		_, _ = far.Write((&ping{SeqNo: 7, Node: "n1"}).appendTo(nil))
+		_ = far.Close()
+	}()
+	require.NoError(t, m.udp.IngestPacket(near, textAddress(at.String()), time.Now(), true))
+	require.Equal(t, ackMsg, hear(t, m, conn)[0].kind())
+}

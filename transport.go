@@ -141,7 +141,8 @@ func nodeAware(t Transport) (aware NodeAwareTransport, wrapped bool) {
 // datagram is a received packet on the direct way from NetTransport into the
 // library. buf is lent: it is valid until the handler returns.
 type datagram struct {
-	buf  []byte
-	from netip.AddrPort
-	at   time.Time
+	buf   []byte
+	from  netip.AddrPort
+	other net.Addr // the sender, if it is ingested and from cannot say who that is
+	at    time.Time
 }

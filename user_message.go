@@ -113,7 +113,7 @@ func (m *Memberlist) eventsFirst(ctx context.Context, told uint64) {
 	}
 	patience, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
 	defer cancel()
-	if m.waitForEvents(patience, told) != nil {
+	if m.waitForEvents(patience, told) != nil && ctx.Err() == nil {
 		m.hanging.Store(told)
 	}
 }
