@@ -64,12 +64,13 @@ func (g *aliveGate) as(own turn, f func()) {
 
 // ask returns the delegate's verdict.
 func (g *aliveGate) ask(ctx context.Context, n *Node) (verdict error) {
-	mine, known := g.caller()
-	switch {
-	case mine == nil && known: // the delegate asks itself
+	own, known := g.caller()
+	if known && own == nil { // the delegate asks itself
 		return g.delegate.NotifyAlive(n)
-	case mine == nil:
-		mine = g.turn
+	}
+	mine := g.turn
+	if known {
+		mine = own
 	}
 	select {
 	case mine <- struct{}{}:
