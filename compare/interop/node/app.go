@@ -239,6 +239,19 @@ func (a *App) Received(text string) string {
 	return a.record.broadcasts[text]
 }
 
+// ByGossip is how many of the broadcasts known here came by gossip.
+func (a *App) ByGossip() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	count := 0
+	for _, how := range a.record.broadcasts {
+		if how == ByGossip {
+			count++
+		}
+	}
+	return count
+}
+
 // Broadcasts is how many broadcasts are known here.
 func (a *App) Broadcasts() int {
 	a.mu.Lock()
