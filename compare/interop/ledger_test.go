@@ -163,7 +163,7 @@ const (
 	rowRolling    = "10 nodes of v0.7.0 exchanged one by one for ours and back, none lost, nobody else declared dead"
 	rowMerge      = "merge delegate that refuses, on either side"
 	rowAlive      = "alive delegate that refuses, on either side"
-	rowLimits     = "reliable messages and user state up to 20 MiB, and one byte more"
+	rowLimits     = "best-effort messages up to a full datagram, reliable messages and user state up to 20 MiB, and one byte more"
 	rowStreams    = "transport that carries only streams, mixed cluster"
 	rowBubbles    = "clusters in bubbles side by side"
 	rowPrograms   = "programs written for v0.7.0, on ours by one replace directive"
