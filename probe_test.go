@@ -511,7 +511,8 @@ func TestP150UnansweredPingIsLogged(t *testing.T) {
 	c = newTestCore(t)
 	c.know("x")
 	c.settle()
-	c.probeUnsent(c.now, c.pinged().seq, true)
+	c.pinged()
+	c.probeUnsent(c.now, c.probing.ping.seq, true)
 	c.pass(c.cfg.ProbeTimeout)
 	require.Empty(t, c.logs(levelDebug))
 }
