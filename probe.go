@@ -216,6 +216,8 @@ func (c *core) probeOverdue(now instant, p *pendingPing) {
 		delete(c.pings, p.seq)
 		c.probeUnanswered(now)
 	case pr.phase == probeDirect && now >= pr.began.add(pr.patience):
+		c.logf(levelDebug, logFields{node: p.node.Name, addr: p.node.Address()},
+			"Failed UDP ping: %s (timeout reached)", p.node.Name)
 		c.widenProbe(now)
 	default:
 		c.askAgain(p)

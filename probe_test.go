@@ -500,6 +500,23 @@ func TestP57SilenceMakesSuspect(t *testing.T) {
 	require.Equal(t, []string{"Suspect x has failed, no acks received"}, c.logs(levelInfo))
 }
 
+// Programs watch for the line about a ping without an answer in time (P150). One that
+// could not even be sent has a line of its own.
+func TestP150UnansweredPingIsLogged(t *testing.T) {
+	c := unanswered(t, func(c *testCore) {})
+	require.Equal(t, []string{"Failed UDP ping: x (timeout reached)"}, c.logs(levelDebug))
+	c.pass(c.cfg.ProbeInterval - c.cfg.ProbeTimeout)
+	require.Empty(t, c.logs(levelDebug), "once in a round")
+
+	c = newTestCore(t)
+	c.know("x")
+	c.settle()
+	c.pinged()
+	c.probeUnsent(c.now, c.probing.ping.seq, true)
+	c.pass(c.cfg.ProbeTimeout)
+	require.Empty(t, c.logs(levelDebug))
+}
+
 // The accusation has the incarnation of the beginning of the round. A target
 // that refuted in between is not accused.
 func TestP57AccusationIsThatOfTheBeginning(t *testing.T) {

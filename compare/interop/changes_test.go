@@ -74,6 +74,9 @@ func (s *steady) finish() {
 	s.within(5*time.Minute, "every broadcast is everywhere", func() bool {
 		return !slices.ContainsFunc(s.running(), func(p *peer) bool { return p.app.Broadcasts() != len(s.texts) })
 	})
+	for _, p := range s.running() {
+		require.Positive(s.t, p.app.ByGossip(), "broadcasts to %s by gossip", p.name())
+	}
 }
 
 // noComplaints wants that nothing above INFO was logged, anywhere.
@@ -131,6 +134,9 @@ func rotate(t *testing.T, length int, label string) {
 		}
 	}
 	sending.finish()
+	for _, p := range c.peers { // nobody was restarted
+		require.Greater(t, p.app.ByGossip(), len(sending.texts)/2, "broadcasts to %s by gossip", p.name())
+	}
 	c.noComplaints()
 	c.noLeaves(nil)
 }

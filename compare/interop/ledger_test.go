@@ -138,11 +138,13 @@ const docMatrix = `## Mixed clusters
 Half of the nodes run v0.7.0, half run this library. A cluster in virtual time goes through: join
 both ways; metadata up to 512 bytes; best-effort and reliable user messages between every two nodes of
 different kinds; queued broadcasts; user state by push/pull; ping delegate payloads and exact round
-trip times; a cut between two nodes of different kinds, bridged by relays of both; death of one of
-each, with nacks both ways and no health score above 0; return under the same name; graceful leave; a
-name conflict on each side. Every packet is read by an independent decoder. In steps in which nothing
-fails nobody logs a warning or an error; in the others only such as two of a kind log as well. Each
-version is run with compression off, on at one side, on at the other, and on at both.
+trip times; one of each parted from all nodes of the other kind but through relays, with nobody even
+suspected; death of one of each, with nacks both ways and no health score above 0; return under the
+same name; graceful leave; a name conflict on each side. At the end each node has been told of exactly
+these events. Every packet is read by an independent decoder, which finds the label, the seal and the
+compression of the setting. In steps in which nothing fails nobody logs a warning or an error; in the
+others only such as two of a kind log as well. Each version is run with compression off, on at one
+side, on at the other, and on at both. The refusals in the list below are run in the same settings.
 
 `
 
@@ -163,7 +165,7 @@ const (
 	rowRolling    = "10 nodes of v0.7.0 exchanged one by one for ours and back, none lost, nobody else declared dead"
 	rowMerge      = "merge delegate that refuses, on either side"
 	rowAlive      = "alive delegate that refuses, on either side"
-	rowLimits     = "reliable messages and user state up to 20 MiB, and one byte more"
+	rowLimits     = "best-effort messages up to a full datagram, reliable messages and user state up to 20 MiB, and one byte more"
 	rowStreams    = "transport that carries only streams, mixed cluster"
 	rowBubbles    = "clusters in bubbles side by side"
 	rowPrograms   = "programs written for v0.7.0, on ours by one replace directive"
@@ -179,6 +181,7 @@ const docSerf = `## Serf's own test suite
 
 ` + "`go run ./interop/cmd/serfsuite`" + ` in ` + "`compare`" + ` (` + "`make serf-suite`" + `) runs Serf's tests of all packages
 that embed memberlist, first on v0.7.0 and then twice on this library, in a network namespace with
-nothing but loopback, and compares test by test.
+nothing but loopback, and compares test by test. Those tests use nothing of the library that is not
+exported, and none is changed or left out.
 
 %s`

@@ -3,6 +3,7 @@ package interop_test
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +93,45 @@ func TestUserStateLimit(t *testing.T) {
 				require.Error(t, err)
 				require.Len(t, to.app.States(), 1)
 			})
+		})
+	}
+}
+
+// A best-effort message that fills the largest datagram of IPv4 arrives, on real sockets;
+// one byte more is an error for the sender.
+func TestBestEffortLimit(t *testing.T) {
+	const datagram = 65507
+	const checkedUser = 5 + 1 // checksum, type
+	for name, limit := range map[string]struct {
+		keys [][]byte
+		max  int
+	}{
+		"plain": {nil, datagram - checkedUser},
+		"AES":   {aes(32), datagram - checkedUser - boxOverhead},
+	} {
+		t.Run(name, func(t *testing.T) {
+			enter(t, "list", rowLimits, "")
+			c := newCluster(t)
+			s := setting{dressing{keys: limit.keys}, [2]uint8{2, 2}, [2]bool{false, false}}
+			bind := freePort(t, "127.9.0.1")
+			for i, lib := range []node.Library{theirs, ourside} {
+				opts := quiet(s.options(i, []string{"a1", "b1"}[i]))
+				opts.Preset, opts.BindAddr, opts.BindPort = "local", fmt.Sprintf("127.9.%d.1", i), bind
+				c.listen(lib, opts)
+				defer c.peers[i].node.Shutdown()
+			}
+			c.joinSocket(c.peers[1], c.peers[0])
+			c.whole(10 * time.Second)
+			for i, from := range c.peers {
+				to := c.peers[1-i]
+				msg := node.Direct(strings.Repeat("x", limit.max-1))
+				require.NoError(t, from.node.SendBestEffort(to.name(), msg))
+				c.within(10*time.Second, "the longest packet to "+to.name(), func() bool {
+					return to.app.DirectCount(string(msg[1:])) == 1
+				})
+				require.ErrorIs(t, from.node.SendBestEffort(to.name(), append(msg, 'x')), syscall.EMSGSIZE)
+			}
+			c.noComplaints()
 		})
 	}
 }

@@ -2,6 +2,7 @@ package interop_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,6 +18,7 @@ type logCheck struct {
 	usual   *complaints
 	collect *complaints
 	marks   map[*peer]mark
+	doubles []*peer // second holders of a name, which are not among the peers any more
 }
 
 // mark is where a peer's log was; a restarted peer has a new log.
@@ -51,16 +53,16 @@ func (c *complaints) has(library, words string) bool {
 
 // begin forgets what was logged so far.
 func (l *logCheck) begin() {
-	l.marks = make(map[*peer]mark)
+	l.marks, l.doubles = make(map[*peer]mark), nil
 	for _, p := range l.peers {
 		l.marks[p] = mark{p.app, p.app.Log.Len()}
 	}
 }
 
-// end judges what running nodes have logged since begin.
+// end judges what nodes have logged since begin, up to their own end.
 func (l *logCheck) end(step string, troubled bool) {
 	var found []string
-	for _, p := range l.running() {
+	for _, p := range slices.Concat(l.peers, l.doubles) {
 		from := 0
 		if m := l.marks[p]; m.log == p.app {
 			from = m.lines

@@ -143,7 +143,7 @@ type life struct {
 
 func newLife(t testing.TB, s setting, a, b node.Library) *life {
 	l := &life{cluster: newCluster(t), setting: s}
-	l.traffic = watch(l.net, s.keys)
+	l.traffic = watch(l.net, s)
 	for i := range 3 {
 		l.add(a, s.options(0, fmt.Sprintf("a%d", i+1)))
 		l.add(b, s.options(1, fmt.Sprintf("b%d", i+1)))
@@ -176,8 +176,33 @@ func (l *life) run() {
 		step.run()
 		l.logs.end(step.name, step.troubled)
 	}
+	l.events()
 	require.Zero(l.t, l.net.Overflow(), "lost at sockets")
-	require.Empty(l.t, l.traffic.faults(), "unreadable packets")
+	require.Empty(l.t, l.traffic.faults(), "packets that are not as the setting wants them")
+	for i, side := range []byte("ab") {
+		require.Equal(l.t, l.compress[i], l.traffic.compresses(side), "side %c compresses", side)
+		require.True(l.t, l.traffic.sums(side), "side %c sends checksums", side)
+	}
+}
+
+// events wants that each node that is left has heard what happened to each name, and
+// nothing more. Those that were restarted began to listen late.
+func (l *life) events() {
+	for _, p := range l.running() {
+		for name, want := range map[string]string{
+			"a1": "join update", "b1": "join update",
+			"a2": "join leave", "b2": "join leave",
+			"a3": "join leave join", "b3": "join leave join",
+		} {
+			if p.name() == "a3" || p.name() == "b3" {
+				want = map[string]string{"a2": "join leave", "b2": "join leave"}[name]
+				if want == "" {
+					want = "join"
+				}
+			}
+			require.Equal(l.t, want, kinds(p, name), "what %s heard of %s", p.name(), name)
+		}
+	}
 }
 
 func (l *life) peer(name string) *peer {
@@ -353,18 +378,24 @@ func (l *life) pings() {
 	})
 }
 
-// relay cuts the direct way between one node of each kind, for packets and
-// streams: relays must keep both alive in each other's eyes.
+// relay parts one node from all of the other kind, for packets and streams, once for
+// each kind. What is left between them are relays of the node's kind: for those who
+// probe it, relays of the other kind than their own. They must serve so well that
+// nobody is even suspected.
 func (l *life) relay() {
-	x, y := l.peer("a1"), l.peer("b1")
-	l.cut(x, y)
-	l.traffic.reset()
-	l.within(time.Minute, "relays of the other kind asked and helpful", func() bool {
-		return l.traffic.relayed('a', 'b') && l.traffic.relayed('b', 'a')
-	})
-	time.Sleep(15 * time.Second)
-	l.net.SetFilter(nil)
-	time.Sleep(15 * time.Second)
+	for _, apart := range []string{"a1", "b1"} {
+		p := l.peer(apart)
+		l.net.SetFilter(func(from, to netip.AddrPort, _ bool) bool {
+			return from != p.addr && to != p.addr || sideOf(from) == sideOf(to)
+		})
+		l.traffic.reset()
+		time.Sleep(30 * time.Second)
+		relays, askers := side(p), 'a'+'b'-side(p)
+		require.True(l.t, l.traffic.relayed(askers, relays), "relays of the other kind were asked")
+		require.Zero(l.t, l.traffic.suspicions(), "a node was suspected while %s was apart", apart)
+		l.net.SetFilter(nil)
+		time.Sleep(15 * time.Second)
+	}
 	for _, p := range l.running() {
 		for _, o := range l.running() {
 			require.NotContains(l.t, kinds(p, o.name()), "leave", "%s of %s", p.name(), o.name())
@@ -450,6 +481,7 @@ func (l *life) conflict() {
 		})
 		l.kill(double)
 		l.peers = l.peers[:len(l.peers)-1]
+		l.logs.doubles = append(l.logs.doubles, double)
 	}
 	time.Sleep(20 * time.Second)
 	l.whole(time.Second)
@@ -463,11 +495,4 @@ func (l *life) conflict() {
 func renamed(o node.Options, name string) node.Options {
 	o.Name = name
 	return o
-}
-
-// cut lets nothing pass between two peers, in either direction.
-func (c *cluster) cut(x, y *peer) {
-	c.net.SetFilter(func(from, to netip.AddrPort, _ bool) bool {
-		return !(from == x.addr && to == y.addr) && !(from == y.addr && to == x.addr)
-	})
 }

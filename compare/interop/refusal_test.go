@@ -3,6 +3,7 @@ package interop_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,12 +32,15 @@ func refuseAlive(self string) func(*node.App) {
 	}
 }
 
-// eachWay runs a test with each library on either side, in each dressing.
+// eachWay runs a test with each library on either side, in each setting; with -short
+// only in those in which both sides compress.
 func eachWay(t *testing.T, row string, f func(t *testing.T, s setting, first, second node.Library)) {
-	for _, d := range dressings {
-		s := setting{d, [2]uint8{2, 2}, [2]bool{true, true}}
+	for _, s := range settings() {
+		if testing.Short() && s.compress != [2]bool{true, true} {
+			continue
+		}
 		for _, pair := range [][2]node.Library{{theirs, ourside}, {ourside, theirs}, {ourside, ourside}} {
-			t.Run(fmt.Sprintf("%s/%s-%s", d.name, pair[0].Name(), pair[1].Name()), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%v/%s-%s", s, pair[0].Name(), pair[1].Name()), func(t *testing.T) {
 				t.Parallel()
 				enter(t, "list", row, "")
 				synctest.Test(t, func(t *testing.T) { f(t, s, pair[0], pair[1]) })
@@ -133,4 +137,51 @@ func TestAliveRefusalReachesTheJoiner(t *testing.T) {
 			require.Contains(t, strings.Join(refuser.app.Log.Lines(0), "\n"), words)
 		}
 	})
+}
+
+// A cluster of both kinds, one of ours refusing a stranger who asks it: the stranger is
+// told, and nobody on either side ever hears of the other.
+func TestRefusalKeepsAClusterApart(t *testing.T) {
+	strangers := func(others ...node.Member) error {
+		if slices.ContainsFunc(others, func(m node.Member) bool { return m.Name == "stranger" }) {
+			return errors.New(words)
+		}
+		return nil
+	}
+	for row, hook := range map[string]func(*node.App){
+		rowMerge: func(a *node.App) { a.RefuseMerge = func(others []node.Member) error { return strangers(others...) } },
+		rowAlive: func(a *node.App) { a.RefuseAlive = func(m node.Member) error { return strangers(m) } },
+	} {
+		for _, d := range dressings {
+			for _, lib := range []node.Library{theirs, ourside} {
+				t.Run(fmt.Sprintf("%s/%s/%s", row, d.name, lib.Name()), func(t *testing.T) {
+					t.Parallel()
+					enter(t, "list", row, "")
+					synctest.Test(t, func(t *testing.T) {
+						s := setting{d, [2]uint8{2, 2}, [2]bool{true, true}}
+						refuseStranger(t, mixed(t, 6, s.options), lib, hook, s)
+					})
+				})
+			}
+		}
+	}
+}
+
+func refuseStranger(t *testing.T, c *cluster, lib node.Library, hook func(*node.App), s setting) {
+	defer c.stop()
+	gate := c.add(ourside, s.options(1, "gate"), hook)
+	c.join(gate, c.peers[0])
+	c.whole(time.Minute)
+	members := names(c.running())
+	stranger := c.add(lib, s.options(0, "stranger"))
+	n, err := stranger.node.Join(gate.addr.String())
+	require.ErrorContains(t, err, words)
+	require.Zero(t, n)
+	time.Sleep(time.Minute)
+	require.Equal(t, []string{"stranger"}, memberNames(stranger.node.Members()))
+	for _, p := range c.others(stranger) {
+		require.Equal(t, members, memberNames(p.node.Members()), p.name())
+		require.Empty(t, kinds(p, "stranger"), p.name())
+		require.Empty(t, kinds(stranger, p.name()))
+	}
 }

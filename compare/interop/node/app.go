@@ -188,6 +188,7 @@ func (a *App) MergeRemoteState(buf []byte, join bool) {
 // End says that the node is being killed: what it still tells, such as the
 // outcome of suspicions whose timers outlive it, is not recorded.
 func (a *App) End() {
+	a.Log.end()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
@@ -236,6 +237,19 @@ func (a *App) Received(text string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.record.broadcasts[text]
+}
+
+// ByGossip is how many of the broadcasts known here came by gossip.
+func (a *App) ByGossip() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	count := 0
+	for _, how := range a.record.broadcasts {
+		if how == ByGossip {
+			count++
+		}
+	}
+	return count
 }
 
 // Broadcasts is how many broadcasts are known here.
@@ -290,12 +304,22 @@ func (a *App) States() []State {
 type Log struct {
 	mu    sync.Mutex
 	lines []string
+	ended bool
+}
+
+func (l *Log) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
 }
 
 // Write takes one line, as log.Logger writes it.
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended {
+		return len(p), nil
+	}
 	l.lines = append(l.lines, strings.TrimRight(string(p), "\n"))
 	return len(p), nil
 }

@@ -18,7 +18,8 @@ const panicIn = "INTEROP_PANIC_IN"
 // callbacks are those that a second node makes the first one's library call.
 var callbacks = []string{
 	"NotifyMsg", "NotifyMsg stream", "GetBroadcasts", "LocalState", "MergeRemoteState",
-	"NotifyJoin", "NotifyAlive", "NotifyMerge", "AckPayload",
+	"NotifyJoin", "NotifyUpdate", "NotifyLeave", "NotifyConflict", "NotifyAlive", "NotifyMerge",
+	"AckPayload", "NotifyPingComplete",
 }
 
 // TestPanicCrashes: a panic in a callback ends the program, as any panic does in
@@ -58,17 +59,26 @@ func panicProgram(t *testing.T, where string) {
 		localState:    func(bool) []byte { sourIf(where == "LocalState"); return []byte("x") },
 		mergeState:    func([]byte, bool) { sourIf(where == "MergeRemoteState") },
 	}
-	victim.Events = happening(func(string, *memberlist.Node) {
+	victim.Events = happening(func(kind string, _ *memberlist.Node) {
 		sourIf(where == "NotifyJoin" && joined)
+		sourIf(where == "NotifyUpdate" && kind == "update" || where == "NotifyLeave" && kind == "leave")
 		joined = true
 	})
+	victim.Conflict = conflictFunc(func() { sourIf(where == "NotifyConflict") })
 	victim.Alive = aliveFunc(func(n *memberlist.Node) error { sourIf(where == "NotifyAlive" && n.Name != "victim"); return nil })
 	victim.Merge = mergeFunc(func([]*memberlist.Node) error { sourIf(where == "NotifyMerge"); return nil })
-	victim.Ping = pingFunc(func() []byte { sourIf(where == "AckPayload"); return nil })
+	victim.Ping = pingFuncs{
+		payload:  func() []byte { sourIf(where == "AckPayload"); return nil },
+		complete: func() { sourIf(where == "NotifyPingComplete") },
+	}
+	victim.ProbeInterval, victim.ProbeTimeout = 200*time.Millisecond, 100*time.Millisecond
 	m := create(t, victim)
 
 	other := loopbackConfig("other", new(lines))
-	other.Delegate = &hub{localState: func(bool) []byte { return []byte("y") }}
+	other.Delegate = &hub{
+		localState: func(bool) []byte { return []byte("y") },
+		nodeMeta:   func(int) []byte { return []byte(time.Now().String()) },
+	}
 	o := create(t, other)
 	if _, err := o.Join([]string{hostPort(m.LocalNode())}); err != nil {
 		t.Log(err)
@@ -78,6 +88,13 @@ func panicProgram(t *testing.T, where string) {
 		require.NoError(t, o.SendBestEffort(m.LocalNode(), []byte("go")))
 	case "NotifyMsg stream":
 		require.NoError(t, o.SendReliable(m.LocalNode(), []byte("go")))
+	case "NotifyUpdate":
+		o.UpdateNode(10 * time.Second)
+	case "NotifyLeave":
+		o.Leave(10 * time.Second)
+	case "NotifyConflict":
+		third := create(t, loopbackConfig("other", new(lines)))
+		third.Join([]string{hostPort(m.LocalNode())})
 	case "AckPayload":
 		o.Ping("victim", udpAddr(m.LocalNode()))
 	}
@@ -99,10 +116,17 @@ type mergeFunc func([]*memberlist.Node) error
 
 func (f mergeFunc) NotifyMerge(all []*memberlist.Node) error { return f(all) }
 
-type pingFunc func() []byte
+type conflictFunc func()
 
-func (f pingFunc) AckPayload() []byte                                         { return f() }
-func (f pingFunc) NotifyPingComplete(*memberlist.Node, time.Duration, []byte) {}
+func (f conflictFunc) NotifyConflict(_, _ *memberlist.Node) { f() }
+
+type pingFuncs struct {
+	payload  func() []byte
+	complete func()
+}
+
+func (f pingFuncs) AckPayload() []byte                                         { return f.payload() }
+func (f pingFuncs) NotifyPingComplete(*memberlist.Node, time.Duration, []byte) { f.complete() }
 
 // TestPanicInOwnCall: what a callback panics with while the caller waits in
 // Create ends the program too.

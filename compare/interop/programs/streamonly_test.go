@@ -2,9 +2,14 @@ package programs
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"sync"
 	"testing"
@@ -14,11 +19,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tcpOnly is a transport that has nothing but TCP: each packet is framed on a
-// connection that is kept open for its destination, as programs do it that run
+// tcpOnly is a transport that has nothing but TCP, or TLS over it: each packet is framed
+// on a connection that is kept open for its destination, as programs do it that run
 // gossip over TLS or through proxies. Sending never fails visibly.
 type tcpOnly struct {
 	listener net.Listener
+	secure   *tls.Config // nil: plain TCP
 	packets  chan *memberlist.Packet
 	streams  chan net.Conn
 	done     chan struct{}
@@ -34,11 +40,15 @@ const (
 	streamConn = 's'
 )
 
-func newTCPOnly(t *testing.T) *tcpOnly {
+func newTCPOnly(t *testing.T, secure *tls.Config) *tcpOnly {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	if secure != nil {
+		l = tls.NewListener(l, secure)
+	}
 	o := &tcpOnly{
 		listener: l,
+		secure:   secure,
 		packets:  make(chan *memberlist.Packet),
 		streams:  make(chan net.Conn),
 		done:     make(chan struct{}),
@@ -135,7 +145,7 @@ func (o *tcpOnly) WriteTo(b []byte, addr string) (time.Time, error) {
 	c := o.pool[addr]
 	if c == nil {
 		var err error
-		if c, err = net.DialTimeout("tcp", addr, time.Second); err != nil {
+		if c, err = o.dial(addr, time.Second); err != nil {
 			return time.Now(), nil
 		}
 		frame = append([]byte{packetConn}, frame...)
@@ -148,8 +158,16 @@ func (o *tcpOnly) WriteTo(b []byte, addr string) (time.Time, error) {
 	return time.Now(), nil
 }
 
+func (o *tcpOnly) dial(addr string, timeout time.Duration) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: timeout}
+	if o.secure != nil {
+		return tls.DialWithDialer(dialer, "tcp", addr, o.secure)
+	}
+	return dialer.Dial("tcp", addr)
+}
+
 func (o *tcpOnly) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	c, err := net.DialTimeout("tcp", addr, timeout)
+	c, err := o.dial(addr, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -185,15 +203,41 @@ func (o *tcpOnly) Shutdown() error {
 	return nil
 }
 
+// selfSigned makes a certificate for both ends of a connection, and what trusts it.
+func selfSigned(t *testing.T) *tls.Config {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	require.NoError(t, err)
+	parsed, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(parsed)
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}},
+		RootCAs:      pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	}
+}
+
 // TestStreamOnly: a cluster that has no datagrams, replicating broadcasts.
 func TestStreamOnly(t *testing.T) {
+	for name, secure := range map[string]*tls.Config{"TCP": nil, "TLS": selfSigned(t)} {
+		t.Run(name, func(t *testing.T) { streamOnly(t, secure) })
+	}
+}
+
+func streamOnly(t *testing.T, secure *tls.Config) {
 	var logged lines
 	var nodes []*memberlist.Memberlist
 	var hubs []*replica
 	for i := range 3 {
 		r := &replica{seen: make(map[string]bool)}
 		cfg := loopbackConfig(fmt.Sprint("node", i), &logged)
-		cfg.Transport, cfg.Delegate = newTCPOnly(t), r.delegate()
+		cfg.Transport, cfg.Delegate = newTCPOnly(t, secure), r.delegate()
 		cfg.Label, cfg.SecretKey = "tcp", bytes.Repeat([]byte{7}, 32)
 		cfg.DisableTcpPings = true
 		cfg.UDPBufferSize = 10 << 20 // packets are no datagrams: no reason to keep them small
@@ -215,6 +259,12 @@ func TestStreamOnly(t *testing.T) {
 		within(t, 20*time.Second, "three members and six messages", func() bool {
 			return m.NumMembers() == 3 && hubs[i].count() == 6
 		})
+	}
+	for i, m := range nodes {
+		require.NoError(t, m.SendReliable(nodes[(i+1)%3].LocalNode(), []byte(fmt.Sprint("sent by ", i))))
+	}
+	for i := range nodes { // each passes on what it is sent
+		within(t, 20*time.Second, "nine messages", func() bool { return hubs[i].count() == 9 })
 	}
 	require.NoError(t, nodes[2].Leave(10*time.Second))
 	for _, m := range nodes[:2] {

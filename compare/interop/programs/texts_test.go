@@ -46,6 +46,7 @@ func TestLogLinesHaveTags(t *testing.T) {
 	for _, text := range []string{
 		"[DEBUG] memberlist: Initiating push/pull sync with: ",
 		"[DEBUG] memberlist: Stream connection ",
+		"[DEBUG] memberlist: Failed UDP ping: three (timeout reached)",
 		"[INFO] memberlist: Suspect three has failed, no acks received",
 		"[INFO] memberlist: Marking three as failed, suspect timeout reached (",
 		"[ERR] memberlist: ",

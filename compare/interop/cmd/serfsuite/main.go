@@ -11,9 +11,10 @@
 // nothing but a loopback interface, where the system allows it.
 //
 // The exit status is 0 if every test that passes on memberlist passes on the
-// checkout, in each run. A test that fails once in a run is tried again alone,
-// -retries times, since some of Serf's tests depend on timing; tests that needed
-// it are named.
+// checkout, in each run. A test that fails in a run is tried again alone, -retries
+// times, since some of Serf's tests depend on timing; tests that needed it are
+// named. Tests that never began, since another one ended the process, are run then
+// too: neither side loses a test unseen.
 package main
 
 import (
@@ -45,7 +46,7 @@ func main() {
 	flag.StringVar(&s.checkout, "checkout", "", "`directory` of the library (default: what the current module replaces it by)")
 	flag.StringVar(&s.dir, "dir", "", "working `directory`, which is kept (default: a temporary one)")
 	flag.IntVar(&s.runs, "runs", 2, "how often to run on the checkout")
-	flag.IntVar(&s.retries, "retries", 2, "how often to try a failed test again, alone")
+	flag.IntVar(&s.retries, "retries", 2, "how often to try a failed test again, alone, on either library")
 	flag.StringVar(&s.doc, "doc", "", "`file` with two marker lines between which the result is written")
 	flag.StringVar(&s.test, "run", "", "run only tests that match this `pattern`")
 	flag.BoolVar(&s.race, "race", false, "build with the race detector")

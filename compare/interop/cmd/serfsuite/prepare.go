@@ -85,7 +85,7 @@ func (w *workspace) fill(ctx context.Context, s *settings) error {
 		return err
 	}
 	for _, one := range []*suite{&w.theirs, &w.ours} {
-		if err := one.build(ctx); err != nil {
+		if err := one.build(ctx, s.test); err != nil {
 			return err
 		}
 	}
@@ -152,15 +152,17 @@ func output(ctx context.Context, dir, name string, args ...string) (string, erro
 // sandbox is a command line in front of the tests'.
 type sandbox []string
 
-// findSandbox tries whether a network namespace can be had. Multicast on its
-// loopback interface lets Serf's discovery test run.
+// findSandbox tries whether a network namespace can be had, as root or as one who is
+// root in it only. Multicast on its loopback interface lets Serf's discovery test run.
 func findSandbox() sandbox {
 	const setUp = "ip link set lo up && { ip link set lo multicast on && ip route add 224.0.0.0/4 dev lo; :; } && exec \"$@\""
-	s := sandbox{"unshare", "-n", "sh", "-c", setUp, "sh"}
-	if err := exec.Command(s[0], append(s[1:], "true")...).Run(); err != nil {
-		return nil
+	for _, options := range []string{"-n", "-rn"} {
+		s := sandbox{"unshare", options, "sh", "-c", setUp, "sh"}
+		if exec.Command(s[0], append(s[1:], "true")...).Run() == nil {
+			return s
+		}
 	}
-	return s
+	return nil
 }
 
 func (s sandbox) String() string {

@@ -20,11 +20,13 @@ import (
 type suite struct {
 	dir      string
 	packages []string
+	tests    []test // all that are to run
 }
 
-// build compiles everything, and finds the packages whose tests depend on
-// memberlist. It may use the network, which the tests may not.
-func (s *suite) build(ctx context.Context) error {
+// build compiles everything, finds the packages whose tests depend on
+// memberlist, and lists the tests that match the pattern. It may use the network,
+// which the tests may not.
+func (s *suite) build(ctx context.Context, pattern string) error {
 	if _, err := output(ctx, s.dir, "go", "build", "-mod=mod", "./..."); err != nil {
 		return err
 	}
@@ -44,8 +46,33 @@ func (s *suite) build(ctx context.Context) error {
 	if len(s.packages) == 0 {
 		return errors.New("no package with tests depends on memberlist")
 	}
-	_, err = output(ctx, s.dir, "go", append([]string{"vet", "-mod=mod"}, s.packages...)...)
-	return err
+	if _, err := output(ctx, s.dir, "go", append([]string{"vet", "-mod=mod"}, s.packages...)...); err != nil {
+		return err
+	}
+	return s.list(ctx, pattern)
+}
+
+// list asks each package for its tests, so that one which never began is noticed.
+func (s *suite) list(ctx context.Context, pattern string) error {
+	pattern, _, _ = strings.Cut(pattern, "/") // what is behind it chooses subtests
+	if pattern == "" {
+		pattern = "."
+	}
+	for _, pkg := range s.packages {
+		names, err := output(ctx, s.dir, "go", "test", "-mod=mod", "-list", pattern, pkg)
+		if err != nil {
+			return err
+		}
+		for name := range strings.FieldsSeq(names) {
+			if strings.HasPrefix(name, "Test") {
+				s.tests = append(s.tests, test{pkg, name})
+			}
+		}
+	}
+	if len(s.tests) == 0 {
+		return fmt.Errorf("no test matches %q", pattern)
+	}
+	return nil
 }
 
 // short are the packages without the module path.
@@ -68,36 +95,65 @@ func (t test) String() string {
 	return strings.TrimPrefix(t.pkg, serfPath+"/") + " " + t.name
 }
 
+// unstarted stands in place of a verdict on a test that never began.
+const unstarted = "unstarted"
+
 // result is one run of a suite.
 type result struct {
-	action  map[test]string // pass, fail or skip
+	action  map[test]string // pass, fail, skip or unstarted
 	output  map[test]string // of failed tests
 	retried []test          // passed only when run again, alone
 	took    time.Duration
 }
 
-// run runs all tests, and those that fail once more alone.
+// run runs all tests, and then again what did not pass.
 func (s suite) run(ctx context.Context, box sandbox, o settings) (*result, error) {
 	start := time.Now()
 	r := &result{action: make(map[test]string), output: make(map[test]string)}
+	for _, t := range s.tests {
+		r.action[t] = unstarted
+	}
 	if err := s.goTest(ctx, box, o, o.test, s.packages, r); err != nil {
 		return nil, err
 	}
 	for range o.retries {
-		for _, t := range r.failed() {
-			if strings.Contains(t.name, "/") {
-				continue // runs again with the test that it is part of
-			}
-			if err := s.goTest(ctx, box, o, "^"+t.name+"$", []string{t.pkg}, r); err != nil {
-				return nil, err
-			}
-			if r.action[t] == "pass" {
-				r.retried = append(r.retried, t)
-			}
+		if err := s.again(ctx, box, o, r); err != nil {
+			return nil, err
 		}
 	}
 	r.took = time.Since(start)
 	return r, nil
+}
+
+// again runs the tests that never began, since the process died of another, and
+// then each that failed, alone.
+func (s suite) again(ctx context.Context, box sandbox, o settings, r *result) error {
+	for _, pkg := range s.packages {
+		var names []string
+		for _, t := range r.with(unstarted) {
+			if t.pkg == pkg {
+				names = append(names, t.name)
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		if err := s.goTest(ctx, box, o, "^("+strings.Join(names, "|")+")$", []string{pkg}, r); err != nil {
+			return err
+		}
+	}
+	for _, t := range r.failed() {
+		if strings.Contains(t.name, "/") {
+			continue // runs again with the test that it is part of
+		}
+		if err := s.goTest(ctx, box, o, "^"+t.name+"$", []string{t.pkg}, r); err != nil {
+			return err
+		}
+		if r.action[t] == "pass" {
+			r.retried = append(r.retried, t)
+		}
+	}
+	return nil
 }
 
 // goTest runs go test and adds what it reports to r.
@@ -122,9 +178,8 @@ func (s suite) goTest(ctx context.Context, box sandbox, o settings, pattern stri
 	return ctx.Err()
 }
 
-// read takes the lines of go test -json and returns how many verdicts it found.
-// A package that does not end in a verdict about each of its tests counts as a
-// failed test without name.
+// read takes the lines of go test -json and returns how many verdicts it found. A
+// test that began and has none has failed.
 func (r *result) read(report io.Reader) int {
 	verdicts := 0
 	lines := bufio.NewScanner(report)
@@ -173,6 +228,9 @@ func (r *result) failed() []test { return r.with("fail") }
 func (r *result) summary() string {
 	text := fmt.Sprintf("%d passed, %d failed, %d skipped in %v",
 		len(r.with("pass")), len(r.failed()), len(r.with("skip")), r.took.Round(time.Second))
+	if n := len(r.with(unstarted)); n > 0 {
+		text += fmt.Sprintf("; %d never began", n)
+	}
 	if len(r.retried) > 0 {
 		text += fmt.Sprintf("; passed only alone: %v", r.retried)
 	}
@@ -201,6 +259,9 @@ func (r *result) keptBy(got *result, w io.Writer) bool {
 func (r *result) listOthers(w io.Writer) {
 	for _, t := range r.failed() {
 		fmt.Fprintf(w, "fails on memberlist itself: %v\n", t)
+	}
+	for _, t := range r.with(unstarted) {
+		fmt.Fprintf(w, "never began on memberlist itself: %v\n", t)
 	}
 	for _, t := range r.with("skip") {
 		fmt.Fprintf(w, "skipped: %v\n", t)
