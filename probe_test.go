@@ -512,7 +512,7 @@ func TestP150UnansweredPingIsLogged(t *testing.T) {
 	c.know("x")
 	c.settle()
 	c.pinged()
-	c.probeUnsent(c.now, c.probing.ping.seq, true)
+	c.pingUnsent(c.now, c.probing.ping.seq, true)
 	c.pass(c.cfg.ProbeTimeout)
 	require.Empty(t, c.logs(levelDebug))
 }
