@@ -209,7 +209,7 @@ func (m *Memberlist) explain(ctx context.Context, err error) error {
 }
 
 // Leave announces that this node departs, and waits until the others provably
-// know, at most for timeout; no limit if that is 0 or less. See
+// know, at most for timeout; for half a minute if that is 0 or less. See
 // [Memberlist.LeaveContext].
 func (m *Memberlist) Leave(timeout time.Duration) error {
 	return withTimeout(timeout, m.LeaveContext)
@@ -226,18 +226,28 @@ func withTimeout(timeout time.Duration, f func(context.Context) error) error {
 	return f(ctx)
 }
 
+// leaveLimit is how long a Leave without a limit waits. By then the message has long
+// been sent as often as it is sent at all, so that waiting on brings nothing.
+const leaveLimit = 30 * time.Second
+
 // LeaveContext announces that this node departs: it counts as left, here and
 // soon everywhere, instead of being found dead. It returns nil once three live
 // members have confirmed that they know, or all if there are fewer (P22), and the own
 // NotifyLeave has been delivered. The departure goes on spreading by gossip.
 //
 // If ctx ends first the error says so (errors.Is: [ErrTimeout] after a deadline);
-// the node has left all the same, and a second call returns nil (P23). The node
+// the node has left all the same, and a second call returns nil (P23). A ctx without
+// a deadline gets one of 30 seconds: where nobody can be reached nobody confirms. The node
 // keeps answering until Shutdown (P25); after that the call is an error, [ErrShutdown]
 // (P24). Inside a callback it does not wait.
 func (m *Memberlist) LeaveContext(ctx context.Context) error {
 	if m.down.Load() {
 		return ErrShutdown
+	}
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, leaveLimit)
+		defer cancel()
 	}
 	var done <-chan struct{}
 	told := m.step(func(c *core, now instant) { done = c.leave(now) })
@@ -310,9 +320,12 @@ func (m *Memberlist) announce(ctx context.Context, returning bool, done chan str
 	if err != nil {
 		return err
 	}
-	ip, port, err := m.advertised()
-	if err != nil {
-		return err
+	self := m.LocalNode()
+	ip, port := self.Addr, self.Port // an update is no move (P27)
+	if returning {
+		if ip, port, err = m.advertised(); err != nil {
+			return err
+		}
 	}
 	if err := m.admitSelf(ctx, ip, port, meta); err != nil {
 		return err

@@ -44,7 +44,7 @@ func TestP22LeaveReturnsWhenThreeNodesProvablyKnow(t *testing.T) {
 		var done atomic.Bool
 		result := make(chan error, 1)
 		go func() {
-			result <- nodes[0].Leave(0)
+			result <- nodes[0].Leave(time.Hour)
 			done.Store(true)
 		}()
 		time.Sleep(20 * time.Second)
@@ -191,6 +191,21 @@ func TestP22P23LeaveTimesOutAndHasLeftAllTheSame(t *testing.T) {
 
 		c.network.Heal()
 		within(t, 20*time.Second, "gossip still tells the other", func() bool { return holdsFor(nodes[1], "n1", StateLeft) })
+	})
+}
+
+// Without a limit, nobody to confirm and nothing that would find the others dead, Leave
+// ends all the same.
+func TestP22LeaveWithoutLimitEnds(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		nodes := c.grow(2, func(cfg *Config) { cfg.ProbeInterval = 0 })
+		c.network.Partition([]string{"n1"})
+		var err error
+		took := duration(func() { err = nodes[0].Leave(0) })
+		require.Equal(t, 30*time.Second, took)
+		require.ErrorIs(t, err, ErrTimeout)
+		require.NoError(t, nodes[0].Leave(0))
 	})
 }
 
