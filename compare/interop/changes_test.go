@@ -92,10 +92,14 @@ func (c *cluster) noComplaints(but ...string) {
 
 // mixed starts count nodes of alternating kinds, joined into one cluster.
 func mixed(t *testing.T, count int, opts func(side int, name string) node.Options) *cluster {
+	return grown(t, [2]node.Library{theirs, ourside}, count, opts)
+}
+
+// grown is a cluster of nodes of two libraries in turn.
+func grown(t *testing.T, libraries [2]node.Library, count int, opts func(side int, name string) node.Options) *cluster {
 	c := newCluster(t)
 	for i := range count {
-		lib := []node.Library{theirs, ourside}[i%2]
-		p := c.add(lib, opts(i%2, fmt.Sprintf("n%d", i+1)))
+		p := c.add(libraries[i%2], opts(i%2, fmt.Sprintf("n%d", i+1)))
 		if i > 0 {
 			c.join(p, c.peers[i-1])
 		}
@@ -215,11 +219,15 @@ func (o *outages) onlyOutages() {
 	})
 }
 
-// stepByStep takes a cluster through stages, by restarting node after node with
-// the options of the next stage.
+// stepByStep takes a mixed cluster through stages, by restarting node after node
+// with the options of the next stage.
 func stepByStep(t *testing.T, stages []func(*node.Options)) {
+	inStages(t, [2]node.Library{theirs, ourside}, stages)
+}
+
+func inStages(t *testing.T, libraries [2]node.Library, stages []func(*node.Options)) {
 	plain := setting{protocols: [2]uint8{2, 2}, compress: [2]bool{false, true}}
-	c := mixed(t, 6, func(side int, name string) node.Options {
+	c := grown(t, libraries, 6, func(side int, name string) node.Options {
 		o := plain.options(side, name)
 		stages[0](&o)
 		return o
@@ -268,6 +276,19 @@ func TestLabelStepByStep(t *testing.T) {
 			func(o *node.Options) {},
 			func(o *node.Options) { o.StripLabels, o.SkipLabel = true, true },
 			func(o *node.Options) { o.StripLabels, o.SkipLabel, o.Label = true, true, "blue" },
+			func(o *node.Options) { o.Label = "blue" },
+		})
+	})
+}
+
+// TestLabelStepByStepWithoutHelp introduces a label among nodes of this library with
+// nothing that strips labels: those without one that do not check take any (W42, F5).
+func TestLabelStepByStepWithoutHelp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inStages(t, [2]node.Library{ourside, ourside}, []func(*node.Options){
+			func(o *node.Options) {},
+			func(o *node.Options) { o.SkipLabel = true },
+			func(o *node.Options) { o.SkipLabel, o.Label = true, "blue" },
 			func(o *node.Options) { o.Label = "blue" },
 		})
 	})
