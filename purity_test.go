@@ -32,6 +32,7 @@ var worldlyFiles = []string{
 	"net.go",
 	"notify.go",
 	"send.go",
+	"send_batch.go",
 	"snapshot.go",
 	"user_message.go",
 
