@@ -86,4 +86,12 @@ interop: ## clusters of both libraries
 
 .PHONY: serf-suite
 serf-suite: ## the test suite of Serf on this library
-	cd compare && $(GO) run ./interop/cmd/serfsuite
+	cd compare && $(GO) run ./interop/cmd/suite
+
+SUITE = cd compare && $(GO) run ./interop/cmd/suite -retries 3 -doc ../docs/compatibility.md
+
+.PHONY: program-suites
+program-suites: ## those of Serf, Alertmanager and Docker's NetworkDB; writes docs/compatibility.md
+	$(SUITE) -module github.com/hashicorp/serf@v0.11.0
+	$(SUITE) -module github.com/prometheus/alertmanager@v0.35.0 -packages ./cluster
+	$(SUITE) -module github.com/moby/moby/v2@v2.0.0-beta.24 -packages ./daemon/libnetwork/networkdb -get github.com/hashicorp/serf@v0.11.0

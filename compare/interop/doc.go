@@ -7,5 +7,5 @@
 // The packages below are the tools: simnet is the network in memory, node the
 // common face of both libraries, reference and ours the two adapters, wiretap
 // an independent reader of packets, programs the small programs that are built
-// against either library, and cmd/serfsuite runs Serf's own tests.
+// against either library, and cmd/suite runs the tests of Serf and other programs.
 package interop

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	serfPath       = "github.com/hashicorp/serf"
-	memberlistPath = "github.com/hashicorp/memberlist"
-	ourPath        = "github.com/seed-83836a96/memberlist"
+	memberlistPath    = "github.com/hashicorp/memberlist"
+	memberlistVersion = "v0.7.0"
+	ourPath           = "github.com/seed-83836a96/memberlist"
 )
 
-// workspace is the two copies of Serf, built, and where their tests run.
+// workspace is the two copies of the program, built, and where their tests run.
 type workspace struct {
 	theirs, ours suite
 	sandbox      sandbox
@@ -31,15 +31,15 @@ func prepare(ctx context.Context, s *settings) (*workspace, func(), error) {
 	}
 	root, cleanup := s.dir, func() {}
 	if root == "" {
-		dir, err := os.MkdirTemp("", "serfsuite")
+		dir, err := os.MkdirTemp("", "suite")
 		if err != nil {
 			return nil, nil, err
 		}
 		root, cleanup = dir, func() { os.RemoveAll(dir) }
 	}
 	w := &workspace{
-		theirs:  suite{dir: filepath.Join(root, "theirs")},
-		ours:    suite{dir: filepath.Join(root, "ours")},
+		theirs:  suite{module: s.module, dir: filepath.Join(root, "theirs")},
+		ours:    suite{module: s.module, dir: filepath.Join(root, "ours")},
 		sandbox: findSandbox(),
 	}
 	if err := w.fill(ctx, s); err != nil {
@@ -69,43 +69,44 @@ func (s *settings) complete(ctx context.Context) error {
 }
 
 func (w *workspace) fill(ctx context.Context, s *settings) error {
-	source, err := fetch(ctx, s.serf)
+	source, err := fetch(ctx, s.module+"@"+s.version)
 	if err != nil {
 		return err
 	}
+	get := append([]string{"get", memberlistPath + "@" + memberlistVersion}, s.get...)
 	for _, one := range []suite{w.theirs, w.ours} {
 		if err := copyModule(source, one.dir); err != nil {
 			return err
 		}
-	}
-	if s.memberlist, err = output(ctx, w.theirs.dir, "go", "list", "-m", "-f", "{{.Version}}", memberlistPath); err != nil {
-		return err
+		if _, err := output(ctx, one.dir, "go", get...); err != nil {
+			return err
+		}
 	}
 	if _, err := output(ctx, w.ours.dir, "go", "mod", "edit", "-replace", memberlistPath+"="+s.checkout); err != nil {
 		return err
 	}
 	for _, one := range []*suite{&w.theirs, &w.ours} {
-		if err := one.build(ctx, s.test); err != nil {
+		if err := one.build(ctx, s); err != nil {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(w.theirs.mustUse(ctx, memberlistVersion), w.ours.mustUse(ctx, s.checkout))
 }
 
-// fetch has the go command put Serf into the module cache and says where.
-func fetch(ctx context.Context, version string) (string, error) {
-	out, err := output(ctx, os.TempDir(), "go", "mod", "download", "-json", serfPath+"@"+version)
+// fetch has the go command put a module into its cache and says where.
+func fetch(ctx context.Context, module string) (string, error) {
+	out, err := output(ctx, os.TempDir(), "go", "mod", "download", "-json", module)
 	if err != nil {
 		return "", err
 	}
-	var module struct{ Dir, Error string }
-	if err := json.Unmarshal([]byte(out), &module); err != nil {
+	var found struct{ Dir, Error string }
+	if err := json.Unmarshal([]byte(out), &found); err != nil {
 		return "", err
 	}
-	if module.Error != "" {
-		return "", errors.New(module.Error)
+	if found.Error != "" {
+		return "", errors.New(found.Error)
 	}
-	return module.Dir, nil
+	return found.Dir, nil
 }
 
 // copyModule copies a module out of the cache, where files cannot be written.
@@ -153,9 +154,11 @@ func output(ctx context.Context, dir, name string, args ...string) (string, erro
 type sandbox []string
 
 // findSandbox tries whether a network namespace can be had, as root or as one who is
-// root in it only. Multicast on its loopback interface lets Serf's discovery test run.
+// root in it only. Its loopback interface has multicast, for Serf's test of discovery,
+// and a private address, without which Alertmanager's tests of a cluster skip.
 func findSandbox() sandbox {
-	const setUp = "ip link set lo up && { ip link set lo multicast on && ip route add 224.0.0.0/4 dev lo; :; } && exec \"$@\""
+	const setUp = "ip link set lo up && { ip address add 10.0.0.1/32 dev lo; " +
+		"ip link set lo multicast on && ip route add 224.0.0.0/4 dev lo; :; } && exec \"$@\""
 	for _, options := range []string{"-n", "-rn"} {
 		s := sandbox{"unshare", options, "sh", "-c", setUp, "sh"}
 		if exec.Command(s[0], append(s[1:], "true")...).Run() == nil {

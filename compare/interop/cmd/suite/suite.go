@@ -16,40 +16,52 @@ import (
 	"time"
 )
 
-// suite is one copy of Serf.
+// suite is one copy of the program.
 type suite struct {
-	dir      string
-	packages []string
-	tests    []test // all that are to run
+	module, dir string
+	packages    []string // as import paths that begin with a dot
+	tests       []test   // all that are to run
 }
 
-// build compiles everything, finds the packages whose tests depend on
+// build compiles the program, finds the packages whose tests depend on
 // memberlist, and lists the tests that match the pattern. It may use the network,
 // which the tests may not.
-func (s *suite) build(ctx context.Context, pattern string) error {
-	if _, err := output(ctx, s.dir, "go", "build", "-mod=mod", "./..."); err != nil {
+func (s *suite) build(ctx context.Context, o *settings) error {
+	if _, err := output(ctx, s.dir, "go", slices.Concat([]string{"build", "-mod=mod"}, o.packages)...); err != nil {
 		return err
 	}
-	all, err := output(ctx, s.dir, "go", "list", "-mod=mod", "-test",
-		"-f", `{{if .ForTest}}{{.ForTest}} {{join .Deps " "}}{{end}}`, "./...")
+	const format = `{{if .ForTest}}{{.ForTest}} {{join .Deps " "}}{{end}}`
+	all, err := output(ctx, s.dir, "go", slices.Concat([]string{"list", "-mod=mod", "-test", "-f", format}, o.packages)...)
 	if err != nil {
 		return err
 	}
 	found := make(map[string]bool)
 	for line := range strings.Lines(all) {
 		fields := strings.Fields(line)
-		if len(fields) > 0 && slices.ContainsFunc(fields[1:], isMemberlist) {
-			found[fields[0]] = true
+		if len(fields) > 0 && slices.Contains(fields[1:], memberlistPath) {
+			found[inside(s.module, fields[0])] = true
 		}
 	}
 	s.packages = slices.Sorted(maps.Keys(found))
 	if len(s.packages) == 0 {
 		return errors.New("no package with tests depends on memberlist")
 	}
-	if _, err := output(ctx, s.dir, "go", append([]string{"vet", "-mod=mod"}, s.packages...)...); err != nil {
-		return err
+	return s.list(ctx, o.test)
+}
+
+// inside turns the path of a package into one that begins with a dot, for the
+// module.
+func inside(module, path string) string { return "." + strings.TrimPrefix(path, module) }
+
+// mustUse makes sure that memberlist is of this version, or replaced by this
+// directory, whatever else the go.mod asks for.
+func (s suite) mustUse(ctx context.Context, want string) error {
+	const format = "{{with .Replace}}{{.Path}}{{else}}{{.Version}}{{end}}"
+	got, err := output(ctx, s.dir, "go", "list", "-mod=mod", "-m", "-f", format, memberlistPath)
+	if err == nil && got != want {
+		err = fmt.Errorf("the program would run on memberlist %s, not %s", got, want)
 	}
-	return s.list(ctx, pattern)
+	return err
 }
 
 // list asks each package for its tests, so that one which never began is noticed.
@@ -75,31 +87,17 @@ func (s *suite) list(ctx context.Context, pattern string) error {
 	return nil
 }
 
-// short are the packages without the module path.
-func (s suite) short() []string {
-	var all []string
-	for _, p := range s.packages {
-		all = append(all, strings.TrimPrefix(p, serfPath+"/"))
-	}
-	return all
-}
-
-func isMemberlist(path string) bool {
-	return path == memberlistPath || strings.HasPrefix(path, memberlistPath+" ")
-}
-
 // test names one test.
 type test struct{ pkg, name string }
 
-func (t test) String() string {
-	return strings.TrimPrefix(t.pkg, serfPath+"/") + " " + t.name
-}
+func (t test) String() string { return t.pkg + " " + t.name }
 
 // unstarted stands in place of a verdict on a test that never began.
 const unstarted = "unstarted"
 
 // result is one run of a suite.
 type result struct {
+	module  string
 	action  map[test]string // pass, fail, skip or unstarted
 	output  map[test]string // of failed tests
 	retried []test          // passed only when run again, alone
@@ -109,7 +107,7 @@ type result struct {
 // run runs all tests, and then again what did not pass.
 func (s suite) run(ctx context.Context, box sandbox, o settings) (*result, error) {
 	start := time.Now()
-	r := &result{action: make(map[test]string), output: make(map[test]string)}
+	r := &result{module: s.module, action: make(map[test]string), output: make(map[test]string)}
 	for _, t := range s.tests {
 		r.action[t] = unstarted
 	}
@@ -190,7 +188,7 @@ func (r *result) read(report io.Reader) int {
 		if json.Unmarshal(lines.Bytes(), &event) != nil {
 			continue
 		}
-		t := test{event.Package, event.Test}
+		t := test{inside(r.module, event.Package), event.Test}
 		switch event.Action {
 		case "run":
 			r.action[t] = "fail" // until it says otherwise
