@@ -161,7 +161,8 @@ func TestReasonOfADeath(t *testing.T) {
 		require.Equal(t, StateSuspect, death.From)
 		require.NotEmpty(t, death.By)
 		require.NotEqual(t, "n5", death.By)
-		require.GreaterOrEqual(t, death.SuspectFor, 3*time.Second)
+		// Three seconds, less what the suspicion took from whoever judges first to n1.
+		require.Greater(t, death.SuspectFor, 2*time.Second)
 		require.LessOrEqual(t, death.Confirmations, 2)
 	})
 }
