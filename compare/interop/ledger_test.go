@@ -190,6 +190,8 @@ depend on memberlist, and of the other two the one that embeds it. Those tests u
 library that is not exported, and none is changed or left out. One that fails is tried again alone, up
 to three times, and named below. Docker's module names an older Serf, which needs a part of go-metrics
 that the version required by v0.7.0 and by this library no longer has; so it gets a newer one, for both.
+Serf's TestForceLeaveCommandRun_prune fails now and then on either library, since Serf removes the node
+in a goroutine for which the test does not wait: 4 of 320 runs on v0.7.0, 1 of 320 on this library.
 
 Grafana's dskit (Mimir, Loki, Tempo) is written for a fork with one name more, CompressionAlgorithm.
 With that taken out, and with the go-metrics v0.5.4 that its other modules need, its tests of
