@@ -359,7 +359,7 @@ func TestP125EventsComeOneAtATimeAndInOrder(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			inside.Add(-1)
 		}
-		m = c.node("n1", func(cfg *Config) { cfg.Events, cfg.ProbeInterval = events, time.Hour })
+		m = c.node("n1", func(cfg *Config) { cfg.Events, cfg.ProbeInterval = events, 100*time.Hour })
 		var work sync.WaitGroup
 		for _, name := range []string{"a", "b", "c"} {
 			p := c.puppet(name, nil)

@@ -45,7 +45,7 @@ func TestFiveNodesFindEachOtherAndTheDead(t *testing.T) {
 func TestP33MembersAreAliveOrSuspectInAFreshSlice(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
-		m := c.node("n1", func(cfg *Config) { cfg.ProbeInterval, cfg.GossipInterval = time.Hour, 0 })
+		m := c.node("n1", func(cfg *Config) { cfg.ProbeInterval, cfg.GossipInterval = 100*time.Hour, 0 })
 		for _, name := range []string{"alive", "suspect", "dead", "left"} {
 			c.puppet(name, nil).introduce(m)
 		}
@@ -289,7 +289,7 @@ func TestP15HolderOfANewerAccusationTellsTheAccused(t *testing.T) {
 		t.Run(state.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				c := newMesh(t)
-				m := c.node("n1", func(cfg *Config) { cfg.GossipInterval, cfg.ProbeInterval = 0, time.Hour })
+				m := c.node("n1", func(cfg *Config) { cfg.GossipInterval, cfg.ProbeInterval = 0, 100*time.Hour })
 				p := c.puppet("p", nil)
 				p.introduce(m)
 				p.send(m, accusation("x"))
@@ -538,7 +538,7 @@ func TestP148P150PhrasesInTheLog(t *testing.T) {
 		p.send(m, (&alive{
 			Incarnation: own + 2, Node: "n1", Addr: self.Addr, Port: self.Port, Meta: []byte("?"), Vsn: []byte{1, 5, 2, 0, 0, 0},
 		}).appendTo(nil))
-		joinNode(t, c.node("n2", func(cfg *Config) { cfg.ProbeInterval = time.Hour }), m)
+		joinNode(t, c.node("n2", func(cfg *Config) { cfg.ProbeInterval = 100 * time.Hour }), m)
 		within(t, 2*time.Minute, "the silent puppet is dead", func() bool { return holdsFor(m, "p", StateDead) })
 		time.Sleep(2 * time.Second)
 		moved := p.alive(9)

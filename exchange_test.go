@@ -107,7 +107,7 @@ func TestP117W54W56W57AnswerOfTheAcceptor(t *testing.T) {
 			c := newMesh(t)
 			var flags []bool
 			m := c.node("n1", func(cfg *Config) {
-				cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = time.Hour, 0, 0
+				cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = 100*time.Hour, 0, 0
 				cfg.Delegate = &hooks{local: func(join bool) []byte { flags = append(flags, join); return []byte("mine") }}
 			})
 			for _, name := range []string{"alive", "suspect", "dead", "left"} {
@@ -262,7 +262,7 @@ func TestP35MergeDelegateSeesNodesWhole(t *testing.T) {
 func TestP114MergeOfWhatTheOtherSideBelieves(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
-		m := c.node("n1", func(cfg *Config) { cfg.GossipInterval, cfg.ProbeInterval, cfg.PushPullInterval = 0, time.Hour, 0 })
+		m := c.node("n1", func(cfg *Config) { cfg.GossipInterval, cfg.ProbeInterval, cfg.PushPullInterval = 0, 100*time.Hour, 0 })
 		names := map[string]NodeStateType{"a": StateAlive, "s": StateSuspect, "d": StateDead, "l": StateLeft}
 		p := c.puppet("p", nil)
 		entries := []pushNodeState{p.self()}

@@ -336,7 +336,7 @@ func TestBlockedGossipHoldsUpNothingElse(t *testing.T) {
 		cfg.Transport = b
 		s.measured(cfg)
 		cfg.HandoffQueueDepth = 4
-		cfg.ProbeInterval = time.Hour // only gossip goes there
+		cfg.ProbeInterval = 0 // only gossip goes there
 		cfg.Delegate = &hooks{broadcasts: func(int, int) [][]byte { return [][]byte{[]byte("news")} }}
 		m := c.start(cfg)
 		stuck, p := c.puppet("stuck", nil), c.puppet("p", nil)

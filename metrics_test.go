@@ -204,7 +204,7 @@ func TestP147W85SizeOfTheLocalState(t *testing.T) {
 func TestP147NodesPerState(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
-		m := c.node("n1", s.measured, func(cfg *Config) { cfg.ProbeInterval, cfg.PushPullInterval = time.Hour, 0 })
+		m := c.node("n1", s.measured, func(cfg *Config) { cfg.ProbeInterval, cfg.PushPullInterval = 100*time.Hour, 0 })
 		for _, name := range []string{"a", "b", "c"} {
 			c.puppet(name, nil).introduce(m)
 		}

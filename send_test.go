@@ -132,7 +132,7 @@ func TestP69WhoGetsGossip(t *testing.T) {
 		c := newMesh(t)
 		n := 0
 		m := c.node("n1", func(cfg *Config) {
-			cfg.ProbeInterval, cfg.PushPullInterval, cfg.ReconnectInterval = time.Hour, 0, 0
+			cfg.ProbeInterval, cfg.PushPullInterval, cfg.ReconnectInterval = 100*time.Hour, 0, 0
 			cfg.GossipToTheDeadTime = 10 * time.Second
 			cfg.Delegate = &hooks{broadcasts: func(int, int) [][]byte { n++; return [][]byte{[]byte("news")} }}
 		})

@@ -98,7 +98,7 @@ func TestReasonsOfChanges(t *testing.T) {
 		c := newMesh(t)
 		events := new(changeTrace)
 		m := c.node("n1", func(cfg *Config) {
-			cfg.Events, cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = events, time.Hour, 0, 0
+			cfg.Events, cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = events, 100*time.Hour, 0, 0
 		})
 		require.Equal(t, []string{"n1 dead>alive", "join n1"}, events.take())
 		require.Equal(t, Change{
