@@ -81,6 +81,7 @@ func TestW48RefusalReachesAJoinerWithALargeState(t *testing.T) {
 			seed := loopback("seed")
 			seed.SecretKey = test.seed
 			joiner := loopback("joiner")
+			seed.TCPTimeout, joiner.TCPTimeout = waitLimit, waitLimit // a busy machine is slow to seal it
 			joiner.SecretKey = test.joiner
 			joiner.EnableCompression = false
 			state := make([]byte, 8<<20)
