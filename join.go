@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -71,7 +72,11 @@ func (m *Memberlist) comeBack(ctx context.Context) error {
 	if !left {
 		return nil
 	}
-	if err := m.announce(ctx, true, nil); err != nil && !errors.Is(err, ErrRejected) {
+	ip, port, err := m.advertised()
+	if err != nil {
+		return err
+	}
+	if err := m.announce(ctx, ip, port, true, nil); err != nil && !errors.Is(err, ErrRejected) {
 		return err
 	}
 	return nil
@@ -226,8 +231,8 @@ func withTimeout(timeout time.Duration, f func(context.Context) error) error {
 	return f(ctx)
 }
 
-// leaveLimit is how long a Leave without a limit waits. By then the message has long
-// been sent as often as it is sent at all, so that waiting on brings nothing.
+// leaveLimit is how long a Leave without a limit waits: where nobody confirms it would
+// wait for ever.
 const leaveLimit = 30 * time.Second
 
 // LeaveContext announces that this node departs: it counts as left, here and
@@ -308,24 +313,17 @@ func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
 	if m.down.Load() {
 		return ErrShutdown
 	}
-	done := make(chan struct{})
-	return m.announce(ctx, false, done)
+	self := m.LocalNode() // an update is no move (P27)
+	return m.announce(ctx, self.Addr, self.Port, false, make(chan struct{}))
 }
 
-// announce makes the node known anew: with new meta data, or again after it has
-// left. done is closed when the broadcast is finished, however early that is: the
+// announce makes the node known anew: with new meta data, or, if it is returning,
+// again after it has left. done is closed when the broadcast is finished, however early that is: the
 // signal cannot be missed (P30).
-func (m *Memberlist) announce(ctx context.Context, returning bool, done chan struct{}) error {
+func (m *Memberlist) announce(ctx context.Context, ip net.IP, port uint16, returning bool, done chan struct{}) error {
 	meta, err := m.nodeMeta()
 	if err != nil {
 		return err
-	}
-	self := m.LocalNode()
-	ip, port := self.Addr, self.Port // an update is no move (P27)
-	if returning {
-		if ip, port, err = m.advertised(); err != nil {
-			return err
-		}
 	}
 	if err := m.admitSelf(ctx, ip, port, meta); err != nil {
 		return err

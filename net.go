@@ -66,7 +66,8 @@ type intake struct {
 	reader *packetReader
 	items  []incoming
 	pings  []message
-	ack    []byte // an encoded answer
+	texts  [][]byte // user messages
+	ack    []byte   // an encoded answer
 
 	out      *packetScratch // for answers to what was read together; nil if none
 	answered instant        // when the last one was sent, or the first one started
@@ -153,7 +154,7 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 		in.m.logFault(err, from)
 		return
 	}
-	in.items, in.pings = in.items[:0], in.pings[:0]
+	in.items, in.pings, in.texts = in.items[:0], in.pings[:0], in.texts[:0]
 	for i := range msgs {
 		in.sort(msgs[i], from)
 	}
@@ -161,7 +162,7 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 	for i := range in.pings {
 		in.answer(in.pings[i].body(), from)
 	}
-	in.keepUserMessages(msgs, from)
+	in.keepUserMessages(from)
 }
 
 // logFault tells what is wrong with a packet. Damage on the way is a warning, what
@@ -179,7 +180,8 @@ func (in *intake) sort(msg message, from sender) {
 	switch msg.kind() {
 	case pingMsg:
 		in.pings = append(in.pings, msg)
-	case userMsg: // handed over at the end
+	case userMsg:
+		in.texts = append(in.texts, msg.body()) // handed over at the end
 	case aliveMsg, suspectMsg, deadMsg:
 		if lane := in.m.memberLane; lane != nil {
 			in.m.hold(lane, msg, from)

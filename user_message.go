@@ -16,25 +16,14 @@ type userBatch struct {
 
 // keepUserMessages keeps the user messages of a packet, for handing over at the end
 // of the burst.
-func (in *intake) keepUserMessages(msgs []message, from sender) {
-	if in.m.config.Delegate == nil {
-		return
-	}
-	n, size := 0, 0
-	for i := range msgs {
-		if msgs[i].kind() == userMsg {
-			n++
-			size += len(msgs[i].body())
-		}
-	}
-	if n == 0 {
+func (in *intake) keepUserMessages(from sender) {
+	if len(in.texts) == 0 || in.m.config.Delegate == nil {
 		return
 	}
 	u := in.m.userLists.Get().(*userMessages)
+	*u = append(*u, in.texts...)
 	if from.other == nil || in.reader.copied {
-		u.addCopies(msgs, size)
-	} else {
-		u.add(msgs)
+		u.copyTogether()
 	}
 	if in.m.queueBehindMembers(u, from) {
 		return
@@ -43,25 +32,18 @@ func (in *intake) keepUserMessages(msgs []message, from sender) {
 	in.senders = append(in.senders, from)
 }
 
-// add takes the user messages over as they are.
-func (u *userMessages) add(msgs []message) {
-	for i := range msgs {
-		if msgs[i].kind() == userMsg {
-			*u = append(*u, msgs[i].body())
-		}
+// copyTogether moves the messages out of memory that will be used again, into one
+// piece of their own.
+func (u userMessages) copyTogether() {
+	size := 0
+	for _, msg := range u {
+		size += len(msg)
 	}
-}
-
-// addCopies copies the user messages, which have the given size together, into one
-// piece of memory.
-func (u *userMessages) addCopies(msgs []message, size int) {
 	room := make([]byte, 0, size)
-	for i := range msgs {
-		if msgs[i].kind() == userMsg {
-			start := len(room)
-			room = append(room, msgs[i].body()...)
-			*u = append(*u, room[start:len(room):len(room)])
-		}
+	for i, msg := range u {
+		start := len(room)
+		room = append(room, msg...)
+		u[i] = room[start:len(room):len(room)]
 	}
 }
 
