@@ -143,7 +143,7 @@ func (c *core) longestSuspicion() time.Duration {
 // accuse makes m a suspect on the own word (P57).
 func (c *core) accuse(now instant, a accusation) {
 	name := a.m.node.Name
-	c.logf(levelInfo, logFields{node: name, addr: a.m.node.Address(), incarnation: a.incarnation},
+	c.logf(levelInfo, "Suspecting a node that did not answer", logFields{node: name, addr: a.m.node.Address(), incarnation: a.incarnation},
 		"Suspect %s has failed, no acks received", name)
 	c.suspect(now, &suspect{Incarnation: a.incarnation, Node: name, From: c.cfg.Name}, nil)
 }

@@ -373,22 +373,40 @@ func (r *recordTrace) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// find returns the level and the attributes of the first record with the text.
+// find returns the level and the attributes of the first record with the text in
+// its message or its error.
 func (r *recordTrace) find(text string) (slog.Level, map[string]any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, record := range r.list {
-		if !strings.Contains(record.Message, text) {
-			continue
+		attrs := recordAttrs(record)
+		if strings.Contains(record.Message+"\n"+fmt.Sprint(attrs["err"]), text) {
+			return record.Level, attrs
 		}
-		attrs := map[string]any{}
-		record.Attrs(func(a slog.Attr) bool {
-			attrs[a.Key] = a.Value.Any()
-			return true
-		})
-		return record.Level, attrs
 	}
 	return 0, nil
+}
+
+func recordAttrs(record slog.Record) map[string]any {
+	attrs := map[string]any{}
+	record.Attrs(func(a slog.Attr) bool {
+		attrs[a.Key] = a.Value.Any()
+		return true
+	})
+	return attrs
+}
+
+// messages returns the messages of all records, each once.
+func (r *recordTrace) messages() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []string
+	for _, record := range r.list {
+		if !slices.Contains(list, record.Message) {
+			list = append(list, record.Message)
+		}
+	}
+	return list
 }
 
 // puppet is an endpoint of the network that does only what a test tells it to. It

@@ -317,8 +317,9 @@ type Config struct {
 	// Logger gets the classic log lines, in place of LogOutput.
 	Logger *log.Logger
 
-	// StructuredLogger gets the same as records, with the text as message and
-	// the attributes node, addr, incarnation and err where they apply. It may
+	// StructuredLogger gets the same as records. The message is one of a fixed
+	// set of texts; what differs between two records of a message is in the
+	// attributes, such as node, addr, incarnation and err. It may
 	// be set beside LogOutput or Logger, and then both get everything. If it is
 	// set alone, nothing is written elsewhere, and levels that it does not want
 	// cost nothing. nil: none.

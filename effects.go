@@ -101,12 +101,14 @@ type roundTrip struct {
 	payload []byte
 }
 
-// logLine is a line that the core wants logged.
+// logLine is a log line that is still to be written.
 type logLine struct {
-	level  logLevel
-	fields logFields
-	format string
-	args   []any
+	level   logLevel
+	message string
+	fields  logFields
+	format  string
+	args    []any
+	pc      uintptr // where it was asked for
 }
 
 // metricCounts are the counters of P147 that the core's decisions feed.

@@ -195,5 +195,5 @@ func ExampleConfig_structuredLogger() {
 	defer a.Shutdown()
 	_, _ = a.Join([]string{"/nameless"})
 	// Output:
-	// level=WARN msg="Failed to resolve /nameless: empty node name provided" addr=/nameless err="empty node name provided"
+	// level=WARN msg="Failed to resolve a seed" addr=/nameless err="empty node name provided"
 }

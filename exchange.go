@@ -94,7 +94,7 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 	defer m.streams.remove(conn)
 	m.count(metricTCPAccept, 1)
 	if m.log.enabled(levelDebug) {
-		m.log.debugf(logFields{addr: addrText(conn)}, "Stream connection %s", LogConn(conn))
+		m.log.debugf("Stream connection", logFields{addr: addrText(conn)}, "Stream connection %s", LogConn(conn))
 	}
 	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
 
@@ -115,7 +115,8 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 		err = fmt.Errorf("received invalid msgType (%d)", kind)
 	}
 	if err != nil {
-		m.log.errorf(logFields{addr: addrText(conn), err: err}, "Stream %s: %v %s", kind, err, LogConn(conn))
+		m.log.errorf("Stream failed", logFields{addr: addrText(conn), err: err, more: []logAttr{{"kind", kind.String()}}},
+			"Stream %s: %v %s", kind, err, LogConn(conn))
 	}
 }
 
@@ -125,7 +126,7 @@ func (m *Memberlist) refuseStream(conn net.Conn, err error) {
 	if errors.Is(err, io.EOF) {
 		return
 	}
-	m.log.errorf(logFields{addr: addrText(conn), err: err}, "failed to receive: %v %s", err, LogConn(conn))
+	m.log.errorf("Failed to receive", logFields{addr: addrText(conn), err: err}, "failed to receive: %v %s", err, LogConn(conn))
 	if answersWithError(err) {
 		m.answerError(conn, err.Error())
 	}
@@ -134,7 +135,7 @@ func (m *Memberlist) refuseStream(conn net.Conn, err error) {
 func (m *Memberlist) answerError(conn net.Conn, text string) {
 	reply := errorReply{Error: text}
 	if err := m.writeStream(conn, reply.appendTo(nil), false); err != nil {
-		m.log.errorf(logFields{addr: addrText(conn), err: err}, "Failed to send error: %v %s", err, LogConn(conn))
+		m.log.errorf("Failed to send an error", logFields{addr: addrText(conn), err: err}, "Failed to send error: %v %s", err, LogConn(conn))
 	}
 }
 
@@ -159,7 +160,8 @@ func (m *Memberlist) noteRemoteSize(r *streamReader, conn net.Conn) {
 	}
 	metrics.AddSampleWithLabels(metricSizeRemote, float32(r.remoteSize), m.config.MetricLabels)
 	if r.remoteSize > maxFrame*60/100 {
-		m.log.warnf(logFields{addr: addrText(conn)}, "Remote node state is %d bytes, more than 60%% of the limit of %d %s",
+		m.log.warnf("Remote node state is large", logFields{addr: addrText(conn), more: []logAttr{{"bytes", r.remoteSize}}},
+			"Remote node state is %d bytes, more than 60%% of the limit of %d %s",
 			r.remoteSize, maxFrame, LogConn(conn))
 	}
 }
@@ -171,7 +173,8 @@ func (m *Memberlist) servePing(conn net.Conn, r *streamReader) error {
 		return err
 	}
 	if p.Node != "" && p.Node != m.config.Name {
-		m.log.warnf(logFields{addr: addrText(conn)}, "Got ping for unexpected node '%s' %s", strings.Clone(p.Node), LogConn(conn))
+		m.log.warnf("Got a ping for another node", logFields{node: strings.Clone(p.Node), addr: addrText(conn)},
+			"Got ping for unexpected node '%s' %s", strings.Clone(p.Node), LogConn(conn))
 		return nil
 	}
 	reply := ack{SeqNo: p.SeqNo}
@@ -480,7 +483,7 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 	defer m.streams.remove(conn)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	m.log.debugf(logFields{node: to.Name, addr: to.Addr}, "Initiating push/pull sync with: %s %s", to.Name, LogConn(conn))
+	m.log.debugf("Initiating push/pull sync", logFields{node: to.Name, addr: to.Addr}, "Initiating push/pull sync with: %s %s", to.Name, LogConn(conn))
 	m.count(metricTCPConnect, 1)
 	defer m.measureSince(metricPushPull, start)
 
@@ -578,7 +581,8 @@ func (m *Memberlist) syncRound(nodes []*Node) {
 // syncWith makes a full exchange that nobody waits for: failures are logged.
 func (m *Memberlist) syncWith(n *Node) {
 	if _, err := m.pushPull(m.life, n.FullAddress(), false); err != nil && !m.down.Load() {
-		m.log.errorf(logFields{node: n.Name, addr: n.Address(), err: err}, "Push/Pull with %s failed: %v", n.Name, err)
+		m.log.errorf("Push/pull failed", logFields{node: n.Name, addr: n.Address(), err: err},
+			"Push/Pull with %s failed: %v", n.Name, err)
 	}
 }
 
@@ -592,7 +596,8 @@ func (m *Memberlist) probeByStream(t streamTask) {
 	defer cancel()
 	if err := m.streamPing(ctx, t); err != nil {
 		if unreachable := (*UnreachableError)(nil); !errors.As(err, &unreachable) && !m.down.Load() {
-			m.log.errorf(logFields{node: t.node.Name, addr: t.node.Address(), err: err}, "Failed fallback TCP ping: %v", err)
+			m.log.errorf("Failed fallback TCP ping", logFields{node: t.node.Name, addr: t.node.Address(), err: err},
+				"Failed fallback TCP ping: %v", err)
 		}
 		return
 	}

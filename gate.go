@@ -150,7 +150,7 @@ func checkVersions(vsn []byte) error {
 // logRefused tells of an alive message that did not pass.
 func (m *Memberlist) logRefused(a *alive, err error) {
 	fields := logFields{node: strings.Clone(a.Node), addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation, err: err}
-	m.log.warnf(fields, "Ignoring alive message for '%s' (%s): %v", fields.node, fields.addr, err)
+	m.log.warnf("Ignoring an alive message", fields, "Ignoring alive message for '%s' (%s): %v", fields.node, fields.addr, err)
 }
 
 // versionRange is the interval of versions that a set of nodes understands.

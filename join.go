@@ -133,7 +133,7 @@ func (m *Memberlist) contactEntry(ctx context.Context, entry string, slots chan 
 	<-slots
 	if err != nil {
 		failed := &JoinError{Seed: entry, Err: err}
-		m.log.warnf(logFields{addr: entry, err: err}, "Failed to resolve %s: %v", entry, err)
+		m.log.warnf("Failed to resolve a seed", logFields{addr: entry, err: err}, "Failed to resolve %s: %v", entry, err)
 		return []joinResult{{err: failed}}
 	}
 	results := make([]joinResult, len(addrs))
@@ -153,7 +153,7 @@ func (m *Memberlist) joinSeeds() {
 	for _, seed := range m.config.Seeds {
 		addrs, err := m.resolver.resolveSeed(m.life, seed)
 		if err != nil {
-			m.log.warnf(logFields{addr: seed, err: err}, "Failed to resolve %s: %v", seed, err)
+			m.log.warnf("Failed to resolve a seed", logFields{addr: seed, err: err}, "Failed to resolve %s: %v", seed, err)
 			continue
 		}
 		for _, addr := range addrs {
@@ -184,7 +184,7 @@ func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, sl
 		return joinResult{told: told}
 	}
 	err = m.explain(ctx, err)
-	m.log.debugf(logFields{node: addr.Name, addr: addr.Addr, err: err}, "Failed to join %s: %v", addr.Addr, err)
+	m.log.debugf("Failed to join", logFields{node: addr.Name, addr: addr.Addr, err: err}, "Failed to join %s: %v", addr.Addr, err)
 	return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: err}}
 }
 

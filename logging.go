@@ -9,8 +9,11 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // logLevel is the weight of a log line.
@@ -51,14 +54,21 @@ type logFields struct {
 	addr        string
 	incarnation uint32
 	err         error
+	more        []logAttr
+}
+
+// logAttr is an attribute that few lines have.
+type logAttr struct {
+	key   string
+	value any
 }
 
 // logger writes log lines to the sinks of a configuration: classic lines to a
 // *log.Logger, records to a *slog.Logger, or both. It is safe for concurrent
 // use.
 //
-// Warnings and errors are rate limited, since their cause is often what other
-// machines send.
+// What other machines send is often the cause of a line, and part of it. So lines
+// are rate limited, and this is the one place that cuts and escapes them.
 type logger struct {
 	classic    *log.Logger  // nil if only structured is set, or nothing is wanted
 	structured *slog.Logger // nil if not configured
@@ -96,70 +106,218 @@ func (l *logger) recordEnabled(level logLevel) bool {
 	return l.structured != nil && l.structured.Enabled(context.Background(), slogLevels[level])
 }
 
-// callDepth is how far the caller of debugf, or of log, is above emit, for
+// log writes one line. The message is the same for all lines of its kind: it is
+// what records are grouped and repeats are recognised by. What differs is in the
+// attributes; only the classic line, which format and args make, has it in the
+// text.
+func (l *logger) log(level logLevel, message string, f logFields, format string, args ...any) {
+	l.logf(level, message, f, format, args...)
+}
+
+func (l *logger) debugf(message string, f logFields, format string, args ...any) {
+	l.logf(levelDebug, message, f, format, args...)
+}
+
+func (l *logger) warnf(message string, f logFields, format string, args ...any) {
+	l.logf(levelWarn, message, f, format, args...)
+}
+
+func (l *logger) errorf(message string, f logFields, format string, args ...any) {
+	l.logf(levelError, message, f, format, args...)
+}
+
+// logf is one call below the methods that the rest of the package uses. args is
+// overwritten.
+func (l *logger) logf(level logLevel, message string, f logFields, format string, args ...any) {
+	if !l.enabled(level) || !l.admit(level, message) {
+		return
+	}
+	shortenAll(args)
+	l.emit(callDepth, logRecord{level: level, message: message, fields: f}, fmt.Sprintf(format, args...))
+}
+
+// writeLine writes a line that the core asked for. Its record has the place in
+// the core. A classic logger that names the source line names the caller of
+// writeLine, since package log takes the place from the stack alone.
+func (l *logger) writeLine(line *logLine) {
+	if !l.enabled(line.level) || !l.admit(line.level, line.message) {
+		return
+	}
+	shortenAll(line.args)
+	r := logRecord{level: line.level, message: line.message, fields: line.fields, pc: line.pc}
+	l.emit(callDepth-1, r, fmt.Sprintf(line.format, line.args...))
+}
+
+// callDepth is how far the caller of debugf and its sisters is above emit, for
 // loggers that name the source line.
 const callDepth = 3
 
-// log writes one line. The format must be a constant: it is what repeats are
-// recognised by.
-func (l *logger) log(level logLevel, f logFields, format string, args ...any) {
-	l.logf(level, f, format, args)
+// logRecord is what a structured record is made of.
+type logRecord struct {
+	level   logLevel
+	message string
+	fields  logFields
+	pc      uintptr // the source line; 0: where emit was called from
 }
 
-func (l *logger) debugf(f logFields, format string, args ...any) { l.logf(levelDebug, f, format, args) }
-func (l *logger) warnf(f logFields, format string, args ...any)  { l.logf(levelWarn, f, format, args) }
-func (l *logger) errorf(f logFields, format string, args ...any) { l.logf(levelError, f, format, args) }
-
-func (l *logger) logf(level logLevel, f logFields, format string, args []any) {
-	if !l.enabled(level) {
-		return
-	}
-	if !l.admit(level, format) {
-		return
-	}
-	l.emit(callDepth, level, f, fmt.Sprintf(format, args...))
-}
-
-// emit writes text to every sink that wants the level. depth is the number of
-// callers to skip for the source line, 1 being the caller of emit.
-func (l *logger) emit(depth int, level logLevel, f logFields, text string) {
+// emit writes a record and its classic text to every sink that wants the level.
+// The source line is that of the call so many above emit.
+func (l *logger) emit(depth int, r logRecord, text string) {
 	if l.classic != nil {
 		// There is nobody to tell that a log line could not be written.
-		_ = l.classic.Output(depth+1, logTags[level]+logName+text)
+		_ = l.classic.Output(depth+1, logTags[r.level]+logName+escaped(text, maxLogLine))
 	}
-	if !l.recordEnabled(level) {
+	if !l.recordEnabled(r.level) {
 		return
 	}
-	var pc [1]uintptr
-	runtime.Callers(depth+1, pc[:])
-	record := slog.NewRecord(time.Now(), slogLevels[level], text, pc[0])
-	record.AddAttrs(f.attrs()...)
+	if r.pc == 0 {
+		r.pc = callerPC(depth)
+	}
+	record := slog.NewRecord(time.Now(), slogLevels[r.level], r.message, r.pc)
+	record.AddAttrs(r.fields.attrs()...)
 	_ = l.structured.Handler().Handle(context.Background(), record)
 }
 
+// callerPC is the place so many calls above the function that calls callerPC.
+func callerPC(calls int) uintptr {
+	var pc [1]uintptr
+	runtime.Callers(calls+2, pc[:])
+	return pc[0]
+}
+
+// attrs are the attributes in the form of package slog. Texts are escaped and cut
+// like the classic line: they come from the network as well.
 func (f logFields) attrs() []slog.Attr {
 	var attrs []slog.Attr
 	if f.node != "" {
-		attrs = append(attrs, slog.String("node", f.node))
+		attrs = append(attrs, slog.String("node", logText(f.node)))
 	}
 	if f.addr != "" {
-		attrs = append(attrs, slog.String("addr", f.addr))
+		attrs = append(attrs, slog.String("addr", logText(f.addr)))
 	}
 	if f.incarnation != 0 {
 		attrs = append(attrs, slog.Uint64("incarnation", uint64(f.incarnation)))
 	}
+	for _, a := range f.more {
+		if text, ok := a.value.(string); ok {
+			a.value = logText(text)
+		}
+		attrs = append(attrs, slog.Any(a.key, a.value))
+	}
 	if f.err != nil {
-		attrs = append(attrs, slog.Any("err", f.err))
+		attrs = append(attrs, slog.Any("err", &loggedError{text: escaped(errorText(f.err), maxLogText), err: f.err}))
 	}
 	return attrs
 }
 
-// admit asks the rate limiter about a line, and tells what it withheld before.
-func (l *logger) admit(level logLevel, format string) bool {
-	if level < levelWarn {
-		return true
+// loggedError is an error as it stands in a record: its text is one line of
+// bounded length. errors.Is and errors.As see the error itself.
+type loggedError struct {
+	text string
+	err  error
+}
+
+func (e *loggedError) Error() string { return e.text }
+
+func (e *loggedError) Unwrap() error { return e.err }
+
+// Names, addresses and errors come from the network: they can be of any length
+// and contain anything.
+const (
+	// maxLogText bounds each argument of a line and each attribute, in bytes.
+	maxLogText = 512
+	// maxLogLine bounds a classic line without its prefix, in bytes.
+	maxLogLine = 4096
+)
+
+// shortenAll replaces the arguments of a format that are too long.
+func shortenAll(args []any) {
+	for i := range args {
+		args[i] = shortened(args[i])
 	}
-	ok, withheld := l.limiter.admit(level, format)
+}
+
+func shortened(arg any) any {
+	switch v := arg.(type) {
+	case string:
+		return cut(v)
+	case []byte:
+		return v[:min(len(v), maxLogText)]
+	case error:
+		return errorText(v)
+	case fmt.Stringer:
+		// What is short may be formatted as something else than text.
+		if text := fmt.Sprint(v); len(text) > maxLogText {
+			return cut(text)
+		}
+	}
+	return arg
+}
+
+// errorText is the text of an error in one line, and cut. fmt protects from an
+// Error method that panics.
+func errorText(err error) string {
+	text := cut(fmt.Sprint(err))
+	if !strings.Contains(text, "\n") {
+		return text
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// cut ends a text that is longer than maxLogText with what was its length.
+func cut(text string) string {
+	if len(text) <= maxLogText {
+		return text
+	}
+	end := maxLogText
+	for end > maxLogText-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return fmt.Sprintf("%s… (%d bytes)", text[:end], len(text))
+}
+
+func logText(text string) string { return escaped(cut(text), maxLogText) }
+
+// escaped writes what is not printable in a text as Go escapes it, line ends
+// above all, so that nobody forges lines. The result ends with an ellipsis if it
+// would be much longer than limit. Printable text, of whatever script, is left as
+// it is.
+func escaped(text string, limit int) string {
+	if len(text) <= limit && printable(text) {
+		return text
+	}
+	out := make([]byte, 0, min(2*len(text), limit+16))
+	for len(text) > 0 {
+		if len(out) >= limit {
+			return string(out) + "…"
+		}
+		r, size := utf8.DecodeRuneInString(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			out = fmt.Appendf(out, `\x%02x`, text[0])
+		case strconv.IsPrint(r):
+			out = append(out, text[:size]...)
+		default:
+			quoted := strconv.QuoteRune(r)
+			out = append(out, quoted[1:len(quoted)-1]...)
+		}
+		text = text[size:]
+	}
+	return string(out)
+}
+
+func printable(text string) bool {
+	for _, r := range text {
+		if !strconv.IsPrint(r) {
+			return false
+		}
+	}
+	return utf8.ValidString(text)
+}
+
+// admit asks the rate limiter about a line, and tells what it withheld before.
+func (l *logger) admit(level logLevel, message string) bool {
+	ok, withheld := l.limiter.admit(level, message)
 	l.report(withheld)
 	return ok
 }
@@ -172,31 +330,41 @@ func (l *logger) flush() {
 
 func (l *logger) report(withheld []withheldLines) {
 	for _, w := range withheld {
-		text := fmt.Sprintf("%d more like this within %v were not logged: %s", w.count, logWindow, w.format)
-		l.emit(2, w.level, logFields{}, text)
+		text := fmt.Sprintf("%d more like this within %v were not logged: %s", w.count, logWindow, w.message)
+		f := logFields{more: []logAttr{{"count", w.count}, {"of", w.message}}}
+		l.emit(2, logRecord{level: w.level, message: "Lines were not logged", fields: f}, text)
 	}
 }
 
 const (
-	// logWindow and logBurst bound the repeats of a warning or error: so many
-	// with one format within such a time.
-	logWindow = 10 * time.Second
-	logBurst  = 16
+	// logWindow, logBurst and quietBurst bound the repeats of a line, since many
+	// are caused by what other machines send: so many warnings or errors with one
+	// message within such a time, and so many other lines.
+	logWindow  = 10 * time.Second
+	logBurst   = 16
+	quietBurst = 1024
 )
 
-// logLimiter counts the lines of each format, so that a flood of bad packets
+// burstOf is how many lines of one message a window admits.
+func burstOf(level logLevel) int {
+	if level < levelWarn {
+		return quietBurst
+	}
+	return logBurst
+}
+
+// logLimiter counts the lines of each message, so that a flood of bad packets
 // does not become a flood of log lines. It has no timer: what a window withheld
-// is told before the first warning or error after it has ended, whatever its
-// format.
+// is told before the first line after it has ended, whatever its message.
 type logLimiter struct {
 	now func() time.Time
 
 	mu       sync.Mutex
-	windows  map[string]*logCount // by format; formats are constants, so there are few
+	windows  map[string]*logCount // by message; messages are constants, so there are few
 	withheld int                  // sum over windows
 }
 
-// logCount is one window of one format.
+// logCount is one window of one message.
 type logCount struct {
 	level    logLevel
 	start    time.Time
@@ -204,33 +372,33 @@ type logCount struct {
 	withheld int
 }
 
-// withheldLines tells that so many lines of a format were not written.
+// withheldLines tells that so many lines of a message were not written.
 type withheldLines struct {
-	level  logLevel
-	format string
-	count  int
+	level   logLevel
+	message string
+	count   int
 }
 
 // admit reports whether a line may be written, and what was withheld in windows
 // that have ended.
-func (r *logLimiter) admit(level logLevel, format string) (bool, []withheldLines) {
+func (r *logLimiter) admit(level logLevel, message string) (bool, []withheldLines) {
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	told := r.takeWithheld(func(c *logCount) bool { return now.Sub(c.start) >= logWindow })
-	c := r.windows[format]
+	c := r.windows[message]
 	if c == nil {
 		if r.windows == nil {
 			r.windows = make(map[string]*logCount)
 		}
 		c = &logCount{start: now}
-		r.windows[format] = c
+		r.windows[message] = c
 	}
 	if now.Sub(c.start) >= logWindow {
 		*c = logCount{start: now}
 	}
 	c.level = level
-	if c.admitted >= logBurst {
+	if c.admitted >= burstOf(level) {
 		c.withheld++
 		r.withheld++
 		return false, told
@@ -252,11 +420,11 @@ func (r *logLimiter) takeWithheld(match func(*logCount) bool) []withheldLines {
 		return nil
 	}
 	var told []withheldLines
-	for format, c := range r.windows {
+	for message, c := range r.windows {
 		if c.withheld == 0 || !match(c) {
 			continue
 		}
-		told = append(told, withheldLines{level: c.level, format: format, count: c.withheld})
+		told = append(told, withheldLines{level: c.level, message: message, count: c.withheld})
 		r.withheld -= c.withheld
 		c.withheld = 0
 	}

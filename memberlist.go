@@ -142,7 +142,8 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 	}
 	aware, wrapped := nodeAware(transport)
 	if wrapped {
-		log.debugf(logFields{}, "configured Transport is not a NodeAwareTransport and some features may not work as desired")
+		log.debugf("Transport is not a NodeAwareTransport", logFields{},
+			"configured Transport is not a NodeAwareTransport and some features may not work as desired")
 	}
 	core := newCore(conf, newRandom())
 	core.unheard = conf.Events == nil
@@ -207,7 +208,8 @@ func openTransport(conf *Config, log *logger) (Transport, error) {
 	if conf.BindPort == 0 {
 		port := t.GetAutoBindPort()
 		conf.BindPort, conf.AdvertisePort = port, port
-		log.debugf(logFields{}, "Using dynamic bind port %d", port)
+		log.debugf("Using a bind port of the system's choice", logFields{more: []logAttr{{"port", port}}},
+			"Using dynamic bind port %d", port)
 	}
 	return t, nil
 }
@@ -237,7 +239,8 @@ func (m *Memberlist) begin() error {
 	}
 	refusal := m.admitSelf(m.life, ip, port, meta)
 	if refusal != nil {
-		m.log.warnf(logFields{err: refusal}, "The own node was refused and takes no part: %v", refusal)
+		m.log.warnf("The own node was refused and takes no part", logFields{err: refusal},
+			"The own node was refused and takes no part: %v", refusal)
 	}
 	told := m.step(func(c *core, now instant) {
 		if refusal != nil {
@@ -270,7 +273,7 @@ func (m *Memberlist) advertised() (net.IP, uint16, error) {
 func (m *Memberlist) warnIfPublic(ip net.IP) {
 	addr := addrPortOf(ip, 0).Addr()
 	if addr.IsValid() && !isPrivate(addr) && !m.config.EncryptionEnabled() {
-		m.log.warnf(logFields{addr: ip.String()},
+		m.log.warnf("Public address without encryption", logFields{addr: ip.String()},
 			"Binding to public address %s without encryption!", ip)
 	}
 }
@@ -364,8 +367,7 @@ func (m *Memberlist) perform(fx *effects) {
 		return
 	}
 	for i := range fx.logs {
-		l := &fx.logs[i]
-		m.log.log(l.level, l.fields, l.format, l.args...)
+		m.log.writeLine(&fx.logs[i])
 	}
 	for _, done := range fx.signals {
 		close(done)
@@ -450,7 +452,8 @@ func (m *Memberlist) Shutdown() error {
 func (m *Memberlist) stopTransport() {
 	m.shutOnce.Do(func() {
 		if err := m.transport.Shutdown(); err != nil {
-			m.log.errorf(logFields{err: err}, "Failed to shutdown transport: %v", err)
+			m.log.errorf("Failed to shut down the transport", logFields{err: err},
+				"Failed to shutdown transport: %v", err)
 		}
 		m.end()
 	})

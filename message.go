@@ -119,7 +119,7 @@ func (m *Memberlist) PingContext(ctx context.Context, node string, addr net.Addr
 	}
 	m.forgetPing(call)
 	if err == errNoAnswer {
-		m.log.debugf(logFields{node: node, addr: addr.String()}, "Failed UDP ping: %s (timeout reached)", node)
+		m.log.debugf("Failed UDP ping", logFields{node: node, addr: addr.String()}, "Failed UDP ping: %s (timeout reached)", node)
 		err = NoPingResponseError{node: node}
 	}
 	return 0, err

@@ -172,7 +172,7 @@ func (m *Memberlist) logFault(err error, from sender) {
 	if errors.Is(err, errChecksum) || errors.Is(err, errTruncatedCompound) {
 		level = levelWarn
 	}
-	m.log.log(level, logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
+	m.log.log(level, "Invalid packet", logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
 }
 
 // sort decodes a message and puts it where it will be handled.
@@ -204,7 +204,8 @@ func (in *intake) decode(msg message, from sender) {
 	item.kind, item.raw = msg.kind(), nil
 	canonical, err := item.decode(msg)
 	if err != nil {
-		in.m.log.errorf(logFields{addr: from.String(), err: err}, "Failed to decode %s message: %v %s", msg.kind(), err, from.log())
+		in.m.log.errorf("Failed to decode a message", logFields{addr: from.String(), err: err, more: []logAttr{{"kind", msg.kind().String()}}},
+			"Failed to decode %s message: %v %s", msg.kind(), err, from.log())
 		in.items = in.items[:len(in.items)-1]
 		return
 	}
@@ -268,12 +269,14 @@ func (m *Memberlist) packetAllowed(a *alive, from sender) bool {
 	if text != "pipe" {
 		ap, err := netip.ParseAddrPort(text)
 		if err != nil || m.config.IPAllowed(ap.Addr().Unmap().AsSlice()) != nil {
-			m.log.debugf(logFields{addr: text}, "Blocked alive message from %s: its sender is in no allowed network", text)
+			m.log.debugf("Blocked an alive message: its sender is in no allowed network", logFields{addr: text},
+				"Blocked alive message from %s: its sender is in no allowed network", text)
 			return false
 		}
 	}
 	if len(a.Addr) > 0 && m.config.IPAllowed(a.Addr) != nil {
-		m.log.debugf(logFields{addr: text}, "Blocked alive message about %s: it is in no allowed network %s", net.IP(a.Addr), from.log())
+		m.log.debugf("Blocked an alive message: its address is in no allowed network", logFields{addr: text},
+			"Blocked alive message about %s: it is in no allowed network %s", net.IP(a.Addr), from.log())
 		return false
 	}
 	return true
@@ -342,11 +345,13 @@ func (in *intake) answer(body []byte, from sender) {
 	m := in.m
 	var p ping
 	if _, err := p.decode(body); err != nil {
-		m.log.errorf(logFields{addr: from.String(), err: err}, "Failed to decode ping message: %v %s", err, from.log())
+		m.log.errorf("Failed to decode a message", logFields{addr: from.String(), err: err, more: []logAttr{{"kind", pingMsg.String()}}},
+			"Failed to decode ping message: %v %s", err, from.log())
 		return
 	}
 	if p.Node != "" && p.Node != m.config.Name {
-		m.log.warnf(logFields{addr: from.String()}, "Got ping for unexpected node '%s' %s", strings.Clone(p.Node), from.log())
+		m.log.warnf("Got a ping for another node", logFields{node: strings.Clone(p.Node), addr: from.String()},
+			"Got ping for unexpected node '%s' %s", strings.Clone(p.Node), from.log())
 		return
 	}
 	reply := ack{SeqNo: p.SeqNo}
@@ -412,7 +417,8 @@ func (m *Memberlist) hold(l *lane[heldMessage], msg message, from sender) {
 // dropped tells of messages for which their lane had no room.
 func (m *Memberlist) dropped(kind messageType, n int, from sender) {
 	m.countDropped(kind.String(), n)
-	m.log.warnf(logFields{addr: from.String()}, "handler queue full, dropping message (%d) %s", kind, from.log())
+	m.log.warnf("Handler queue full, dropping messages", logFields{addr: from.String(), more: []logAttr{{"kind", kind.String()}}},
+		"handler queue full, dropping message (%d) %s", kind, from.log())
 }
 
 // handleHeld lets one membership message pass the gates and apply.

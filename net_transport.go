@@ -332,7 +332,7 @@ func (t *NetTransport) readPackets(s *udpSocket) {
 			delay.reset()
 			continue
 		}
-		t.log.errorf(logFields{err: err}, "Error reading UDP packet: %v", err)
+		t.log.errorf("Error reading UDP packets", logFields{err: err}, "Error reading UDP packet: %v", err)
 		if !t.pause(delay.next()) {
 			return
 		}
@@ -411,7 +411,7 @@ func (t *NetTransport) account(batch []datagram) []datagram {
 		metrics.IncrCounterWithLabels(metricUDPReceived, float32(len(d.buf)), t.labels)
 		if len(d.buf) == 0 {
 			from := d.from.String()
-			t.log.errorf(logFields{addr: from}, "UDP packet too short (0 bytes) %s", LogStringAddress(from))
+			t.log.errorf("Empty UDP packet", logFields{addr: from}, "UDP packet too short (0 bytes) %s", LogStringAddress(from))
 			continue
 		}
 		kept = append(kept, d)
@@ -466,7 +466,7 @@ func (t *NetTransport) acceptStreams(l *net.TCPListener) {
 		if t.stopped() {
 			return
 		}
-		t.log.errorf(logFields{err: err}, "Error accepting TCP connection: %v", err)
+		t.log.errorf("Error accepting TCP connections", logFields{err: err}, "Error accepting TCP connection: %v", err)
 		if !t.pause(delay.next()) {
 			return
 		}

@@ -216,7 +216,7 @@ func (c *core) probeOverdue(now instant, p *pendingPing) {
 		delete(c.pings, p.seq)
 		c.probeUnanswered(now)
 	case pr.phase == probeDirect && now >= pr.began.add(pr.patience):
-		c.logf(levelDebug, logFields{node: p.node.Name, addr: p.node.Address()},
+		c.logf(levelDebug, "Failed UDP ping", logFields{node: p.node.Name, addr: p.node.Address()},
 			"Failed UDP ping: %s (timeout reached)", p.node.Name)
 		c.widenProbe(now)
 	default:
@@ -356,7 +356,7 @@ func (c *core) probeUnanswered(now instant) {
 	p := pr.ping
 	name := p.node.Name
 	if p.inquiry.contact {
-		c.logf(levelWarn, logFields{node: name, addr: p.node.Address()},
+		c.logf(levelWarn, "UDP probes failed where a TCP connection succeeded", logFields{node: name, addr: p.node.Address()},
 			"Was able to connect to %s over TCP but UDP probes failed, network may be misconfigured", name)
 		c.probeSucceeded(now)
 		return

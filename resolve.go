@@ -172,7 +172,8 @@ func (r *resolver) resolveSeed(ctx context.Context, entry string) ([]Address, er
 		var ips []netip.Addr
 		t := joinTarget{node: target.node, host: s.host, port: s.port}
 		if ips, err = r.lookup(ctx, t); err != nil {
-			r.log.debugf(logFields{err: err}, "Host %s of seed %s cannot be resolved: %v", s.host, entry, err)
+			r.log.debugf("Host of a seed cannot be resolved", logFields{addr: s.host, err: err, more: []logAttr{{"seed", entry}}},
+				"Host %s of seed %s cannot be resolved: %v", s.host, entry, err)
 			continue
 		}
 		found = append(found, t.addresses(ips)...)
@@ -214,7 +215,8 @@ func (r *resolver) lookupOverTCP(ctx context.Context, host string) []netip.Addr 
 		case *dns.AAAA:
 			ips = appendIP(ips, rr.AAAA)
 		case *dns.CNAME:
-			r.log.debugf(logFields{}, "Ignoring the alias %s in the answer for %s", rr.Target, host)
+			r.log.debugf("Ignoring an alias in a DNS answer", logFields{addr: host, more: []logAttr{{"alias", rr.Target}}},
+				"Ignoring the alias %s in the answer for %s", rr.Target, host)
 		}
 	}
 	return distinct(ips)
@@ -231,7 +233,7 @@ func (r *resolver) lookupServices(ctx context.Context, name string) []service {
 	if len(found) == 0 {
 		_, records, err := r.systemSRV(ctx, "", "", name)
 		if err != nil {
-			r.log.debugf(logFields{err: err}, "No SRV records of %s: %v", name, err)
+			r.log.debugf("No SRV records", logFields{addr: name, err: err}, "No SRV records of %s: %v", name, err)
 		}
 		for _, srv := range records {
 			found = append(found, service{host: srv.Target, port: srv.Port})
@@ -248,7 +250,8 @@ func (r *resolver) askOverTCP(ctx context.Context, host string, kind uint16) []d
 	}
 	records, err := r.query(ctx, host, kind)
 	if err != nil {
-		r.log.debugf(logFields{err: err}, "Lookup of %s over TCP failed, asking the system: %v", host, err)
+		r.log.debugf("Lookup over TCP failed, asking the system", logFields{addr: host, err: err},
+			"Lookup of %s over TCP failed, asking the system: %v", host, err)
 	}
 	return records
 }

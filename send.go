@@ -75,7 +75,8 @@ func (m *Memberlist) send(p *outPacket) {
 func (m *Memberlist) outboxFull(to destination) {
 	m.countDropped("outgoing packet", 1)
 	addr := m.address(to)
-	m.log.warnf(logFields{node: addr.Name, addr: addr.Addr}, "outgoing queue full, dropping packet to %s", addr.String())
+	m.log.warnf("Outgoing queue full, dropping a packet", logFields{node: addr.Name, addr: addr.Addr},
+		"outgoing queue full, dropping packet to %s", addr.String())
 }
 
 // sendNow sends a packet, tells the core if there is a ping in it, and logs a
@@ -296,7 +297,8 @@ func (m *Memberlist) logUnsent(to destination, err error) {
 		return
 	}
 	addr := m.address(to)
-	m.log.errorf(logFields{node: to.name, addr: addr.Addr, err: err}, "Failed to send packet to %s: %v", addr.String(), err)
+	m.log.errorf("Failed to send a packet", logFields{node: to.name, addr: addr.Addr, err: err},
+		"Failed to send packet to %s: %v", addr.String(), err)
 }
 
 // remoteFailure reports whether a failure to send looks like the fault of the

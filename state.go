@@ -251,7 +251,8 @@ func (c *core) aliveSelf(now instant, a *alive) {
 	case a.Incarnation < c.self.incarnation:
 	case a.Incarnation == c.self.incarnation && n.sameContent(a.Meta, a.Vsn):
 	default:
-		c.logf(levelWarn, logFields{node: n.Name, incarnation: a.Incarnation},
+		c.logf(levelWarn, "Refuting an alive message",
+			logFields{node: n.Name, addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation},
 			"Refuting an alive message for '%s' (%s) meta:(%q VS %q), vsn:(%v VS %v)",
 			n.Name, joinHostPort(a.Addr, a.Port), slices.Clone(a.Meta), n.Meta, slices.Clone(a.Vsn), n.versions())
 		c.fx.metrics.alive++
@@ -301,7 +302,8 @@ func (c *core) move(now instant, m *member, a *alive, raw []byte) {
 	if !m.gone() {
 		c.bury(now, m, m.incarnation, StateDead, c.cfg.Name)
 	}
-	c.logf(levelInfo, logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port)},
+	c.logf(levelInfo, "Updating the address of a node that left or failed",
+		logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port), more: []logAttr{{"old", m.node.Address()}}},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
 	c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
@@ -310,7 +312,8 @@ func (c *core) move(now instant, m *member, a *alive, raw []byte) {
 // conflict reports that somebody else claims the name of m (P96).
 func (c *core) conflict(m *member, a *alive) {
 	theirs := joinHostPort(a.Addr, a.Port)
-	c.logf(levelError, logFields{node: m.node.Name, addr: theirs},
+	c.logf(levelError, "Conflicting address",
+		logFields{node: m.node.Name, addr: theirs, more: []logAttr{{"old", m.node.Address()}}},
 		"Conflicting address for %s. Mine: %s Theirs: %s Old state: %d",
 		m.node.Name, m.node.Address(), theirs, int(m.state()))
 	other := newNode(a.Node, a.Addr, a.Port, a.Meta, nil, StateAlive)
@@ -401,7 +404,7 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	case s.Incarnation < m.incarnation: // P103
 		c.remind(now, m)
 	case m == c.self:
-		c.accused(now, s.Incarnation, s.From, "Refuting a suspect message (from: %s)")
+		c.accused(now, s.Incarnation, s.From, suspectMsg)
 	case c.discredited(now, s.From, m):
 		c.passOn(now, m, s.appendTo(nil))
 	case m.suspicion() != nil:
@@ -416,13 +419,15 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 
 // accused refutes what is said about this node, unless it is on its way out or
 // the accusation is out of date (P106, P111).
-func (c *core) accused(now instant, incarnation uint32, from, line string) {
+func (c *core) accused(now instant, incarnation uint32, from string, kind messageType) {
 	if c.leaving {
 		c.incarnation = max(c.incarnation, incarnation)
 		return
 	}
-	c.logf(levelWarn, logFields{node: c.self.node.Name, incarnation: incarnation},
-		line, strings.Clone(from))
+	accuser := strings.Clone(from)
+	c.logf(levelWarn, "Refuting an accusation",
+		logFields{node: c.self.node.Name, incarnation: incarnation, more: []logAttr{{"kind", kind.String()}, {"from", accuser}}},
+		"Refuting a %s message (from: %s)", kind, accuser)
 	c.refute(now, incarnation)
 }
 
@@ -485,7 +490,8 @@ func (c *core) suspicionOver(now instant, m *member) {
 	if count < s.wanted {
 		c.fx.metrics.degradedTimeout++
 	}
-	c.logf(levelInfo, logFields{node: m.node.Name, addr: m.node.Address(), incarnation: m.incarnation},
+	c.logf(levelInfo, "Declaring a suspect failed",
+		logFields{node: m.node.Name, addr: m.node.Address(), incarnation: m.incarnation, more: []logAttr{{"confirmations", count}}},
 		"Marking %s as failed, suspect timeout reached (%d peer confirmations)", m.node.Name, count)
 	c.dead(now, &dead{Incarnation: m.incarnation, Node: m.node.Name, From: c.cfg.Name}, nil)
 }
@@ -509,7 +515,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 	case m.gone():
 		c.goneAgain(now, m, d.Incarnation, state)
 	case m == c.self:
-		c.accused(now, d.Incarnation, d.From, "Refuting a dead message (from: %s)")
+		c.accused(now, d.Incarnation, d.From, deadMsg)
 	case state == StateDead && c.discredited(now, d.From, m):
 		c.passOn(now, m, d.appendTo(nil))
 	case state == StateDead && c.newcomer(now, d.From):
@@ -692,6 +698,9 @@ func (c *core) tell(kind eventKind, change Change) {
 	c.fx.events = append(c.fx.events, e)
 }
 
-func (c *core) logf(level logLevel, fields logFields, format string, args ...any) {
-	c.fx.logs = append(c.fx.logs, logLine{level: level, fields: fields, format: format, args: args})
+// logf asks for a log line, as the methods of logger do. It remembers the place of
+// its caller, since the line is written later from elsewhere.
+func (c *core) logf(level logLevel, message string, fields logFields, format string, args ...any) {
+	line := logLine{level: level, message: message, fields: fields, format: format, args: args, pc: callerPC(1)}
+	c.fx.logs = append(c.fx.logs, line)
 }
