@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// maxUnpacked is the largest result of decompression, inclusive. What one packet
-// unpacks to, all its parts together, is held to it too (W62, W63, W83).
+// maxUnpacked is the largest result of decompression, inclusive (W62, W63). Packets
+// have a limit of their own, wire.packetBudget.
 const maxUnpacked = 40 << 20
 
 // algorithmLZW is the only compression there is (W19).
@@ -61,7 +61,8 @@ func appendCompressed(dst, msg []byte, most int) ([]byte, bool) {
 }
 
 // expand appends the content of a compressed message, at most as many bytes as
-// given (W23).
+// given (W23). After an error what was appended is of no use, and says what the
+// attempt has cost.
 func (m *compressed) expand(dst []byte, most int) ([]byte, error) {
 	if m.Algo != algorithmLZW {
 		return dst, newKindError(ErrMalformed, "cannot decompress unknown algorithm %d", m.Algo)
@@ -69,9 +70,9 @@ func (m *compressed) expand(dst []byte, most int) ([]byte, error) {
 	out, err := expandLZW(dst, m.Buf, most)
 	switch {
 	case errors.Is(err, errLZWLimit):
-		return dst, newKindError(ErrTooLarge, "decompressed message is larger than limit (%d)", maxUnpacked)
+		return out, newKindError(ErrTooLarge, "decompressed message is larger than limit (%d)", most)
 	case err != nil:
-		return dst, newKindError(ErrMalformed, "%w", err)
+		return out, newKindError(ErrMalformed, "%w", err)
 	case len(out) == len(dst):
 		return dst, newKindError(ErrMalformed, "decompressed message is empty")
 	}

@@ -131,9 +131,16 @@ const (
 	// (W83).
 	maxNesting = 8
 
-	// maxPacketMessages bounds the messages of one packet. A datagram has room for
-	// no more unless they are compressed, and then nobody sends that many (W83).
-	maxPacketMessages = 1 << 16
+	// maxPacketParts bounds the parts of all compounds in one packet, good and bad
+	// (W83). Nodes send one compound, of at most maxCompoundParts.
+	maxPacketParts = 1 << 12
+
+	// packetBudget is what one packet may unpack to; see wire.packetBudget.
+	packetBudget = 1 << 20
+
+	// packetRatio is how many times its own size a packet may unpack to. Text that
+	// is gossiped gets a fifth of its size, rarely a tenth.
+	packetRatio = 16
 
 	// maxFaults is how many bad parts of one packet are reported.
 	maxFaults = 8
@@ -153,7 +160,8 @@ type packetReader struct {
 	lastKey  int    // index of the key that opened the last packet
 	plain    []byte // the decrypted packet
 	unpacked []byte // what was decompressed
-	budget   int    // how much more may be
+	budget   int    // how much more may be, tried in vain or not
+	parts    int    // how many more parts of compounds may come
 	copied   bool   // the messages lie in plain or unpacked, and not in the packet
 	msgs     []message
 }
@@ -177,6 +185,7 @@ func newPacketReader(w *wire) *packetReader {
 // the reader: they are valid until buf is used again and until the next read.
 func (r *packetReader) read(buf []byte) ([]message, error) {
 	r.reset()
+	r.budget, r.parts = r.wire.packetBudget(len(buf)), maxPacketParts
 	content, label, err := splitLabel(buf)
 	if err != nil {
 		return nil, err
@@ -203,7 +212,17 @@ func (r *packetReader) reset() {
 		r.unpacked, r.msgs = nil, nil
 	}
 	r.faults, r.unpacked, r.msgs = r.faults[:0], r.unpacked[:0], r.msgs[:0]
-	r.budget, r.copied = maxUnpacked, false
+	r.copied = false
+}
+
+// packetBudget is how many bytes a packet of the given size may be decompressed to,
+// all parts and levels together, those that fail included (W83): 1 MiB for any
+// datagram. On transports that carry larger packets it is packetRatio times the
+// packet, or twice what this node itself would put into one; never more than
+// maxUnpacked.
+func (w *wire) packetBudget(size int) int {
+	usual := 2 * min(w.cfg.UDPBufferSize, maxUnpacked)
+	return min(max(packetBudget, packetRatio*min(size, maxUnpacked), usual), maxUnpacked)
 }
 
 // decrypt opens a packet if there are keys. What does not open is refused, or
@@ -251,9 +270,6 @@ func (r *packetReader) unpack(buf []byte, depth int) error {
 	}
 	switch kind := messageType(buf[0]); kind {
 	case pingMsg, indirectPingMsg, ackMsg, nackMsg, suspectMsg, aliveMsg, deadMsg, userMsg:
-		if len(r.msgs) == maxPacketMessages {
-			return newKindError(ErrTooLarge, "packet has too many messages")
-		}
 		r.msgs = append(r.msgs, message(buf))
 		return nil
 	case compoundMsg:
@@ -282,6 +298,11 @@ func (r *packetReader) unpackCompound(body []byte, depth int) error {
 			r.fault(fmt.Errorf("%w: %d of %d parts are missing", errTruncatedCompound, n-i, n))
 			return nil
 		}
+		if r.parts == 0 {
+			r.fault(newKindError(ErrTooLarge, "packet has more than %d parts", maxPacketParts))
+			return nil
+		}
+		r.parts--
 		if err := r.unpack(parts[:size:size], depth+1); err != nil {
 			r.fault(err)
 		}
@@ -291,7 +312,8 @@ func (r *packetReader) unpackCompound(body []byte, depth int) error {
 }
 
 // unpackCompressed unpacks what is inside a compressed message (W22). Nested ones
-// share one buffer and one limit.
+// share one buffer and one budget. A failure is charged with what it produced, so
+// that bad data costs no more than good data.
 func (r *packetReader) unpackCompressed(body []byte, depth int) error {
 	var m compressed
 	if _, err := m.decode(body); err != nil {
@@ -299,13 +321,13 @@ func (r *packetReader) unpackCompressed(body []byte, depth int) error {
 	}
 	start := len(r.unpacked)
 	unpacked, err := m.expand(r.unpacked, r.budget)
+	r.budget -= len(unpacked) - start
 	if err != nil {
+		r.unpacked = unpacked[:start] // with the room that it has got
 		return err
 	}
 	r.unpacked, r.copied = unpacked, true
-	content := unpacked[start:len(unpacked):len(unpacked)]
-	r.budget -= len(content)
-	return r.unpack(content, depth+1)
+	return r.unpack(unpacked[start:len(unpacked):len(unpacked)], depth+1)
 }
 
 func (r *packetReader) fault(err error) {

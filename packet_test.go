@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -317,13 +318,15 @@ func TestW83NestedCompoundsAreBounded(t *testing.T) {
 func TestW83MessagesOfOnePacketAreBounded(t *testing.T) {
 	repeat := func(part []byte, n int) []byte { return appendCompound(nil, slices.Repeat([][]byte{part}, n)) }
 	thousands := repeat(repeat(user(""), 255), 80)
-	bomb := appendLonger(nil, repeat(thousands, 20)) // 408,000 messages
+	bomb := appendLonger(nil, thousands) // 20,400 messages
 	require.Less(t, len(bomb), maxPartLen)
 	r := newPacketReader(newWire(plainConfig()))
 	msgs, err := r.read(bomb)
 	require.NoError(t, err)
-	require.LessOrEqual(t, len(msgs), maxPacketMessages)
-	require.Len(t, r.faults, maxFaults)
+	require.Greater(t, len(msgs), maxPacketParts*9/10, "compounds count as parts")
+	require.LessOrEqual(t, len(msgs), maxPacketParts)
+	require.Len(t, r.faults, 1)
+	require.ErrorIs(t, r.faults[0], ErrTooLarge)
 
 	_, err = r.read(user("next"))
 	require.NoError(t, err)
@@ -331,9 +334,25 @@ func TestW83MessagesOfOnePacketAreBounded(t *testing.T) {
 	require.LessOrEqual(t, cap(r.unpacked), keepScratch, "memory of the bomb is still held")
 }
 
+// Parts that are bad cost time as well, and are bounded with the others (W83).
+func TestBadPartsOfOnePacketAreBounded(t *testing.T) {
+	empty := appendCompound(nil, make([][]byte, 255))
+	packet := appendCompound(nil, slices.Repeat([][]byte{empty}, 120))
+	r := newPacketReader(newWire(plainConfig()))
+	_, err := r.read(packet)
+	require.NoError(t, err)
+	require.Len(t, r.faults, maxFaults)
+	require.Zero(t, r.parts, "the bound was reached")
+	require.Zero(t, r.budget-packetBudget)
+
+	msgs, err := r.read(appendCompound(nil, slices.Repeat([][]byte{user("")}, 255)))
+	require.NoError(t, err)
+	require.Len(t, msgs, 255, "each packet has its own bound")
+}
+
 // What one packet unpacks to is held to the limit as a whole (W63, W83).
 func TestW63UnpackedSizeIsBounded(t *testing.T) {
-	half := compressedWith(algorithmLZW, lzwOfRun(byte(userMsg), maxUnpacked/2))
+	half := compressedWith(algorithmLZW, lzwOfRun(byte(userMsg), packetBudget/2))
 	r := newPacketReader(newWire(plainConfig()))
 	more := compressedWith(algorithmLZW, lzwOfRun(byte(userMsg), 1))
 	msgs, err := r.read(appendCompound(nil, [][]byte{half, half, more, user("z")}))
@@ -341,6 +360,55 @@ func TestW63UnpackedSizeIsBounded(t *testing.T) {
 	require.Len(t, msgs, 3, "all but the one that is over the limit")
 	require.Len(t, r.faults, 1)
 	require.ErrorIs(t, r.faults[0], ErrTooLarge)
+}
+
+// Data that fails to decompress is charged with what it produced until then, or a
+// packet of such parts would make a node unpack without end (W83).
+func TestFailedDecompressionIsCharged(t *testing.T) {
+	tooMuch := lzwOfRun(byte(userMsg), maxUnpacked+1)
+	whole := lzwOfRun(byte(userMsg), packetBudget/2)
+	for name, data := range map[string][]byte{
+		"over the limit":      tooMuch,
+		"without an end code": whole[:len(whole)-2],
+	} {
+		bad := compressedWith(algorithmLZW, data)
+		parts := slices.Repeat([][]byte{bad}, 60_000/len(bad))
+		r := newPacketReader(newWire(plainConfig()))
+		_, err := r.read(appendCompound(nil, append(parts, user("z"))))
+		require.NoError(t, err, name)
+		require.NotEmpty(t, r.faults, name)
+		require.Less(t, r.budget, packetBudget/100, "%s: the budget is used up", name)
+		require.GreaterOrEqual(t, r.budget, 0, name)
+		require.LessOrEqual(t, cap(r.unpacked), 2*packetBudget, "%s: it bounds the memory", name)
+	}
+}
+
+// A failure in one level of nesting leaves less for the next.
+func TestNestedDecompressionHasOneBudget(t *testing.T) {
+	bomb := compressedWith(algorithmLZW, lzwOfRun(byte(userMsg), packetBudget+1))
+	twice := appendLonger(nil, bomb)
+	require.Less(t, len(twice), 10_000)
+	r := newPacketReader(newWire(plainConfig()))
+	_, err := r.read(appendCompound(nil, slices.Repeat([][]byte{twice}, 60_000/len(twice))))
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, r.budget, 0)
+	require.Less(t, r.budget, packetBudget/100)
+}
+
+// A node takes packets as large as those that it sends, or that its transport
+// carries.
+func TestBudgetOfAPacketGrowsWithItsSize(t *testing.T) {
+	for _, tc := range []struct{ bufferSize, packet, want int }{
+		{1400, 100, 1 << 20},
+		{1400, longestDatagram, 1 << 20},
+		{1400, 1 << 20, 16 << 20},
+		{1400, 100 << 20, maxUnpacked},
+		{10 << 20, 100, 20 << 20},
+		{math.MaxInt, math.MaxInt, maxUnpacked},
+	} {
+		w := newWire(&Config{UDPBufferSize: tc.bufferSize})
+		require.Equal(t, tc.want, w.packetBudget(tc.packet), "%+v", tc)
+	}
 }
 
 func TestW26Checksum(t *testing.T) {
@@ -495,9 +563,10 @@ func FuzzPacketRead(f *testing.F) {
 		if err != nil && len(msgs) > 0 {
 			t.Fatal("messages in spite of an error")
 		}
-		require.LessOrEqual(t, len(msgs), maxPacketMessages)
+		require.LessOrEqual(t, len(msgs), maxPacketParts)
 		require.LessOrEqual(t, len(r.faults), maxFaults)
-		require.LessOrEqual(t, len(r.unpacked), maxUnpacked)
+		require.LessOrEqual(t, len(r.unpacked), r.wire.packetBudget(len(packet)))
+		require.GreaterOrEqual(t, r.budget, 0)
 		for _, msg := range msgs {
 			if msg.kind() != userMsg {
 				_, _ = newCoded(t, msg.kind()).decode(msg.body())
