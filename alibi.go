@@ -145,7 +145,7 @@ func (c *core) accuse(now instant, a accusation) {
 	name := a.m.node.Name
 	c.logf(levelInfo, "Suspecting a node that did not answer", logFields{node: name, addr: a.m.node.Address(), incarnation: a.incarnation},
 		"Suspect %s has failed, no acks received", name)
-	c.suspect(now, &suspect{Incarnation: a.incarnation, Node: name, From: c.cfg.Name}, nil)
+	c.suspect(now, &suspect{Incarnation: a.incarnation, Node: borrow(name), From: borrow(c.cfg.Name)}, nil)
 }
 
 // cutOffAfter is how long nobody may answer before this node takes it that it was

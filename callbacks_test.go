@@ -149,7 +149,7 @@ var triggers = map[string]func(s *stage){
 		q.send(s.node, q.alive(1).appendTo(nil))
 	},
 	"NotifyLeave": func(s *stage) {
-		s.p.send(s.node, (&dead{Incarnation: 1, Node: "p", From: "p"}).appendTo(nil))
+		s.p.send(s.node, (&dead{Incarnation: 1, Node: borrow("p"), From: borrow("p")}).appendTo(nil))
 	},
 	"NotifyUpdate": func(s *stage) {
 		says := s.p.alive(2)
@@ -157,15 +157,15 @@ var triggers = map[string]func(s *stage){
 		s.p.send(s.node, says.appendTo(nil))
 	},
 	"NotifyChange": func(s *stage) {
-		s.p.send(s.node, (&suspect{Incarnation: 1, Node: "p", From: "other"}).appendTo(nil))
+		s.p.send(s.node, (&suspect{Incarnation: 1, Node: borrow("p"), From: borrow("other")}).appendTo(nil))
 	},
 	"NotifyConflict": func(s *stage) {
 		says := s.p.alive(50)
-		says.Node = "other"
+		says.Node = borrow("other")
 		s.p.send(s.node, says.appendTo(nil))
 	},
 	"NotifyAlive":        func(s *stage) { s.p.send(s.node, s.p.alive(2).appendTo(nil)) },
-	"AckPayload":         func(s *stage) { s.p.send(s.node, (&ping{SeqNo: 1, Node: "node"}).appendTo(nil)) },
+	"AckPayload":         func(s *stage) { s.p.send(s.node, (&ping{SeqNo: 1, Node: borrow("node")}).appendTo(nil)) },
 	"NotifyPingComplete": func(*stage) {}, // with the next probe
 	"SelectNodes": func(s *stage) {
 		s.queue.QueueBroadcast(&plainBroadcast{msg: []byte("news")})
@@ -174,14 +174,14 @@ var triggers = map[string]func(s *stage){
 	"Broadcast Finished": func(s *stage) {
 		s.queue.QueueBroadcast(&finishing{plainBroadcast{msg: []byte("news")}, func() { s.at("Broadcast Finished") }})
 	},
-	"slog handler":                 func(s *stage) { s.p.send(s.node, (&ping{SeqNo: 1, Node: "nobody"}).appendTo(nil)) },
+	"slog handler":                 func(s *stage) { s.p.send(s.node, (&ping{SeqNo: 1, Node: borrow("nobody")}).appendTo(nil)) },
 	"transport WriteToAddress":     func(*stage) {},
 	"transport DialAddressTimeout": func(s *stage) { joinTo(s.node, s.other) },
 }
 
 // removePuppet leaves the other node as the only partner for exchanges.
 func (s *stage) removePuppet() {
-	s.p.send(s.node, (&dead{Incarnation: 1, Node: "p", From: "p"}).appendTo(nil))
+	s.p.send(s.node, (&dead{Incarnation: 1, Node: borrow("p"), From: borrow("p")}).appendTo(nil))
 }
 
 func joinTo(m, to *Memberlist) { _, _ = m.Join([]string{to.LocalNode().Address()}) }
@@ -371,7 +371,7 @@ func TestP125EventsComeOneAtATimeAndInOrder(t *testing.T) {
 					says.Incarnation++
 					says.Meta = []byte("again")
 					p.send(m, says.appendTo(nil))
-					p.send(m, (&dead{Incarnation: 3*i + 2, Node: name, From: name}).appendTo(nil))
+					p.send(m, (&dead{Incarnation: 3*i + 2, Node: borrow(name), From: borrow(name)}).appendTo(nil))
 					time.Sleep(time.Millisecond)
 				}
 			})
@@ -419,8 +419,8 @@ func TestP126StateIsThereBeforeTheEvent(t *testing.T) {
 		says := p.alive(1)
 		for _, msg := range [][]byte{
 			says.appendTo(nil),
-			(&alive{Incarnation: 2, Node: "p", Addr: says.Addr, Port: says.Port, Meta: []byte("m"), Vsn: says.Vsn}).appendTo(nil),
-			(&dead{Incarnation: 2, Node: "p", From: "p"}).appendTo(nil),
+			(&alive{Incarnation: 2, Node: borrow("p"), Addr: says.Addr, Port: says.Port, Meta: []byte("m"), Vsn: says.Vsn}).appendTo(nil),
+			(&dead{Incarnation: 2, Node: borrow("p"), From: borrow("p")}).appendTo(nil),
 		} {
 			p.send(m, msg)
 			synctest.Wait()
@@ -550,7 +550,7 @@ func TestP94P123AliveDelegateIsAskedForEveryMessage(t *testing.T) {
 		bad := p.alive(2)
 		bad.Meta = []byte("bad")
 		own := m.LocalNode()
-		echo := alive{Incarnation: 1, Node: "n1", Addr: own.Addr, Port: own.Port, Vsn: []byte{1, 5, 2, 0, 0, 0}}
+		echo := alive{Incarnation: 1, Node: borrow("n1"), Addr: own.Addr, Port: own.Port, Vsn: []byte{1, 5, 2, 0, 0, 0}}
 		for _, msg := range []*alive{says, says, bad, &echo} { // the second is stale
 			p.send(m, msg.appendTo(nil))
 		}
@@ -582,7 +582,7 @@ func TestP96ConflictTellsBothNodes(t *testing.T) {
 		joinNode(t, b, m)
 		p := c.puppet("p", nil)
 		says := p.alive(9)
-		says.Node, says.Meta = "n2", []byte("mine")
+		says.Node, says.Meta = borrow("n2"), []byte("mine")
 		p.send(m, says.appendTo(nil))
 		got := <-told
 		synctest.Wait()
@@ -609,7 +609,7 @@ func TestP128NilDelegatesAreSkipped(t *testing.T) {
 		p := c.puppet("p", nil)
 		p.introduce(a)
 		claim := p.alive(2)
-		claim.Node = "n2"
+		claim.Node = borrow("n2")
 		p.send(a, claim.appendTo(nil))
 		time.Sleep(5 * time.Second)
 		require.Contains(t, memberNames(a), "n2")

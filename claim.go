@@ -1,9 +1,6 @@
 package memberlist
 
-import (
-	"bytes"
-	"strings"
-)
+import "bytes"
 
 // A known name at another address is either the same node, which moved or was
 // restarted elsewhere, or a second node of that name. The node at the old address
@@ -63,7 +60,7 @@ func (c *core) claimRefused(now instant, p *pendingPing) {
 // clone is a copy that does not borrow from the packet.
 func (m *alive) clone() *alive {
 	return &alive{
-		Incarnation: m.Incarnation, Node: strings.Clone(m.Node), Addr: bytes.Clone(m.Addr),
+		Incarnation: m.Incarnation, Node: borrow(m.Node.own()), Addr: bytes.Clone(m.Addr),
 		Port: m.Port, Meta: bytes.Clone(m.Meta), Vsn: bytes.Clone(m.Vsn),
 	}
 }

@@ -524,7 +524,7 @@ func (p *puppet) sendRaw(to *Memberlist, packet []byte) {
 // alive is a message that the puppet is a member.
 func (p *puppet) alive(incarnation uint32) *alive {
 	return &alive{
-		Incarnation: incarnation, Node: p.name, Addr: net.IPv4(127, 0, 0, 1), Port: uint16(p.tr.port),
+		Incarnation: incarnation, Node: borrow(p.name), Addr: net.IPv4(127, 0, 0, 1), Port: uint16(p.tr.port),
 		Vsn: []byte{1, 5, 2, 0, 0, 0},
 	}
 }
@@ -604,7 +604,7 @@ func (p *puppet) readReply(conn net.Conn) (kind messageType, state remoteState, 
 	case errorMsg:
 		var e errorReply
 		err = e.decodeFrom(r)
-		return kind, state, e.Error, err
+		return kind, state, e.Error.own(), err
 	}
 	return kind, state, "", nil
 }

@@ -50,9 +50,9 @@ func TestP33MembersAreAliveOrSuspectInAFreshSlice(t *testing.T) {
 			c.puppet(name, nil).introduce(m)
 		}
 		p := c.puppet("teller", nil)
-		p.send(m, (&suspect{Incarnation: 1, Node: "suspect", From: "teller"}).appendTo(nil))
-		p.send(m, (&dead{Incarnation: 1, Node: "dead", From: "teller"}).appendTo(nil))
-		p.send(m, (&dead{Incarnation: 1, Node: "left", From: "left"}).appendTo(nil))
+		p.send(m, (&suspect{Incarnation: 1, Node: borrow("suspect"), From: borrow("teller")}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("dead"), From: borrow("teller")}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("left"), From: borrow("left")}).appendTo(nil))
 		synctest.Wait()
 
 		require.Equal(t, []string{"alive", "n1", "suspect"}, memberNames(m))
@@ -82,8 +82,8 @@ func TestP35NotifyLeaveTellsDeadFromLeft(t *testing.T) {
 			c.puppet(name, nil).introduce(m)
 		}
 		p := c.puppet("teller", nil)
-		p.send(m, (&dead{Incarnation: 1, Node: "a", From: "teller"}).appendTo(nil))
-		p.send(m, (&dead{Incarnation: 1, Node: "b", From: "b"}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("a"), From: borrow("teller")}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("b"), From: borrow("b")}).appendTo(nil))
 		synctest.Wait()
 		for event, want := range map[string]NodeStateType{
 			"join a": StateAlive, "leave a": StateDead, "leave b": StateLeft,
@@ -165,10 +165,10 @@ func TestP34NodesThatWereHandedOutAreNeverWritten(t *testing.T) {
 				says := p.alive(2*i + 2)
 				says.Meta = []byte(fmt.Sprint("puppet ", i))
 				p.send(m, says.appendTo(nil))
-				p.send(m, (&suspect{Incarnation: 2*i + 2, Node: "p", From: "n2"}).appendTo(nil))
-				p.send(m, (&suspect{Incarnation: incarnationOf(m, "n1"), Node: "n1", From: "p"}).appendTo(nil))
+				p.send(m, (&suspect{Incarnation: 2*i + 2, Node: borrow("p"), From: borrow("n2")}).appendTo(nil))
+				p.send(m, (&suspect{Incarnation: incarnationOf(m, "n1"), Node: borrow("n1"), From: borrow("p")}).appendTo(nil))
 				if i%5 == 0 {
-					p.send(m, (&dead{Incarnation: 2*i + 2, Node: "p", From: "n2"}).appendTo(nil))
+					p.send(m, (&dead{Incarnation: 2*i + 2, Node: borrow("p"), From: borrow("n2")}).appendTo(nil))
 				}
 				time.Sleep(11 * time.Millisecond)
 			}
@@ -222,7 +222,7 @@ func TestP15RestartOfEverybodyEndsWithAllAlive(t *testing.T) {
 		p := c.puppet("accuser", nil)
 		for _, m := range first {
 			for _, about := range first {
-				p.send(m, (&suspect{Incarnation: 7, Node: about.LocalNode().Name, From: "accuser"}).appendTo(nil))
+				p.send(m, (&suspect{Incarnation: 7, Node: borrow(about.LocalNode().Name), From: borrow("accuser")}).appendTo(nil))
 			}
 		}
 		within(t, 5*time.Second, "all have refuted", func() bool { return incarnationOf(first[0], "n3") > 7 })
@@ -239,7 +239,7 @@ func TestP15RestartOfEverybodyEndsWithAllAlive(t *testing.T) {
 			// whom they are about.
 			for j := range first {
 				name := fmt.Sprintf("n%d", j+1)
-				p.send(again[i], (&dead{Incarnation: 9, Node: name, From: "accuser"}).appendTo(nil))
+				p.send(again[i], (&dead{Incarnation: 9, Node: borrow(name), From: borrow("accuser")}).appendTo(nil))
 			}
 		}
 		for _, m := range again[1:] {
@@ -280,10 +280,14 @@ func (t *movedTransport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 // holds a newer accusation. That one tells it, though nobody exchanges state.
 func TestP15HolderOfANewerAccusationTellsTheAccused(t *testing.T) {
 	for state, accusation := range map[NodeStateType]func(from string) []byte{
-		StateDead: func(string) []byte { return (&dead{Incarnation: 9, Node: "p", From: "x"}).appendTo(nil) },
-		StateLeft: func(string) []byte { return (&dead{Incarnation: 9, Node: "p", From: "p"}).appendTo(nil) },
+		StateDead: func(string) []byte {
+			return (&dead{Incarnation: 9, Node: borrow("p"), From: borrow("x")}).appendTo(nil)
+		},
+		StateLeft: func(string) []byte {
+			return (&dead{Incarnation: 9, Node: borrow("p"), From: borrow("p")}).appendTo(nil)
+		},
 		StateSuspect: func(string) []byte {
-			return (&suspect{Incarnation: 9, Node: "p", From: "x"}).appendTo(nil)
+			return (&suspect{Incarnation: 9, Node: borrow("p"), From: borrow("x")}).appendTo(nil)
 		},
 	} {
 		t.Run(state.String(), func(t *testing.T) {
@@ -303,7 +307,7 @@ func TestP15HolderOfANewerAccusationTellsTheAccused(t *testing.T) {
 				_, err := said.decode(told[0].body)
 				require.NoError(t, err)
 				require.Equal(t, uint32(9), said.Incarnation)
-				require.Equal(t, "p", said.Node)
+				require.Equal(t, borrow("p"), said.Node)
 			})
 		})
 	}
@@ -533,10 +537,10 @@ func TestP148P150PhrasesInTheLog(t *testing.T) {
 		p := c.puppet("p", nil)
 		p.introduce(m)
 		own := incarnationOf(m, "n1")
-		p.send(m, (&suspect{Incarnation: own, Node: "n1", From: "p"}).appendTo(nil))
-		p.send(m, (&dead{Incarnation: own + 1, Node: "n1", From: "p"}).appendTo(nil))
+		p.send(m, (&suspect{Incarnation: own, Node: borrow("n1"), From: borrow("p")}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: own + 1, Node: borrow("n1"), From: borrow("p")}).appendTo(nil))
 		p.send(m, (&alive{
-			Incarnation: own + 2, Node: "n1", Addr: self.Addr, Port: self.Port, Meta: []byte("?"), Vsn: []byte{1, 5, 2, 0, 0, 0},
+			Incarnation: own + 2, Node: borrow("n1"), Addr: self.Addr, Port: self.Port, Meta: []byte("?"), Vsn: []byte{1, 5, 2, 0, 0, 0},
 		}).appendTo(nil))
 		joinNode(t, c.node("n2", func(cfg *Config) { cfg.ProbeInterval = 100 * time.Hour }), m)
 		within(t, 2*time.Minute, "the silent puppet is dead", func() bool { return holdsFor(m, "p", StateDead) })

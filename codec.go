@@ -2,7 +2,6 @@ package memberlist
 
 import (
 	"fmt"
-	"unsafe"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
@@ -62,18 +61,18 @@ func (t messageType) String() string {
 // (sections 4, 10, 11 and 12 of the wire format); the tags matter to the general
 // decoder alone.
 //
-// A decoded message borrows: its strings and byte slices are views of the bytes
-// it was decoded from. Whoever keeps a field for longer than those bytes live
-// makes a copy of it.
+// A decoded message borrows: its text and byte slices are views of the bytes it was
+// decoded from. Whoever keeps a field for longer than those bytes live makes a copy
+// of it.
 type (
 	// ping asks Node whether it is there; the source fields say where the
 	// answer goes (W9, W69).
 	ping struct {
 		SeqNo      uint32
-		Node       string
-		SourceAddr []byte `codec:",omitempty"`
-		SourcePort uint16 `codec:",omitempty"`
-		SourceNode string `codec:",omitempty"`
+		Node       borrowed
+		SourceAddr []byte   `codec:",omitempty"`
+		SourcePort uint16   `codec:",omitempty"`
+		SourceNode borrowed `codec:",omitempty"`
 	}
 
 	// indirectPing asks its receiver to ping Node on the sender's behalf (W10).
@@ -81,11 +80,11 @@ type (
 		SeqNo      uint32
 		Target     []byte
 		Port       uint16
-		Node       string
+		Node       borrowed
 		Nack       bool
-		SourceAddr []byte `codec:",omitempty"`
-		SourcePort uint16 `codec:",omitempty"`
-		SourceNode string `codec:",omitempty"`
+		SourceAddr []byte   `codec:",omitempty"`
+		SourcePort uint16   `codec:",omitempty"`
+		SourceNode borrowed `codec:",omitempty"`
 	}
 
 	// ack answers a ping (W11).
@@ -102,21 +101,21 @@ type (
 	// suspect says that From has not heard from Node (W13).
 	suspect struct {
 		Incarnation uint32
-		Node        string
-		From        string
+		Node        borrowed
+		From        borrowed
 	}
 
 	// dead says that Node failed or, if Node is From, that it leaves (W13).
 	dead struct {
 		Incarnation uint32
-		Node        string
-		From        string
+		Node        borrowed
+		From        borrowed
 	}
 
 	// alive announces a node (W14).
 	alive struct {
 		Incarnation uint32
-		Node        string
+		Node        borrowed
 		Addr        []byte
 		Port        uint16
 		Meta        []byte
@@ -132,7 +131,7 @@ type (
 
 	// pushNodeState is one node in a push/pull (W53). It has no type byte.
 	pushNodeState struct {
-		Name        string
+		Name        borrowed
 		Addr        []byte
 		Meta        []byte
 		Vsn         []byte
@@ -148,7 +147,7 @@ type (
 
 	// errorReply tells the opener of a stream why it was refused (W48).
 	errorReply struct {
-		Error string
+		Error borrowed
 	}
 
 	// compressed wraps a whole message (W19).
@@ -163,7 +162,7 @@ type (
 func (m *ping) appendTo(dst []byte) []byte {
 	from := source{addr: m.SourceAddr, node: m.SourceNode, port: m.SourcePort}
 	dst = append(dst, byte(pingMsg), mpFixMap|byte(2+from.count()))
-	dst = appendString(append(dst, "\xa4Node"...), m.Node)
+	dst = appendText(append(dst, "\xa4Node"...), m.Node)
 	dst = appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
 	return from.appendTo(dst)
 }
@@ -172,7 +171,7 @@ func (m *indirectPing) appendTo(dst []byte) []byte {
 	from := source{addr: m.SourceAddr, node: m.SourceNode, port: m.SourcePort}
 	dst = append(dst, byte(indirectPingMsg), mpFixMap|byte(5+from.count()))
 	dst = appendBool(append(dst, "\xa4Nack"...), m.Nack)
-	dst = appendString(append(dst, "\xa4Node"...), m.Node)
+	dst = appendText(append(dst, "\xa4Node"...), m.Node)
 	dst = appendUint(append(dst, "\xa4Port"...), uint32(m.Port))
 	dst = appendUint(append(dst, "\xa5SeqNo"...), m.SeqNo)
 	dst = from.appendTo(dst)
@@ -199,10 +198,10 @@ func (m *dead) appendTo(dst []byte) []byte {
 }
 
 // appendAccusation appends the body that suspect and dead share.
-func appendAccusation(dst []byte, incarnation uint32, node, from string) []byte {
-	dst = appendString(append(dst, "\x83\xa4From"...), from)
+func appendAccusation(dst []byte, incarnation uint32, node, from borrowed) []byte {
+	dst = appendText(append(dst, "\x83\xa4From"...), from)
 	dst = appendUint(append(dst, "\xabIncarnation"...), incarnation)
-	return appendString(append(dst, "\xa4Node"...), node)
+	return appendText(append(dst, "\xa4Node"...), node)
 }
 
 func (m *alive) appendTo(dst []byte) []byte {
@@ -210,7 +209,7 @@ func (m *alive) appendTo(dst []byte) []byte {
 	dst = appendBytes(append(dst, "\x86\xa4Addr"...), m.Addr)
 	dst = appendUint(append(dst, "\xabIncarnation"...), m.Incarnation)
 	dst = appendBytes(append(dst, "\xa4Meta"...), m.Meta)
-	dst = appendString(append(dst, "\xa4Node"...), m.Node)
+	dst = appendText(append(dst, "\xa4Node"...), m.Node)
 	dst = appendUint(append(dst, "\xa4Port"...), uint32(m.Port))
 	return appendBytes(append(dst, "\xa3Vsn"...), m.Vsn)
 }
@@ -226,7 +225,7 @@ func (m *pushNodeState) appendTo(dst []byte) []byte {
 	dst = appendBytes(append(dst, "\x87\xa4Addr"...), m.Addr)
 	dst = appendUint(append(dst, "\xabIncarnation"...), m.Incarnation)
 	dst = appendBytes(append(dst, "\xa4Meta"...), m.Meta)
-	dst = appendString(append(dst, "\xa4Name"...), m.Name)
+	dst = appendText(append(dst, "\xa4Name"...), m.Name)
 	dst = appendUint(append(dst, "\xa4Port"...), uint32(m.Port))
 	dst = appendInt(append(dst, "\xa5State"...), int64(m.State))
 	return appendBytes(append(dst, "\xa3Vsn"...), m.Vsn)
@@ -239,7 +238,7 @@ func (m *userMsgHeader) appendTo(dst []byte) []byte {
 
 func (m *errorReply) appendTo(dst []byte) []byte {
 	dst = append(dst, byte(errorMsg))
-	return appendString(append(dst, "\x81\xa5Error"...), m.Error)
+	return appendText(append(dst, "\x81\xa5Error"...), m.Error)
 }
 
 func (m *compressed) appendTo(dst []byte) []byte {
@@ -348,7 +347,7 @@ func (m *compressed) decode(body []byte) (canonical bool, err error) {
 func (m *ping) parse(b []byte) (size int, ok bool) {
 	fields, at := readMapSize(b, 0)
 	at = literal(b, at, "\xa4Node")
-	m.Node, at = readString(b, at)
+	m.Node, at = readText(b, at)
 	at = literal(b, at, "\xa5SeqNo")
 	m.SeqNo, at = readUint(b, at, maxUint32)
 	var s source
@@ -362,7 +361,7 @@ func (m *indirectPing) parse(b []byte) (size int, ok bool) {
 	at = literal(b, at, "\xa4Nack")
 	m.Nack, at = readBool(b, at)
 	at = literal(b, at, "\xa4Node")
-	m.Node, at = readString(b, at)
+	m.Node, at = readText(b, at)
 	at = literal(b, at, "\xa4Port")
 	port, at := readUint(b, at, maxUint16)
 	m.Port = uint16(port)
@@ -392,11 +391,11 @@ func (m *nack) parse(b []byte) (size int, ok bool) {
 
 func (m *suspect) parse(b []byte) (size int, ok bool) {
 	at := literal(b, 0, "\x83\xa4From")
-	m.From, at = readString(b, at)
+	m.From, at = readText(b, at)
 	at = literal(b, at, "\xabIncarnation")
 	m.Incarnation, at = readUint(b, at, maxUint32)
 	at = literal(b, at, "\xa4Node")
-	m.Node, at = readString(b, at)
+	m.Node, at = readText(b, at)
 	return at, at != nowhere
 }
 
@@ -412,7 +411,7 @@ func (m *alive) parse(b []byte) (size int, ok bool) {
 	at = literal(b, at, "\xa4Meta")
 	m.Meta, at = readBytes(b, at)
 	at = literal(b, at, "\xa4Node")
-	m.Node, at = readString(b, at)
+	m.Node, at = readText(b, at)
 	at = literal(b, at, "\xa4Port")
 	port, at := readUint(b, at, maxUint16)
 	m.Port = uint16(port)
@@ -439,7 +438,7 @@ func (m *pushNodeState) parse(b []byte) (size int, ok bool) {
 	at = literal(b, at, "\xa4Meta")
 	m.Meta, at = readBytes(b, at)
 	at = literal(b, at, "\xa4Name")
-	m.Name, at = readString(b, at)
+	m.Name, at = readText(b, at)
 	at = literal(b, at, "\xa4Port")
 	port, at := readUint(b, at, maxUint16)
 	m.Port = uint16(port)
@@ -459,7 +458,7 @@ func (m *userMsgHeader) parse(b []byte) (size int, ok bool) {
 
 func (m *errorReply) parse(b []byte) (size int, ok bool) {
 	at := literal(b, 0, "\x81\xa5Error")
-	m.Error, at = readString(b, at)
+	m.Error, at = readText(b, at)
 	return at, at != nowhere
 }
 
@@ -476,7 +475,7 @@ func (m *compressed) parse(b []byte) (size int, ok bool) {
 // many of them were read.
 type source struct {
 	addr   []byte
-	node   string
+	node   borrowed
 	port   uint16
 	fields int
 }
@@ -487,7 +486,7 @@ func (s *source) count() int {
 	if len(s.addr) > 0 {
 		n++
 	}
-	if s.node != "" {
+	if !s.node.empty() {
 		n++
 	}
 	if s.port != 0 {
@@ -501,8 +500,8 @@ func (s *source) appendTo(dst []byte) []byte {
 	if len(s.addr) > 0 {
 		dst = appendBytes(append(dst, "\xaaSourceAddr"...), s.addr)
 	}
-	if s.node != "" {
-		dst = appendString(append(dst, "\xaaSourceNode"...), s.node)
+	if !s.node.empty() {
+		dst = appendText(append(dst, "\xaaSourceNode"...), s.node)
 	}
 	if s.port != 0 {
 		dst = appendUint(append(dst, "\xaaSourcePort"...), uint32(s.port))
@@ -520,8 +519,8 @@ func (s *source) parse(b []byte, at int) int {
 		s.fields++
 	}
 	if next := literal(b, at, "\xaaSourceNode"); next != nowhere {
-		s.node, at = readString(b, next)
-		empty = empty || s.node == ""
+		s.node, at = readText(b, next)
+		empty = empty || s.node.empty()
 		s.fields++
 	}
 	if next := literal(b, at, "\xaaSourcePort"); next != nowhere {
@@ -558,11 +557,4 @@ func decodeGeneral[M any](body []byte, m *M) error {
 	}
 	*m = *decoded
 	return nil
-}
-
-// viewString returns a string that shares the bytes of b, so that text can be
-// compared and looked up without a copy. The string is valid for as long as
-// nobody writes to b; whoever keeps it longer clones it (strings.Clone).
-func viewString(b []byte) string {
-	return unsafe.String(unsafe.SliceData(b), len(b))
 }

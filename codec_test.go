@@ -33,21 +33,21 @@ var codedTypes = []func() coded{
 func sampleMessages() []coded {
 	long, longer := strings.Repeat("n", 40), strings.Repeat("m", 70_000)
 	msgs := []coded{
-		&ping{SeqNo: 1, Node: "node-b", SourceAddr: []byte{10, 0, 0, 1}, SourcePort: 7946, SourceNode: "node-a"},
-		&ping{SeqNo: 1, Node: "b", SourceNode: "a"},
-		&ping{SeqNo: 1, Node: "b", SourcePort: 1},
+		&ping{SeqNo: 1, Node: borrow("node-b"), SourceAddr: []byte{10, 0, 0, 1}, SourcePort: 7946, SourceNode: borrow("node-a")},
+		&ping{SeqNo: 1, Node: borrow("b"), SourceNode: borrow("a")},
+		&ping{SeqNo: 1, Node: borrow("b"), SourcePort: 1},
 		&ping{SourceAddr: make([]byte, 16)},
-		&indirectPing{SeqNo: 7, Target: []byte{1, 2, 3, 4}, Port: 80, Node: "x", Nack: true, SourceAddr: []byte{1}, SourcePort: 1, SourceNode: "s"},
+		&indirectPing{SeqNo: 7, Target: []byte{1, 2, 3, 4}, Port: 80, Node: borrow("x"), Nack: true, SourceAddr: []byte{1}, SourcePort: 1, SourceNode: borrow("s")},
 		&indirectPing{Target: []byte{}},
 		&ack{SeqNo: 900, Payload: []byte("payload")},
 		&ack{Payload: []byte{}},
-		&suspect{Incarnation: 300, Node: long, From: "f"},
-		&dead{Incarnation: 3, Node: "n", From: longer},
-		&alive{Incarnation: 70_000, Node: "n", Addr: []byte{1, 2, 3, 4}, Port: 1, Meta: []byte(long), Vsn: []byte{1, 5, 2, 0, 0, 0}},
+		&suspect{Incarnation: 300, Node: borrow(long), From: borrow("f")},
+		&dead{Incarnation: 3, Node: borrow("n"), From: borrow(longer)},
+		&alive{Incarnation: 70_000, Node: borrow("n"), Addr: []byte{1, 2, 3, 4}, Port: 1, Meta: []byte(long), Vsn: []byte{1, 5, 2, 0, 0, 0}},
 		&alive{Meta: []byte{}, Addr: []byte(strings.Repeat("a", 31)), Vsn: []byte(strings.Repeat("v", 32))},
-		&pushNodeState{Name: "n", Addr: []byte{1}, Port: 65535, Meta: []byte(longer), Incarnation: 1, State: StateLeft, Vsn: []byte{1}},
+		&pushNodeState{Name: borrow("n"), Addr: []byte{1}, Port: 65535, Meta: []byte(longer), Incarnation: 1, State: StateLeft, Vsn: []byte{1}},
 		&pushNodeState{State: -1},
-		&errorReply{Error: "no"},
+		&errorReply{Error: borrow("no")},
 		&compressed{Buf: []byte("data"), Algo: 255},
 	}
 	for _, n := range []uint32{0, 127, 128, 255, 256, 65535, 65536, math.MaxUint32} {
@@ -116,7 +116,7 @@ func TestW5TypeBytes(t *testing.T) {
 }
 
 func TestW7ReaderIsMoreLiberal(t *testing.T) {
-	full := ping{SeqNo: 8, Node: "n", SourceAddr: []byte{1, 2}, SourcePort: 9, SourceNode: "s"}
+	full := ping{SeqNo: 8, Node: borrow("n"), SourceAddr: []byte{1, 2}, SourcePort: 9, SourceNode: borrow("s")}
 	for _, tc := range []struct {
 		name string
 		body string
@@ -126,22 +126,22 @@ func TestW7ReaderIsMoreLiberal(t *testing.T) {
 		{"nothing", "\x80", ping{}},
 		{"nil", "\xc0", ping{}},
 		{"nil fields", "\x82\xa4Node\xc0\xa5SeqNo\xc0", ping{}},
-		{"unknown keys", "\x83\xa6Future\x82\xa1a\x93\x01\x02\x03\xa1b\xd4\x01\x02\xa4Node\xa1n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
+		{"unknown keys", "\x83\xa6Future\x82\xa1a\x93\x01\x02\x03\xa1b\xd4\x01\x02\xa4Node\xa1n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
 		{"case matters", "\x82\xa4node\xa1n\xa5SeqNo\x08", ping{SeqNo: 8}},
-		{"the last one wins", "\x83\xa4Node\xa1a\xa4Node\xa1n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
-		{"wide integer", "\x82\xa4Node\xa1n\xa5SeqNo\xcf\x00\x00\x00\x00\x00\x00\x00\x08", ping{SeqNo: 8, Node: "n"}},
-		{"signed integer", "\x82\xa4Node\xa1n\xa5SeqNo\xd1\x00\x08", ping{SeqNo: 8, Node: "n"}},
-		{"str 8", "\x82\xa4Node\xd9\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
-		{"bin 8", "\x82\xa4Node\xc4\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
-		{"bin 16", "\x82\xa4Node\xc5\x00\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
-		{"bin 32", "\x82\xa4Node\xc6\x00\x00\x00\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
-		{"long raw for short text", "\x82\xa4Node\xda\x00\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
-		{"empty source fields", "\x83\xa4Node\xa1n\xa5SeqNo\x08\xaaSourceNode\xa0", ping{SeqNo: 8, Node: "n"}},
-		{"map 16", "\xde\x00\x02\xa4Node\xa1n\xa5SeqNo\x08", ping{SeqNo: 8, Node: "n"}},
-		{"array", "\x92\x08\xa1n", ping{SeqNo: 8, Node: "n"}},
+		{"the last one wins", "\x83\xa4Node\xa1a\xa4Node\xa1n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"wide integer", "\x82\xa4Node\xa1n\xa5SeqNo\xcf\x00\x00\x00\x00\x00\x00\x00\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"signed integer", "\x82\xa4Node\xa1n\xa5SeqNo\xd1\x00\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"str 8", "\x82\xa4Node\xd9\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"bin 8", "\x82\xa4Node\xc4\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"bin 16", "\x82\xa4Node\xc5\x00\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"bin 32", "\x82\xa4Node\xc6\x00\x00\x00\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"long raw for short text", "\x82\xa4Node\xda\x00\x01n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"empty source fields", "\x83\xa4Node\xa1n\xa5SeqNo\x08\xaaSourceNode\xa0", ping{SeqNo: 8, Node: borrow("n")}},
+		{"map 16", "\xde\x00\x02\xa4Node\xa1n\xa5SeqNo\x08", ping{SeqNo: 8, Node: borrow("n")}},
+		{"array", "\x92\x08\xa1n", ping{SeqNo: 8, Node: borrow("n")}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := ping{SeqNo: 77, Node: "old", SourceNode: "old"}
+			got := ping{SeqNo: 77, Node: borrow("old"), SourceNode: borrow("old")}
 			canonical, err := got.decode([]byte(tc.body))
 			require.NoError(t, err)
 			require.False(t, canonical)
@@ -198,7 +198,7 @@ func TestW7TrailingBytesAreIgnored(t *testing.T) {
 }
 
 func TestDecodedFieldsAreViewsOfTheBody(t *testing.T) {
-	m := alive{Node: "node", Addr: []byte{1, 2, 3, 4}, Meta: []byte("meta")}
+	m := alive{Node: borrow("node"), Addr: []byte{1, 2, 3, 4}, Meta: []byte("meta")}
 	body := m.appendTo(nil)[1:]
 	var got alive
 	_, err := got.decode(body)
@@ -215,7 +215,7 @@ func TestDecodingTheUsualShapeAllocatesNothing(t *testing.T) {
 		require.Zero(t, testing.AllocsPerRun(20, func() { _, _ = got.decode(body) }), "%T %.100v", m, m)
 	}
 	var onStack float64
-	body := (&alive{Node: "node"}).appendTo(nil)[1:]
+	body := (&alive{Node: borrow("node")}).appendTo(nil)[1:]
 	onStack = testing.AllocsPerRun(20, func() {
 		var m alive
 		_, _ = m.decode(body)

@@ -78,7 +78,7 @@ func testVersions() []byte { return []byte{1, 5, 2, 0, 0, 0} }
 
 // aliveOf is an alive message of a test node.
 func aliveOf(name string, incarnation uint32, changes ...func(*alive)) *alive {
-	a := &alive{Incarnation: incarnation, Node: name, Addr: addrOfTestNode(name), Port: 7946, Vsn: testVersions()}
+	a := &alive{Incarnation: incarnation, Node: borrow(name), Addr: addrOfTestNode(name), Port: 7946, Vsn: testVersions()}
 	for _, change := range changes {
 		change(a)
 	}
@@ -97,12 +97,12 @@ func (c *testCore) hearAlive(name string, incarnation uint32, changes ...func(*a
 }
 
 func (c *testCore) hearSuspect(name string, incarnation uint32, from string) {
-	s := &suspect{Incarnation: incarnation, Node: name, From: from}
+	s := &suspect{Incarnation: incarnation, Node: borrow(name), From: borrow(from)}
 	c.suspect(c.now, s, s.appendTo(nil))
 }
 
 func (c *testCore) hearDead(name string, incarnation uint32, from string) {
-	d := &dead{Incarnation: incarnation, Node: name, From: from}
+	d := &dead{Incarnation: incarnation, Node: borrow(name), From: borrow(from)}
 	c.dead(c.now, d, d.appendTo(nil))
 }
 
@@ -225,11 +225,11 @@ func inWords(t testing.TB, msg []byte) string {
 	case pingMsg:
 		var p ping
 		_, err = p.decode(body)
-		text = "ping " + p.Node
+		text = "ping " + p.Node.own()
 	case indirectPingMsg:
 		var p indirectPing
 		_, err = p.decode(body)
-		text = "indirect ping " + p.Node
+		text = "indirect ping " + p.Node.own()
 		if p.Nack {
 			text += " nack"
 		}

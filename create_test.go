@@ -177,7 +177,7 @@ func TestP12CreateIntroducesTheOwnNode(t *testing.T) {
 		// The own alive message waits for somebody to go to.
 		p := c.puppet("p", nil)
 		p.introduce(m)
-		p.send(m, (&ping{SeqNo: 5, Node: "n1"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 5, Node: borrow("n1")}).appendTo(nil))
 		synctest.Wait()
 		require.Len(t, p.heard(ackMsg), 1)
 		told := false
@@ -185,7 +185,7 @@ func TestP12CreateIntroducesTheOwnNode(t *testing.T) {
 			var says alive
 			_, err := says.decode(h.body)
 			require.NoError(t, err)
-			told = told || says.Node == "n1" && says.Incarnation == 1 && string(says.Meta) == "mine"
+			told = told || says.Node.is("n1") && says.Incarnation == 1 && string(says.Meta) == "mine"
 		}
 		require.True(t, told)
 	})

@@ -183,7 +183,7 @@ func TestClusterNodeThatStoodStillAccusesNobody(t *testing.T) {
 			m := nodes[3]
 			require.Zero(t, m.GetHealthScore())
 			m.step(func(c *core, now instant) { // somebody's words arrive
-				c.suspect(now, &suspect{Incarnation: c.table.get("n1").incarnation, Node: "n1", From: "n2"}, nil)
+				c.suspect(now, &suspect{Incarnation: c.table.get("n1").incarnation, Node: borrow("n1"), From: borrow("n2")}, nil)
 			})
 			frozen.freeze(m, 4100*time.Millisecond, func() {
 				if !off {
@@ -230,7 +230,7 @@ func TestClusterSuspectWithAnAnswerLives(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			lost.Store(true)
 			nodes[0].step(func(c *core, now instant) {
-				c.suspect(now, &suspect{Incarnation: c.table.get("n4").incarnation, Node: "n4", From: "n2"}, nil)
+				c.suspect(now, &suspect{Incarnation: c.table.get("n4").incarnation, Node: borrow("n4"), From: borrow("n2")}, nil)
 			})
 			time.Sleep(time.Second)
 			require.True(t, holdsFor(nodes[0], "n4", StateSuspect))
@@ -497,7 +497,7 @@ func TestClusterLateGossipRaisesNobody(t *testing.T) {
 				r.take()
 			}
 			versions := gone.versions()
-			a := alive{Incarnation: 1, Node: "n4", Addr: gone.Addr, Port: gone.Port, Vsn: versions[:]}
+			a := alive{Incarnation: 1, Node: borrow("n4"), Addr: gone.Addr, Port: gone.Port, Vsn: versions[:]}
 			p.send(nodes[0], a.appendTo(nil))
 			time.Sleep(10 * time.Second)
 			require.Equal(t, off, slices.Contains(traces["n1"].take(), "join n4"))

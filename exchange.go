@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -133,7 +132,7 @@ func (m *Memberlist) refuseStream(conn net.Conn, err error) {
 }
 
 func (m *Memberlist) answerError(conn net.Conn, text string) {
-	reply := errorReply{Error: text}
+	reply := errorReply{Error: borrow(text)}
 	if err := m.writeStream(conn, reply.appendTo(nil), false); err != nil {
 		m.log.errorf("Failed to send an error", logFields{addr: addrText(conn), err: err}, "Failed to send error: %v %s", err, LogConn(conn))
 	}
@@ -172,9 +171,9 @@ func (m *Memberlist) servePing(conn net.Conn, r *streamReader) error {
 	if err := p.decodeFrom(r); err != nil {
 		return err
 	}
-	if p.Node != "" && p.Node != m.config.Name {
-		m.log.warnf("Got a ping for another node", logFields{node: strings.Clone(p.Node), addr: addrText(conn)},
-			"Got ping for unexpected node '%s' %s", strings.Clone(p.Node), LogConn(conn))
+	if !p.Node.empty() && !p.Node.is(m.config.Name) {
+		m.log.warnf("Got a ping for another node", logFields{node: p.Node.own(), addr: addrText(conn)},
+			"Got ping for unexpected node '%s' %s", p.Node.own(), LogConn(conn))
 		return nil
 	}
 	reply := ack{SeqNo: p.SeqNo}
@@ -323,7 +322,7 @@ func (r *nodeRecord) appendTo(dst []byte) []byte {
 	n := r.node
 	versions := n.versions()
 	s := pushNodeState{
-		Name: n.Name, Addr: n.Addr, Meta: n.Meta, Vsn: versions[:],
+		Name: borrow(n.Name), Addr: n.Addr, Meta: n.Meta, Vsn: versions[:],
 		Incarnation: r.incarnation, Port: n.Port, State: n.State,
 	}
 	return s.appendTo(dst)
@@ -400,7 +399,7 @@ func nodesOf(states []pushNodeState) []*Node {
 	nodes := make([]*Node, len(states))
 	for i := range states {
 		s := &states[i]
-		nodes[i] = newNode(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, s.State)
+		nodes[i] = nodeFrom(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, s.State)
 	}
 	return nodes
 }
@@ -541,7 +540,7 @@ func (m *Memberlist) readAnswer(conn net.Conn, from Address) (remoteState, error
 		if err := reply.decodeFrom(r); err != nil {
 			return remoteState{}, err
 		}
-		return remoteState{}, &RemoteError{Addr: from.Addr, Message: strings.Clone(reply.Error)}
+		return remoteState{}, &RemoteError{Addr: from.Addr, Message: reply.Error.own()}
 	case pushPullMsg:
 		return m.readState(r)
 	}
@@ -614,7 +613,7 @@ func (m *Memberlist) streamPing(ctx context.Context, t streamTask) error {
 		_ = conn.SetDeadline(deadline)
 	}
 	me := m.self.Load()
-	p := ping{SeqNo: t.seq, Node: t.node.Name, SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: me.Name}
+	p := ping{SeqNo: t.seq, Node: borrow(t.node.Name), SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: borrow(me.Name)}
 	if err := m.writeStream(conn, p.appendTo(nil), true); err != nil {
 		return err
 	}

@@ -32,8 +32,8 @@ func TestP115PeriodicExchange(t *testing.T) {
 			p.introduce(m)
 		}
 		p := c.puppet("teller", nil)
-		p.send(m, (&dead{Incarnation: 1, Node: "dead", From: "x"}).appendTo(nil))
-		p.send(m, (&dead{Incarnation: 1, Node: "left", From: "left"}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("dead"), From: borrow("x")}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("left"), From: borrow("left")}).appendTo(nil))
 		// It stays suspect, for with no probes a suspicion has no time limit.
 		m.locked.Lock()
 		suspected := m.locked.core.table.get("suspect")
@@ -114,9 +114,9 @@ func TestP117W54W56W57AnswerOfTheAcceptor(t *testing.T) {
 				c.puppet(name, nil).introduce(m)
 			}
 			p := c.puppet("p", nil)
-			p.send(m, (&suspect{Incarnation: 1, Node: "suspect", From: "x"}).appendTo(nil))
-			p.send(m, (&dead{Incarnation: 1, Node: "dead", From: "x"}).appendTo(nil))
-			p.send(m, (&dead{Incarnation: 1, Node: "left", From: "left"}).appendTo(nil))
+			p.send(m, (&suspect{Incarnation: 1, Node: borrow("suspect"), From: borrow("x")}).appendTo(nil))
+			p.send(m, (&dead{Incarnation: 1, Node: borrow("dead"), From: borrow("x")}).appendTo(nil))
+			p.send(m, (&dead{Incarnation: 1, Node: borrow("left"), From: borrow("left")}).appendTo(nil))
 			synctest.Wait()
 			conn := p.dial(m)
 			_, err := p.wire.writeStream(conn, p.state(join, nil, p.self()), true)
@@ -129,7 +129,7 @@ func TestP117W54W56W57AnswerOfTheAcceptor(t *testing.T) {
 			require.Equal(t, []bool{join}, flags)
 			states := map[string]NodeStateType{}
 			for _, n := range answer.nodes {
-				states[n.Name] = n.State
+				states[n.Name.own()] = n.State
 				require.Equal(t, []byte{1, 5, 2, 0, 0, 0}, n.Vsn)
 			}
 			require.Equal(t, map[string]NodeStateType{
@@ -212,7 +212,7 @@ func TestP119MergeDelegateSeesEverythingAndRefusesAll(t *testing.T) {
 		p := c.puppet("p", nil)
 		entry := func(name string, state NodeStateType) pushNodeState {
 			n := p.self()
-			n.Name, n.State = name, state
+			n.Name, n.State = borrow(name), state
 			return n
 		}
 		conn := p.dial(m)
@@ -243,7 +243,7 @@ func TestP35MergeDelegateSeesNodesWhole(t *testing.T) {
 		p := c.puppet("p", nil)
 		conn := p.dial(m)
 		_, err := p.wire.writeStream(conn, p.state(true, nil, p.self(), pushNodeState{
-			Name: "s", Addr: []byte{10, 0, 0, 9}, Meta: []byte("meta"), State: StateSuspect, Vsn: []byte{1, 4, 3, 1, 7, 0},
+			Name: borrow("s"), Addr: []byte{10, 0, 0, 9}, Meta: []byte("meta"), State: StateSuspect, Vsn: []byte{1, 4, 3, 1, 7, 0},
 		}), true)
 		require.NoError(t, err)
 		_, _, _, err = p.readReply(conn)
@@ -289,7 +289,7 @@ func TestP114MergeOfWhatTheOtherSideBelieves(t *testing.T) {
 // P120: the versions of all nodes have to go together.
 func TestP120VersionsOfBothSides(t *testing.T) {
 	remote := func(name string, state NodeStateType, vsn ...byte) pushNodeState {
-		return pushNodeState{Name: name, State: state, Vsn: vsn}
+		return pushNodeState{Name: borrow(name), State: state, Vsn: vsn}
 	}
 	local := func(name string, state NodeStateType, vsn ...byte) nodeRecord {
 		return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state)}
@@ -429,7 +429,7 @@ func finish(conn net.Conn, rest []byte) error {
 
 // P117: who says nothing, or not enough, has TCPTimeout.
 func TestP117SilentStreamsAreClosed(t *testing.T) {
-	full := new(puppet).state(false, nil, pushNodeState{Name: "x"})
+	full := new(puppet).state(false, nil, pushNodeState{Name: borrow("x")})
 	for name, sent := range map[string][]byte{"nothing": nil, "a part": full[:len(full)-1], "one byte": full[:1]} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -587,7 +587,7 @@ func TestW50AnswersToAPushPull(t *testing.T) {
 		want   string
 		kind   error
 	}{
-		"error":         {(&errorReply{Error: "no, thank you"}).appendTo(nil), "remote error: no, thank you", nil},
+		"error":         {(&errorReply{Error: borrow("no, thank you")}).appendTo(nil), "remote error: no, thank you", nil},
 		"ack":           {(&ack{SeqNo: 1}).appendTo(nil), "received invalid msgType (2), expected pushPullMsg (6) from=", ErrMalformed},
 		"label":         {[]byte{byte(labelMsg), 1, 'x', byte(pushPullMsg)}, "received invalid msgType (244), expected pushPullMsg (6)", ErrMalformed}, // W61
 		"bad header":    {[]byte{byte(pushPullMsg), 0xc3}, "", ErrMalformed},
@@ -628,7 +628,7 @@ func TestW59StreamPing(t *testing.T) {
 		p := c.puppet("p", nil)
 		for _, name := range []string{"n1", ""} {
 			conn := p.dial(m)
-			_, err := p.wire.writeStream(conn, (&ping{SeqNo: 99, Node: name}).appendTo(nil), true)
+			_, err := p.wire.writeStream(conn, (&ping{SeqNo: 99, Node: borrow(name)}).appendTo(nil), true)
 			require.NoError(t, err)
 			var a ack
 			r, kind, err := p.wire.openReply(conn)

@@ -60,7 +60,7 @@ func fuzzedNode(t *testing.T, bits uint16) (*Memberlist, *puppet) {
 // stillWorks checks that the node is as good as before.
 func stillWorks(t *testing.T, m *Memberlist, p *puppet) {
 	p.forget()
-	p.send(m, (&ping{SeqNo: 12345, Node: "node", SourceAddr: net.IP{127, 0, 0, 1}, SourcePort: uint16(p.tr.port), SourceNode: "p"}).appendTo(nil))
+	p.send(m, (&ping{SeqNo: 12345, Node: borrow("node"), SourceAddr: net.IP{127, 0, 0, 1}, SourcePort: uint16(p.tr.port), SourceNode: borrow("p")}).appendTo(nil))
 	synctest.Wait()
 	require.Equal(t, []uint32{12345}, p.acked())
 	require.NotNil(t, m.LocalNode())
@@ -89,8 +89,8 @@ func addIngestSeeds(f *testing.F, kind string) {
 func FuzzPacketIngest(f *testing.F) {
 	addIngestSeeds(f, "packet")
 	for bits := range uint16(11) {
-		f.Add(uint16(1)<<bits, true, (&alive{Incarnation: 1, Node: "x", Addr: []byte{127, 0, 0, 1}, Port: 7, Vsn: []byte{1, 5, 2, 0, 0, 0}}).appendTo(nil))
-		f.Add(uint16(1)<<bits, true, (&dead{Incarnation: 9, Node: "node", From: "node"}).appendTo(nil))
+		f.Add(uint16(1)<<bits, true, (&alive{Incarnation: 1, Node: borrow("x"), Addr: []byte{127, 0, 0, 1}, Port: 7, Vsn: []byte{1, 5, 2, 0, 0, 0}}).appendTo(nil))
+		f.Add(uint16(1)<<bits, true, (&dead{Incarnation: 9, Node: borrow("node"), From: borrow("node")}).appendTo(nil))
 	}
 	f.Fuzz(func(t *testing.T, bits uint16, dress bool, packet []byte) {
 		synctest.Test(t, func(t *testing.T) {
@@ -111,7 +111,7 @@ func FuzzStreamIngest(f *testing.F) {
 	addIngestSeeds(f, "stream")
 	var p puppet
 	for bits := range uint16(11) {
-		f.Add(uint16(1)<<bits, true, p.state(true, []byte("user"), pushNodeState{Name: "x", Addr: []byte{127, 0, 0, 1}, Port: 7, Vsn: []byte{1, 5, 2, 0, 0, 0}}))
+		f.Add(uint16(1)<<bits, true, p.state(true, []byte("user"), pushNodeState{Name: borrow("x"), Addr: []byte{127, 0, 0, 1}, Port: 7, Vsn: []byte{1, 5, 2, 0, 0, 0}}))
 		f.Add(uint16(1)<<bits, true, appendUserMessage(nil, []byte("hello")))
 		f.Add(uint16(1)<<bits, true, (&ping{SeqNo: 1}).appendTo(nil))
 	}

@@ -2,7 +2,6 @@ package memberlist
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -125,7 +124,7 @@ func (m *Memberlist) admits(ctx context.Context, a *alive) error {
 	if m.config.Alive == nil {
 		return nil
 	}
-	if err := m.gate.ask(ctx, newNode(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)); err != nil {
+	if err := m.gate.ask(ctx, nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)); err != nil {
 		if ctx.Err() != nil {
 			return cause(ctx)
 		}
@@ -149,7 +148,7 @@ func checkVersions(vsn []byte) error {
 
 // logRefused tells of an alive message that did not pass.
 func (m *Memberlist) logRefused(a *alive, err error) {
-	fields := logFields{node: strings.Clone(a.Node), addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation, err: err}
+	fields := logFields{node: a.Node.own(), addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation, err: err}
 	m.log.warnf("Ignoring an alive message", fields, "Ignoring alive message for '%s' (%s): %v", fields.node, fields.addr, err)
 }
 
@@ -169,10 +168,10 @@ func (r versionRange) within(outer versionRange) bool {
 	return r.low >= outer.low && r.high <= outer.high
 }
 
-func (r versionRange) check(name, kind string, current uint8) error {
+func (r versionRange) check(name borrowed, kind string, current uint8) error {
 	if current < r.low || current > r.high {
 		return newKindError(ErrVersion, "Node '%s' %s version (%d) is incompatible: [%d, %d]",
-			name, kind, current, r.low, r.high)
+			name.own(), kind, current, r.low, r.high)
 	}
 	return nil
 }
@@ -218,14 +217,14 @@ func findIncompatible(remote []pushNodeState, local []nodeRecord, protocol, user
 	}
 	for i := range local {
 		n := local[i].node
-		if err := checkSpoken(n.Name, protocol, user, n.PCur, n.DCur); err != nil {
+		if err := checkSpoken(borrow(n.Name), protocol, user, n.PCur, n.DCur); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func checkSpoken(name string, protocol, user versionRange, current, userCurrent uint8) error {
+func checkSpoken(name borrowed, protocol, user versionRange, current, userCurrent uint8) error {
 	if err := protocol.check(name, "protocol", current); err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func TestP90OtherMessagesAreNotFiltered(t *testing.T) {
 		m := c.node("n1", allowing(t, "127.0.0.0/8"))
 		p := c.puppet("p", nil)
 		p.introduce(m)
-		s := suspect{Incarnation: 1, Node: "p", From: "p"}
+		s := suspect{Incarnation: 1, Node: borrow("p"), From: borrow("p")}
 		in := newIntake(m)
 		in.packet(s.appendTo(nil), sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
 		require.True(t, holdsFor(m, "p", StateSuspect))
@@ -312,7 +312,7 @@ func TestP123TurnAtTheAliveDelegateIsNotWaitedForForEver(t *testing.T) {
 // ---- versions of both sides
 
 func remoteNode(name string, state NodeStateType, vsn ...byte) pushNodeState {
-	return pushNodeState{Name: name, State: state, Vsn: vsn}
+	return pushNodeState{Name: borrow(name), State: state, Vsn: vsn}
 }
 
 func localNode(name string, state NodeStateType, vsn ...byte) nodeRecord {

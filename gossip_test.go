@@ -481,7 +481,7 @@ func TestP75WhatBroadcastsRideOn(t *testing.T) {
 		require.True(t, ridden(p, pingMsg), "Ping")
 
 		p.forget()
-		ind := indirectPing{SeqNo: 5, Target: net.IP{127, 0, 0, 1}, Port: uint16(q.tr.port), Node: "q", Nack: true}
+		ind := indirectPing{SeqNo: 5, Target: net.IP{127, 0, 0, 1}, Port: uint16(q.tr.port), Node: borrow("q"), Nack: true}
 		p.send(m, ind.appendTo(nil))
 		synctest.Wait()
 		require.True(t, ridden(q, pingMsg), "the ping of a relay")

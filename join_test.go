@@ -464,7 +464,7 @@ func TestNodeThatLeftComesBackAboveWhatWasSaid(t *testing.T) {
 		p := c.puppet("accuser", nil)
 		require.NoError(t, nodes[1].Leave(5*time.Second))
 		for _, m := range nodes {
-			p.send(m, (&dead{Incarnation: 20, Node: "n2", From: "n2"}).appendTo(nil))
+			p.send(m, (&dead{Incarnation: 20, Node: borrow("n2"), From: borrow("n2")}).appendTo(nil))
 		}
 		synctest.Wait()
 		require.Equal(t, StateLeft, statusOf(nodes[1], "n2").Node.State)

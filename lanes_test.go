@@ -51,11 +51,11 @@ func TestUserMessagesDoNotHoldUpMembership(t *testing.T) {
 		work.Go(func() {
 			for i := range members {
 				says := p.alive(1)
-				says.Node = fmt.Sprint("m", i)
-				sent["join "+says.Node] = time.Now()
+				says.Node = borrow(fmt.Sprint("m", i))
+				sent["join "+says.Node.own()] = time.Now()
 				p.send(m, says.appendTo(nil))
 				time.Sleep(2 * time.Millisecond)
-				sent["leave "+says.Node] = time.Now()
+				sent["leave "+says.Node.own()] = time.Now()
 				p.send(m, (&dead{Incarnation: 1, Node: says.Node, From: says.Node}).appendTo(nil))
 				time.Sleep(3 * time.Millisecond)
 			}
@@ -269,12 +269,12 @@ func TestSlowAliveDelegateDoesNotHoldUpPings(t *testing.T) {
 		p := c.puppet("p", nil)
 		for i := range 30 {
 			says := p.alive(1)
-			says.Node = fmt.Sprint("m", i)
+			says.Node = borrow(fmt.Sprint("m", i))
 			p.send(m, says.appendTo(nil))
 		}
-		p.send(m, (&suspect{Incarnation: 1, Node: "m1", From: "x"}).appendTo(nil))
+		p.send(m, (&suspect{Incarnation: 1, Node: borrow("m1"), From: borrow("x")}).appendTo(nil))
 		start := time.Now()
-		p.send(m, (&ping{SeqNo: 77, Node: "n1"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 77, Node: borrow("n1")}).appendTo(nil))
 		p.send(m, []byte{byte(userMsg), 'x'})
 		synctest.Wait()
 		require.Equal(t, start, time.Now())
@@ -346,7 +346,7 @@ func TestBlockedGossipHoldsUpNothingElse(t *testing.T) {
 		require.Positive(t, s.sum("msg.dropped", metrics.Label{Name: "kind", Value: "outgoing packet"}))
 
 		start := time.Now()
-		p.send(m, (&ping{SeqNo: 5, Node: "n1"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 5, Node: borrow("n1")}).appendTo(nil))
 		synctest.Wait()
 		require.Len(t, p.heard(ackMsg), 1)
 		require.Equal(t, start, time.Now())
@@ -369,7 +369,7 @@ func TestBlockedProbeHoldsUpNoAnswer(t *testing.T) {
 		stuck.introduce(m)
 		time.Sleep(5 * time.Second)
 		require.Positive(t, b.waiting.Load())
-		p.send(m, (&ping{SeqNo: 5, Node: "n1"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 5, Node: borrow("n1")}).appendTo(nil))
 		synctest.Wait()
 		require.Len(t, p.heard(ackMsg), 1)
 		close(b.release)

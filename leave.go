@@ -30,10 +30,11 @@ func (c *core) leave(now instant) <-chan struct{} {
 		return nil
 	}
 	c.leaving = true
-	d := dead{Incarnation: c.self.incarnation, Node: c.self.node.Name, From: c.self.node.Name}
+	name := c.self.node.Name
+	d := dead{Incarnation: c.self.incarnation, Node: borrow(name), From: borrow(name)}
 	msg := d.appendTo(nil)
-	c.broadcast(d.Node, msg, nil)
-	c.bury(now, c.self, d.Incarnation, StateLeft, d.From)
+	c.broadcast(name, msg, nil)
+	c.bury(now, c.self, d.Incarnation, StateLeft, name)
 	if c.table.live() == 0 {
 		return nil
 	}

@@ -273,7 +273,7 @@ func TestP25NodeThatLeftGoesOnAnswering(t *testing.T) {
 		self := gone.LocalNode()
 		for _, incarnation := range []uint32{1, 2, 100} {
 			p.send(gone, (&alive{
-				Incarnation: incarnation, Node: "n1", Addr: self.Addr, Port: self.Port, Vsn: []byte{1, 5, 2, 0, 0, 0},
+				Incarnation: incarnation, Node: borrow("n1"), Addr: self.Addr, Port: self.Port, Vsn: []byte{1, 5, 2, 0, 0, 0},
 			}).appendTo(nil))
 		}
 		synctest.Wait()

@@ -395,9 +395,9 @@ func TestRecordsOfARunningClusterCanBeGrouped(t *testing.T) {
 			{byte(pingMsg), 0xc1},
 			{byte(aliveMsg), 0xc1},
 			{200, 1, 2},
-			(&ping{SeqNo: 1, Node: "somebody else"}).appendTo(nil),
-			(&suspect{Incarnation: 1, Node: "n1", From: "p"}).appendTo(nil),
-			(&dead{Incarnation: 2, Node: "n1", From: "p"}).appendTo(nil),
+			(&ping{SeqNo: 1, Node: borrow("somebody else")}).appendTo(nil),
+			(&suspect{Incarnation: 1, Node: borrow("n1"), From: borrow("p")}).appendTo(nil),
+			(&dead{Incarnation: 2, Node: borrow("n1"), From: borrow("p")}).appendTo(nil),
 		} {
 			p.send(m, message)
 		}

@@ -70,7 +70,7 @@ func sampleCompound(n int) []byte {
 	for i := range n {
 		m := alive{
 			Incarnation: uint32(i),
-			Node:        fmt.Sprintf("node-%04d", i),
+			Node:        borrow(fmt.Sprintf("node-%04d", i)),
 			Addr:        []byte{10, 0, byte(i >> 8), byte(i)},
 			Port:        7946,
 			Vsn:         []byte{1, 5, 2, 0, 0, 0},

@@ -294,7 +294,7 @@ func (m *Memberlist) nodeMeta() ([]byte, error) {
 // admitSelf lets the own node pass the gates that every alive message has to
 // pass (P12, P14).
 func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta []byte) error {
-	a := alive{Node: m.config.Name, Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
+	a := alive{Node: borrow(m.config.Name), Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
 	return m.admits(ctx, &a)
 }
 

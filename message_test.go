@@ -107,8 +107,8 @@ func TestP3SendingToNobodyInParticular(t *testing.T) {
 		require.NoError(t, m.SendBestEffort(statusNode(m, "p"), []byte("x")))
 
 		// So are answers to pings that do not say who asks.
-		p.send(m, (&ping{SeqNo: 3, Node: "n1"}).appendTo(nil))
-		p.send(m, (&ping{SeqNo: 4, Node: "n1", SourceNode: "p"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 3, Node: borrow("n1")}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 4, Node: borrow("n1"), SourceNode: borrow("p")}).appendTo(nil))
 		synctest.Wait()
 		acks := p.heard(ackMsg)
 		require.Len(t, acks, 1)
@@ -305,7 +305,7 @@ func TestP40P75BroadcastsRideOnPingsAndAcks(t *testing.T) {
 		p := c.puppet("p", nil)
 		_, err := m.Ping("p", &p.tr.addr)
 		require.Error(t, err)
-		p.send(m, (&ping{SeqNo: 1, Node: "n1"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil))
 		synctest.Wait()
 		require.Len(t, p.heard(pingMsg), 1)
 		require.Len(t, p.heard(ackMsg), 1)
@@ -328,8 +328,8 @@ func TestP51PingsNameTheirSource(t *testing.T) {
 		var in ping
 		_, err = in.decode(p.heard(pingMsg)[0].body)
 		require.NoError(t, err)
-		require.Equal(t, "p", in.Node)
-		require.Equal(t, "n1", in.SourceNode)
+		require.Equal(t, borrow("p"), in.Node)
+		require.Equal(t, borrow("n1"), in.SourceNode)
 		require.Equal(t, []byte(m.LocalNode().Addr), in.SourceAddr)
 		require.Equal(t, m.LocalNode().Port, in.SourcePort)
 	})

@@ -209,9 +209,9 @@ func TestP147NodesPerState(t *testing.T) {
 			c.puppet(name, nil).introduce(m)
 		}
 		p := c.puppet("teller", nil)
-		p.send(m, (&suspect{Incarnation: 1, Node: "a", From: "x"}).appendTo(nil))
-		p.send(m, (&dead{Incarnation: 1, Node: "b", From: "x"}).appendTo(nil))
-		p.send(m, (&dead{Incarnation: 1, Node: "c", From: "c"}).appendTo(nil))
+		p.send(m, (&suspect{Incarnation: 1, Node: borrow("a"), From: borrow("x")}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("b"), From: borrow("x")}).appendTo(nil))
+		p.send(m, (&dead{Incarnation: 1, Node: borrow("c"), From: borrow("c")}).appendTo(nil))
 		synctest.Wait()
 		joinNode(t, c.node("n2"), m)
 		for state, want := range map[string]float32{"alive": 1, "suspect": 1, "dead": 1, "left": 1} {
@@ -232,13 +232,13 @@ func TestP147AcceptedMessagesAreCounted(t *testing.T) {
 		for _, msg := range [][]byte{
 			p.alive(1).appendTo(nil),
 			p.alive(1).appendTo(nil), // stale
-			(&suspect{Incarnation: 1, Node: "p", From: "x"}).appendTo(nil),
-			(&suspect{Incarnation: 1, Node: "p", From: "y"}).appendTo(nil),                       // a confirmation
-			(&suspect{Incarnation: incarnationOf(m, "n1"), Node: "n1", From: "x"}).appendTo(nil), // refuted
-			(&dead{Incarnation: 1, Node: "p", From: "x"}).appendTo(nil),
-			(&dead{Incarnation: 1, Node: "p", From: "y"}).appendTo(nil), // again
+			(&suspect{Incarnation: 1, Node: borrow("p"), From: borrow("x")}).appendTo(nil),
+			(&suspect{Incarnation: 1, Node: borrow("p"), From: borrow("y")}).appendTo(nil),                       // a confirmation
+			(&suspect{Incarnation: incarnationOf(m, "n1"), Node: borrow("n1"), From: borrow("x")}).appendTo(nil), // refuted
+			(&dead{Incarnation: 1, Node: borrow("p"), From: borrow("x")}).appendTo(nil),
+			(&dead{Incarnation: 1, Node: borrow("p"), From: borrow("y")}).appendTo(nil), // again
 			(&alive{ // refuted, and counts
-				Incarnation: 9, Node: "n1", Addr: own.Addr, Port: own.Port, Meta: []byte("?"), Vsn: []byte{1, 5, 2, 0, 0, 0},
+				Incarnation: 9, Node: borrow("n1"), Addr: own.Addr, Port: own.Port, Meta: []byte("?"), Vsn: []byte{1, 5, 2, 0, 0, 0},
 			}).appendTo(nil),
 		} {
 			p.send(m, msg)

@@ -100,10 +100,6 @@ func appendBytes(dst, v []byte) []byte {
 	return append(appendRawHeader(dst, len(v)), v...)
 }
 
-func appendString(dst []byte, v string) []byte {
-	return append(appendRawHeader(dst, len(v)), v...)
-}
-
 // appendRawHeader appends what stands before the n bytes of a text or byte field.
 func appendRawHeader(dst []byte, n int) []byte {
 	switch {
@@ -217,10 +213,10 @@ func readBytes(b []byte, at int) (v []byte, next int) {
 	return readRaw(b, at)
 }
 
-// readString reads a text field, which is a view of b.
-func readString(b []byte, at int) (v string, next int) {
+// readText reads a text field, which is a view of b.
+func readText(b []byte, at int) (v borrowed, next int) {
 	raw, next := readRaw(b, at)
-	return viewString(raw), next
+	return borrowBytes(raw), next
 }
 
 // readRaw reads a text or byte field that is not nil.

@@ -28,8 +28,8 @@ const (
 func newNameIndex() nameIndex { return nameIndex{seed: maphash.MakeSeed()} }
 
 // home is the place where the search for a name begins, and its tag.
-func (x *nameIndex) home(name string) (place int, tag uint8) {
-	h := maphash.String(x.seed, name)
+func (x *nameIndex) home(name borrowed) (place int, tag uint8) {
+	h := name.hash(x.seed)
 	high, _ := bits.Mul64(h, uint64(len(x.tags)))
 	return int(high), tagInUse | uint8(h)
 }
@@ -43,13 +43,13 @@ func (x *nameIndex) next(place int) int {
 }
 
 // get returns the record of a name, or nil.
-func (x *nameIndex) get(name string) *member {
+func (x *nameIndex) get(name borrowed) *member {
 	if x.used == 0 {
 		return nil
 	}
 	place, tag := x.home(name)
 	for ; x.tags[place] != 0; place = x.next(place) {
-		if x.tags[place] == tag && x.records[place].node.Name == name {
+		if x.tags[place] == tag && name.is(x.records[place].node.Name) {
 			return x.records[place]
 		}
 	}
@@ -90,7 +90,7 @@ func (x *nameIndex) resize(records int) {
 }
 
 func (x *nameIndex) put(m *member) {
-	place, tag := x.home(m.node.Name)
+	place, tag := x.home(borrow(m.node.Name))
 	for x.tags[place] != 0 {
 		place = x.next(place)
 	}
@@ -100,12 +100,12 @@ func (x *nameIndex) put(m *member) {
 // remove takes out a record that is in the index. Those behind it, up to the first
 // gap, move up if they may, so that no search ends too early.
 func (x *nameIndex) remove(m *member) {
-	gap, _ := x.home(m.node.Name)
+	gap, _ := x.home(borrow(m.node.Name))
 	for x.records[gap] != m {
 		gap = x.next(gap)
 	}
 	for place := x.next(gap); x.tags[place] != 0; place = x.next(place) {
-		home, tag := x.home(x.records[place].node.Name)
+		home, tag := x.home(borrow(x.records[place].node.Name))
 		if x.distance(home, place) >= x.distance(gap, place) {
 			x.tags[gap], x.records[gap] = tag, x.records[place]
 			gap = place

@@ -39,8 +39,8 @@ func (x *indexModel) check(pool []string) {
 	require.Equal(x.t, len(x.byMap), x.index.used)
 	require.True(x.t, x.index.hasRoom(x.index.used))
 	for _, name := range pool {
-		if x.index.get(name) != x.byMap[name] {
-			require.Same(x.t, x.byMap[name], x.index.get(name), name)
+		if x.index.get(borrow(name)) != x.byMap[name] {
+			require.Same(x.t, x.byMap[name], x.index.get(borrow(name)), name)
 		}
 	}
 	inUse := 0
@@ -87,7 +87,7 @@ func TestNameIndexWithCollisions(t *testing.T) {
 		var names []string
 		for i := 0; len(names) < 20; i++ {
 			name := fmt.Sprint(round, "/", i)
-			home, _ := x.index.home(name)
+			home, _ := x.index.home(borrow(name))
 			if x.index.distance(want, home) < 3 {
 				names = append(names, name)
 				x.add(name)
@@ -111,7 +111,7 @@ func TestNameIndexReservesNoMoreThanItNeeds(t *testing.T) {
 		x.add(name)
 	}
 	require.Len(t, x.index.tags, places)
-	require.Zero(t, testing.AllocsPerRun(100, func() { x.index.get("n500"); x.index.get("unknown") }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { x.index.get(borrow("n500")); x.index.get(borrow("unknown")) }))
 }
 
 // FuzzNameIndex adds and removes names of one byte: a byte of the input adds the

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -68,6 +67,7 @@ type intake struct {
 	pings  []message
 	texts  [][]byte // user messages
 	ack    []byte   // an encoded answer
+	asker  string   // the source of the last ping; one copy of its name does for many pings
 
 	out      *packetScratch // for answers to what was read together; nil if none
 	answered instant        // when the last one was sent, or the first one started
@@ -116,6 +116,9 @@ func (in *intake) batch(packets []datagram) {
 		in.packet(p.buf, sender{addr: p.from, other: p.other}, p.at)
 	}
 	in.finish()
+	for i := range packets {
+		in.m.wire.used(packets[i].buf)
+	}
 }
 
 // burst handles a packet and those that wait behind it.
@@ -315,9 +318,9 @@ func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.
 		c.nack(now, &item.nack)
 	case indirectPingMsg:
 		ind := &item.ind
-		target := destination{addr: addrPortOf(ind.Target, m.knownPort(ind.Port)), name: strings.Clone(ind.Node)}
+		target := destination{addr: addrPortOf(ind.Target, m.knownPort(ind.Port)), name: ind.Node.own()}
 		requester := answerTo(ind.SourceAddr, ind.SourcePort, from)
-		requester.name = strings.Clone(ind.SourceNode)
+		requester.name = ind.SourceNode.own()
 		c.relay(now, target, requester, ind.SeqNo, ind.Nack)
 	}
 }
@@ -349,9 +352,9 @@ func (in *intake) answer(body []byte, from sender) {
 			"Failed to decode ping message: %v %s", err, from.log())
 		return
 	}
-	if p.Node != "" && p.Node != m.config.Name {
-		m.log.warnf("Got a ping for another node", logFields{node: strings.Clone(p.Node), addr: from.String()},
-			"Got ping for unexpected node '%s' %s", strings.Clone(p.Node), from.log())
+	if !p.Node.empty() && !p.Node.is(m.config.Name) {
+		m.log.warnf("Got a ping for another node", logFields{node: p.Node.own(), addr: from.String()},
+			"Got ping for unexpected node '%s' %s", p.Node.own(), from.log())
 		return
 	}
 	reply := ack{SeqNo: p.SeqNo}
@@ -359,18 +362,19 @@ func (in *intake) answer(body []byte, from sender) {
 		reply.Payload = m.config.Ping.AckPayload()
 	}
 	to := answerTo(p.SourceAddr, p.SourcePort, from)
-	to.name = p.SourceNode
+	if m.udp == nil || m.config.RequireNodeNames {
+		in.asker = p.SourceNode.ownUnless(in.asker)
+		to.name = in.asker
+	}
 	in.ack = reply.appendTo(in.ack[:0])
 	in.reply(to, in.ack)
 }
 
 // reply answers a packet on the goroutine that read it, until that has turned out
-// to block; then in a lane. The message and the name are the caller's again when
-// it returns.
+// to block; then in a lane. The message is the caller's again when it returns.
 func (in *intake) reply(to destination, msg []byte) {
 	m := in.m
 	if m.slowSends.Load() {
-		to.name = strings.Clone(to.name)
 		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), riders: true}) {
 			m.outboxFull(to)
 		}

@@ -37,11 +37,11 @@ func TestP60W69AnswersToPings(t *testing.T) {
 		})
 		asker, elsewhere := c.puppet("asker", nil), c.puppet("elsewhere", nil)
 		there := elsewhere.alive(1)
-		asker.send(m, (&ping{SeqNo: 1, Node: "n1"}).appendTo(nil))
+		asker.send(m, (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil))
 		asker.send(m, (&ping{SeqNo: 2}).appendTo(nil)) // names nobody
-		asker.send(m, (&ping{SeqNo: 3, Node: "n1", SourceAddr: there.Addr, SourcePort: there.Port, SourceNode: "x"}).appendTo(nil))
-		asker.send(m, (&ping{SeqNo: 4, Node: "n1", SourceAddr: there.Addr}).appendTo(nil)) // no port
-		asker.send(m, (&ping{SeqNo: 5, Node: "n1", SourcePort: there.Port}).appendTo(nil)) // no address
+		asker.send(m, (&ping{SeqNo: 3, Node: borrow("n1"), SourceAddr: there.Addr, SourcePort: there.Port, SourceNode: borrow("x")}).appendTo(nil))
+		asker.send(m, (&ping{SeqNo: 4, Node: borrow("n1"), SourceAddr: there.Addr}).appendTo(nil)) // no port
+		asker.send(m, (&ping{SeqNo: 5, Node: borrow("n1"), SourcePort: there.Port}).appendTo(nil)) // no address
 		synctest.Wait()
 		require.Equal(t, []uint32{1, 2, 4, 5}, asker.acked())
 		require.Equal(t, []uint32{3}, elsewhere.acked())
@@ -59,9 +59,9 @@ func TestP60W78PingForAnotherNodeIsIgnored(t *testing.T) {
 		lines := new(logLines)
 		m := c.node("n1", still, func(cfg *Config) { cfg.LogOutput = lines })
 		p := c.puppet("p", nil)
-		p.send(m, (&ping{SeqNo: 1, Node: "n2"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 1, Node: borrow("n2")}).appendTo(nil))
 		conn := p.dial(m)
-		_, err := p.wire.writeStream(conn, (&ping{SeqNo: 2, Node: "n2"}).appendTo(nil), true)
+		_, err := p.wire.writeStream(conn, (&ping{SeqNo: 2, Node: borrow("n2")}).appendTo(nil), true)
 		require.NoError(t, err)
 		_, _, _, err = p.readReply(conn)
 		require.Error(t, err, "the stream is closed silently") // W59
@@ -81,8 +81,8 @@ func TestP58W70W71RelayedPings(t *testing.T) {
 		target.answerPings(m)
 		to, back := target.alive(1), asker.alive(1)
 		asker.send(m, (&indirectPing{
-			SeqNo: 70, Target: to.Addr, Port: to.Port, Node: "target", Nack: true,
-			SourceAddr: back.Addr, SourcePort: back.Port, SourceNode: "asker",
+			SeqNo: 70, Target: to.Addr, Port: to.Port, Node: borrow("target"), Nack: true,
+			SourceAddr: back.Addr, SourcePort: back.Port, SourceNode: borrow("asker"),
 		}).appendTo(nil))
 		synctest.Wait()
 		require.Equal(t, []uint32{70}, asker.acked())
@@ -94,8 +94,8 @@ func TestP58W70W71RelayedPings(t *testing.T) {
 		_, err = relayed.decode(target.heard(pingMsg)[0].body)
 		require.NoError(t, err)
 		require.NotEqual(t, uint32(70), relayed.SeqNo)
-		require.Equal(t, "target", relayed.Node)
-		require.Equal(t, "n1", relayed.SourceNode)
+		require.Equal(t, borrow("target"), relayed.Node)
+		require.Equal(t, borrow("n1"), relayed.SourceNode)
 		time.Sleep(5 * time.Second)
 		require.Empty(t, asker.heard(nackMsg))
 		require.Equal(t, []string{"n1"}, memberNames(m), "its own view stays")
@@ -110,7 +110,7 @@ func TestP58RelayThatReachesNobodySendsOneNackIfWanted(t *testing.T) {
 				m := c.node("n1", still)
 				asker, silent := c.puppet("asker", nil), c.puppet("silent", nil)
 				to := silent.alive(1)
-				asker.send(m, (&indirectPing{SeqNo: 70, Target: to.Addr, Port: to.Port, Node: "silent", Nack: wanted}).appendTo(nil))
+				asker.send(m, (&indirectPing{SeqNo: 70, Target: to.Addr, Port: to.Port, Node: borrow("silent"), Nack: wanted}).appendTo(nil))
 				time.Sleep(m.config.ProbeTimeout)
 				synctest.Wait()
 				nacks := asker.heard(nackMsg)
@@ -155,19 +155,19 @@ func TestP91W74MissingPorts(t *testing.T) {
 				require.Equal(t, test.want, statusOf(m, "p").Node.Port)
 				// It is gossiped on as it is understood here.
 				p.forget()
-				p.send(m, (&ping{SeqNo: 1, Node: "n1", SourceNode: "p"}).appendTo(nil))
+				p.send(m, (&ping{SeqNo: 1, Node: borrow("n1"), SourceNode: borrow("p")}).appendTo(nil))
 				synctest.Wait()
 				for _, h := range p.heard(aliveMsg) {
 					var a alive
 					_, err := a.decode(h.body)
 					require.NoError(t, err)
-					if a.Node == "p" {
+					if a.Node.is("p") {
 						require.Equal(t, test.want, a.Port)
 					}
 				}
 
 				entry := p.self()
-				entry.Name, entry.Port = "q", test.port
+				entry.Name, entry.Port = borrow("q"), test.port
 				conn := p.dial(m)
 				_, err := p.wire.writeStream(conn, p.state(false, nil, entry), true)
 				require.NoError(t, err)
@@ -189,7 +189,7 @@ func TestW74PortOfIndirectPings(t *testing.T) {
 		})
 		asker, target := c.puppet("asker", nil), c.puppet("target", nil)
 		require.Equal(t, 3, target.tr.port)
-		asker.send(m, (&indirectPing{SeqNo: 70, Target: target.alive(1).Addr, Node: "target"}).appendTo(nil))
+		asker.send(m, (&indirectPing{SeqNo: 70, Target: target.alive(1).Addr, Node: borrow("target")}).appendTo(nil))
 		synctest.Wait()
 		require.Len(t, target.heard(pingMsg), 1)
 	})
@@ -252,7 +252,7 @@ func TestP90SenderOutsideTheAllowedNetworks(t *testing.T) {
 		says.Addr = net.IP{10, 0, 0, 1}
 		p.send(m, says.appendTo(nil))
 		p.send(m, []byte{byte(userMsg), 'x'})
-		p.send(m, (&ping{SeqNo: 1, Node: "n1"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil))
 		synctest.Wait()
 		require.Nil(t, statusOf(m, "p"))
 		require.Len(t, lines.with("[DEBUG] memberlist: Blocked alive message from 127.0.0.1:2"), 1)
@@ -261,9 +261,9 @@ func TestP90SenderOutsideTheAllowedNetworks(t *testing.T) {
 
 		// A sender that calls itself "pipe" passes, and one that cannot be parsed
 		// does not.
-		packet := (&alive{Incarnation: 1, Node: "piped", Addr: net.IP{10, 0, 0, 2}, Port: 1, Vsn: says.Vsn}).appendTo(nil)
+		packet := (&alive{Incarnation: 1, Node: borrow("piped"), Addr: net.IP{10, 0, 0, 2}, Port: 1, Vsn: says.Vsn}).appendTo(nil)
 		require.NoError(t, c.ingest(m, packet, "pipe"))
-		odd := (&alive{Incarnation: 1, Node: "odd", Addr: net.IP{10, 0, 0, 3}, Port: 1, Vsn: says.Vsn}).appendTo(nil)
+		odd := (&alive{Incarnation: 1, Node: borrow("odd"), Addr: net.IP{10, 0, 0, 3}, Port: 1, Vsn: says.Vsn}).appendTo(nil)
 		require.NoError(t, c.ingest(m, odd, "no address"))
 		synctest.Wait()
 		require.NotNil(t, statusOf(m, "piped"))
@@ -381,7 +381,7 @@ func TestP86PacketsTakeEffectInOrder(t *testing.T) {
 		var want []string
 		for i := range uint32(40) {
 			says := p.alive(2*i + 1)
-			parts = append(parts, says.appendTo(nil), (&dead{Incarnation: 2*i + 1, Node: "p", From: "p"}).appendTo(nil))
+			parts = append(parts, says.appendTo(nil), (&dead{Incarnation: 2*i + 1, Node: borrow("p"), From: borrow("p")}).appendTo(nil))
 			want = append(want, "join p", "leave p")
 		}
 		p.send(m, appendCompound(nil, parts[:40]))
@@ -407,7 +407,7 @@ func TestP86OrderIsKeptWithAnAliveDelegate(t *testing.T) {
 		var want []string
 		for i := range uint32(20) {
 			p.send(m, p.alive(2*i+1).appendTo(nil))
-			p.send(m, (&dead{Incarnation: 2*i + 1, Node: "p", From: "p"}).appendTo(nil))
+			p.send(m, (&dead{Incarnation: 2*i + 1, Node: borrow("p"), From: borrow("p")}).appendTo(nil))
 			want = append(want, "join p", "leave p")
 		}
 		time.Sleep(time.Second)
@@ -424,9 +424,9 @@ func TestNodesDoNotBorrowFromPackets(t *testing.T) {
 		p := c.puppet("p", nil)
 		for i := range 50 {
 			says := p.alive(1)
-			says.Node, says.Meta = fmt.Sprintf("member-%02d", i), fmt.Appendf(nil, "meta of %02d", i)
+			says.Node, says.Meta = borrow(fmt.Sprintf("member-%02d", i)), fmt.Appendf(nil, "meta of %02d", i)
 			p.send(m, says.appendTo(nil))
-			p.send(m, (&suspect{Incarnation: 1, Node: says.Node, From: fmt.Sprintf("accuser-%02d", i)}).appendTo(nil))
+			p.send(m, (&suspect{Incarnation: 1, Node: says.Node, From: borrow(fmt.Sprintf("accuser-%02d", i))}).appendTo(nil))
 		}
 		synctest.Wait()
 		for i := range 50 {

@@ -201,7 +201,7 @@ func benchAnswers(b *testing.B, newIO newDatagramIOFunc) {
 	from := unmapAddrPort(benchSocket(b).LocalAddr().(*net.UDPAddr).AddrPort())
 	burst := make([]datagram, maxBatch)
 	for i := range burst {
-		p := ping{SeqNo: uint32(i), Node: "n1", SourceNode: "asker"}
+		p := ping{SeqNo: uint32(i), Node: borrow("n1"), SourceNode: borrow("asker")}
 		burst[i] = datagram{buf: p.appendTo(nil), from: from}
 	}
 	in := newIntake(m)

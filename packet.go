@@ -21,6 +21,17 @@ type wire struct {
 	cfg    *Config
 	header []byte    // of the label, or nil
 	random io.Reader // for nonces
+
+	// spent, if not nil, is given memory of packets and streams when it is going to be
+	// used again. Tests overwrite it, to find who still looks at it.
+	spent func([]byte)
+}
+
+// used tells of memory that is going to be used again.
+func (w *wire) used(memory []byte) {
+	if w.spent != nil {
+		w.spent(memory[:cap(memory)])
+	}
 }
 
 func newWire(cfg *Config) *wire {
@@ -208,6 +219,8 @@ func (r *packetReader) read(buf []byte) ([]message, error) {
 // reset forgets the last packet, and gives back the memory that an unusually big
 // one took.
 func (r *packetReader) reset() {
+	r.wire.used(r.plain)
+	r.wire.used(r.unpacked)
 	if cap(r.unpacked) > keepScratch || cap(r.msgs) > keepScratch/64 {
 		r.unpacked, r.msgs = nil, nil
 	}

@@ -101,7 +101,7 @@ func (c *core) pingMessage(seq uint32, name string) []byte {
 
 func (c *core) appendPing(dst []byte, seq uint32, name string) []byte {
 	n := c.self.node
-	m := ping{SeqNo: seq, Node: name, SourceAddr: n.Addr, SourcePort: n.Port, SourceNode: n.Name}
+	m := ping{SeqNo: seq, Node: borrow(name), SourceAddr: n.Addr, SourcePort: n.Port, SourceNode: borrow(n.Name)}
 	return m.appendTo(dst)
 }
 

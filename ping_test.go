@@ -128,7 +128,7 @@ func TestP58RelayPingsInItsOwnName(t *testing.T) {
 	_, err := sent.decode(p.msg[1:])
 	require.NoError(t, err)
 	require.Equal(t, ping{
-		SeqNo: p.seq, Node: "x", SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: "me",
+		SeqNo: p.seq, Node: borrow("x"), SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: borrow("me"),
 	}, sent)
 	require.NotEqual(t, uint32(42), p.seq, "an own sequence number")
 }

@@ -130,7 +130,7 @@ func (c *core) beginProbe(now instant) {
 
 // pingWithSuspicion is a ping together with what the target is suspected of (P50).
 func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
-	s := suspect{Incarnation: m.incarnation, Node: m.node.Name, From: c.cfg.Name}
+	s := suspect{Incarnation: m.incarnation, Node: borrow(m.node.Name), From: borrow(c.cfg.Name)}
 	return appendCompound(nil, [][]byte{c.pingMessage(seq, m.node.Name), s.appendTo(nil)})
 }
 
@@ -178,7 +178,7 @@ func (c *core) reap(now instant) {
 		if c.cfg.Detector.NoTombstones {
 			continue
 		}
-		c.tombstones.note(now, m.node.Name, rumour{incarnation: m.incarnation, state: m.state(), from: c.cfg.Name})
+		c.tombstones.note(now, borrow(m.node.Name), borrow(c.cfg.Name), rumour{incarnation: m.incarnation, state: m.state()})
 	}
 	c.table.shuffle(c.rng)
 }
@@ -299,8 +299,8 @@ func (c *core) askRelay(p *pendingPing, r *member) {
 		p.inquiry.nacksWanted++
 	}
 	ind := indirectPing{
-		SeqNo: p.seq, Target: p.node.Addr, Port: p.node.Port, Node: p.node.Name, Nack: wantsNack,
-		SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: me.Name,
+		SeqNo: p.seq, Target: p.node.Addr, Port: p.node.Port, Node: borrow(p.node.Name), Nack: wantsNack,
+		SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: borrow(me.Name),
 	}
 	to := toNode(r.node)
 	to.node = nil

@@ -278,7 +278,7 @@ func TestP51ProbesNameTheirSource(t *testing.T) {
 	var p ping
 	_, err := p.decode(c.pingMessage(77, "x")[1:])
 	require.NoError(t, err)
-	require.Equal(t, ping{SeqNo: 77, Node: "x", SourceAddr: []byte{10, 0, 0, 9}, SourcePort: 8301, SourceNode: "me"}, p)
+	require.Equal(t, ping{SeqNo: 77, Node: borrow("x"), SourceAddr: []byte{10, 0, 0, 9}, SourcePort: 8301, SourceNode: borrow("me")}, p)
 }
 
 func TestP50SuspectGetsItsSuspicionAlong(t *testing.T) {
@@ -408,8 +408,8 @@ func TestP54RelaysAreAsked(t *testing.T) {
 		_, err := ind.decode(p.msg[1:])
 		require.NoError(t, err)
 		require.Equal(t, indirectPing{
-			SeqNo: c.probing.ping.seq, Target: addrOfTestNode("x"), Port: 7946, Node: "x", Nack: true,
-			SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: "me",
+			SeqNo: c.probing.ping.seq, Target: addrOfTestNode("x"), Port: 7946, Node: borrow("x"), Nack: true,
+			SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: borrow("me"),
 		}, ind)
 	}
 	require.Equal(t, 3, c.probing.ping.inquiry.nacksWanted)
@@ -680,7 +680,7 @@ func TestP55P56StreamPingSavesAMemberWithoutPackets(t *testing.T) {
 						return
 					}
 					var in ping
-					if err := in.decodeFrom(r); err != nil || in.Node != "p" || in.SourceNode != "n1" {
+					if err := in.decodeFrom(r); err != nil || !in.Node.is("p") || !in.SourceNode.is("n1") {
 						t.Errorf("%+v %v", in, err)
 					}
 					_, _ = p.wire.writeStream(conn, (&ack{SeqNo: in.SeqNo}).appendTo(nil), false)

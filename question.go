@@ -150,14 +150,14 @@ func (c *core) justAcquitted(now instant, m *member, incarnation uint32) bool {
 // discredited reports whether an accuser is itself under suspicion or gone, or
 // was so a moment ago. After a partition the two sides exchange what they believed
 // of each other, and such words must not kill those who are here.
-func (c *core) discredited(now instant, from string, accused *member) bool {
+func (c *core) discredited(now instant, from borrowed, accused *member) bool {
 	if c.cfg.Detector.NoWitnessCheck || accused.gone() {
 		return false
 	}
-	witness := c.table.get(from)
+	witness := c.table.find(from)
 	switch {
 	case witness == nil:
-		return c.lost.byName[from] != nil
+		return c.lost.has(from)
 	case witness == accused || witness == c.self:
 		return false
 	case witness.state() != StateAlive:
@@ -172,8 +172,8 @@ func (c *core) discredited(now instant, from string, accused *member) bool {
 // takes, while this one has been here longer. What it says of the dead it concluded
 // elsewhere, perhaps on the other side of a partition that lasted so long that it was
 // forgotten here: that is a reason for suspicion, but no verdict.
-func (c *core) newcomer(now instant, from string) bool {
-	witness := c.table.get(from)
+func (c *core) newcomer(now instant, from borrowed) bool {
+	witness := c.table.find(from)
 	if c.cfg.Detector.NoWitnessCheck || witness == nil || witness == c.self {
 		return false
 	}

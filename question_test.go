@@ -217,9 +217,11 @@ func TestLastQuestionAnsweredLastsForAWhile(t *testing.T) {
 		hear  func(c *testCore)
 		want  string
 	}{
-		"the same accusation":    {3999 * time.Millisecond, func(c *testCore) { c.hearSuspect("x", 1, "b") }, "alive@1"},
-		"the own probe":          {3999 * time.Millisecond, func(c *testCore) { c.accuse(c.now, accusation{m: c.table.get("x"), incarnation: 1}) }, "alive@1"},
-		"by a full exchange":     {3999 * time.Millisecond, func(c *testCore) { c.merge(c.now, []pushNodeState{{Name: "x", Incarnation: 1, State: StateDead}}) }, "alive@1"},
+		"the same accusation": {3999 * time.Millisecond, func(c *testCore) { c.hearSuspect("x", 1, "b") }, "alive@1"},
+		"the own probe":       {3999 * time.Millisecond, func(c *testCore) { c.accuse(c.now, accusation{m: c.table.get("x"), incarnation: 1}) }, "alive@1"},
+		"by a full exchange": {3999 * time.Millisecond, func(c *testCore) {
+			c.merge(c.now, []pushNodeState{{Name: borrow("x"), Incarnation: 1, State: StateDead}})
+		}, "alive@1"},
 		"after that time":        {4 * time.Second, func(c *testCore) { c.hearSuspect("x", 1, "b") }, "suspect@1"},
 		"with a new incarnation": {0, func(c *testCore) { c.hearSuspect("x", 2, "b") }, "suspect@2"},
 		"a death":                {0, func(c *testCore) { c.hearDead("x", 1, "b") }, "dead@1"},

@@ -64,10 +64,16 @@ func (l *lostNodes) remove(name string) {
 	delete(l.byName, name)
 }
 
+// has reports whether a node of that name is remembered.
+func (l *lostNodes) has(name borrowed) bool {
+	_, ok := lookUp(l.byName, name)
+	return ok
+}
+
 // left forgets a node that left after it died here.
-func (l *lostNodes) left(name string, incarnation uint32) {
-	if lost := l.byName[name]; lost != nil && incarnation >= lost.incarnation {
-		l.remove(name)
+func (l *lostNodes) left(name borrowed, incarnation uint32) {
+	if lost, ok := lookUp(l.byName, name); ok && incarnation >= lost.incarnation {
+		l.remove(lost.node.Name)
 	}
 }
 

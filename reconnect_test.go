@@ -69,12 +69,12 @@ func TestReconnectLooksForTheDeadAndNotForThoseThatLeft(t *testing.T) {
 		"left, in a full exchange": {func(c *testCore) {
 			c.hearDead("x", 1, "a")
 			reaped(c)
-			c.merge(c.now, []pushNodeState{{Name: "x", Incarnation: 1, State: StateLeft}})
+			c.merge(c.now, []pushNodeState{{Name: borrow("x"), Incarnation: 1, State: StateLeft}})
 		}, false},
 		"moved to another address": {func(c *testCore) { c.hearAlive("x", 1, withPort(otherPort)); c.live(time.Second, nil) }, false},
 		"dead, in a full exchange": {func(c *testCore) {
 			c.hearDead("x", 1, "a")
-			c.merge(c.now, []pushNodeState{{Name: "x", Incarnation: 1, State: StateDead}})
+			c.merge(c.now, []pushNodeState{{Name: borrow("x"), Incarnation: 1, State: StateDead}})
 		}, true},
 		"left, then declared dead":  {func(c *testCore) { c.hearDead("x", 1, "x"); c.hearDead("x", 1, "a") }, false},
 		"reaped, came, died anew":   {func(c *testCore) { c.hearDead("x", 1, "a"); reaped(c); c.hearAlive("x", 2); c.hearDead("x", 2, "a") }, true},

@@ -1,9 +1,6 @@
 package memberlist
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // rumour is the newest accusation about a name that is not in the table: one that
 // came before the node itself was heard of, or the last word on a node that was
@@ -61,28 +58,28 @@ func newTombstones(cfg *Config) rumours {
 	return newRumours(lifetime, maxTombstones)
 }
 
-// note records what is said about a name, if it outweighs what was said before.
-func (r *rumours) note(now instant, name string, said rumour) {
+// note records what somebody says about a name, if it outweighs what was said before.
+func (r *rumours) note(now instant, name, from borrowed, said rumour) {
 	if r.lifetime <= 0 {
 		return
 	}
-	known, ok := r.byName[name]
+	known, ok := lookUp(r.byName, name)
 	if ok && !said.outweighs(&known) {
 		return
 	}
 	said.at = now
-	said.from = strings.Clone(said.from)
+	said.from = from.own()
 	if ok {
 		said.number = known.number
-		r.byName[name] = said
+		r.byName[name.own()] = said
 		return
 	}
 	r.makeRoom(now)
-	name = strings.Clone(name)
+	owned := name.own()
 	r.numbers++
 	said.number = r.numbers
-	r.byName[name] = said
-	r.order = append(r.order, rumourPlace{name, said.number})
+	r.byName[owned] = said
+	r.order = append(r.order, rumourPlace{owned, said.number})
 }
 
 // makeRoom drops what is too old, and the oldest when there are too many.

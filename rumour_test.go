@@ -29,7 +29,7 @@ func TestP103P108TheNewestRumourCounts(t *testing.T) {
 	for n := range steps {
 		r := newRumours(time.Minute, maxRumours)
 		for _, s := range steps[:n+1] {
-			r.note(1, "x", s.said)
+			noteRumour(&r, 1, "x", s.said)
 		}
 		got, ok := r.take(1, "x")
 		require.True(t, ok)
@@ -41,8 +41,8 @@ func TestP103P108TheNewestRumourCounts(t *testing.T) {
 
 func TestRumoursExpire(t *testing.T) {
 	r := newRumours(30*time.Second, maxRumours)
-	r.note(0, "x", suspicionRumour(1))
-	r.note(0, "y", suspicionRumour(1))
+	noteRumour(&r, 0, "x", suspicionRumour(1))
+	noteRumour(&r, 0, "y", suspicionRumour(1))
 	_, ok := r.take(instant(30*time.Second), "x")
 	require.True(t, ok)
 	_, ok = r.take(instant(30*time.Second)+1, "y")
@@ -51,7 +51,7 @@ func TestRumoursExpire(t *testing.T) {
 
 func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
 	r := newRumours(0, maxRumours)
-	r.note(0, "x", suspicionRumour(1))
+	noteRumour(&r, 0, "x", suspicionRumour(1))
 	require.Empty(t, r.byName)
 }
 
@@ -60,7 +60,7 @@ func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
 func TestRumoursAreBounded(t *testing.T) {
 	r := newRumours(time.Hour, maxRumours)
 	for i := range 10 * maxRumours {
-		r.note(instant(i), fmt.Sprint(i), suspicionRumour(1))
+		noteRumour(&r, instant(i), fmt.Sprint(i), suspicionRumour(1))
 		require.LessOrEqual(t, len(r.byName), maxRumours)
 		require.LessOrEqual(t, len(r.order), maxRumours)
 	}
@@ -74,7 +74,7 @@ func TestRumoursAreBounded(t *testing.T) {
 func TestRumoursTakenLeaveNoTrace(t *testing.T) {
 	r := newRumours(time.Hour, maxRumours)
 	for i := range 10 * maxRumours {
-		r.note(instant(i), "x", suspicionRumour(uint32(i)))
+		noteRumour(&r, instant(i), "x", suspicionRumour(uint32(i)))
 		r.take(instant(i), "x")
 	}
 	require.Empty(t, r.byName)
@@ -85,9 +85,9 @@ func TestRumoursTakenLeaveNoTrace(t *testing.T) {
 func TestExpiredRumoursAreForgotten(t *testing.T) {
 	r := newRumours(time.Minute, maxRumours)
 	for i := range 100 {
-		r.note(0, fmt.Sprint(i), suspicionRumour(1))
+		noteRumour(&r, 0, fmt.Sprint(i), suspicionRumour(1))
 	}
-	r.note(instant(time.Hour), "new", suspicionRumour(1))
+	noteRumour(&r, instant(time.Hour), "new", suspicionRumour(1))
 	require.Len(t, r.byName, 1)
 	require.Len(t, r.order, 1)
 }
@@ -96,7 +96,7 @@ func TestExpiredRumoursAreForgotten(t *testing.T) {
 func TestRumoursAreKept(t *testing.T) {
 	r := newRumours(time.Minute, maxRumours)
 	name, from := []byte("name"), []byte("from")
-	r.note(0, viewString(name), rumour{incarnation: 1, state: StateDead, from: viewString(from)})
+	r.note(0, borrowBytes(name), borrowBytes(from), rumour{incarnation: 1, state: StateDead})
 	clear(name)
 	clear(from)
 	got, ok := r.take(0, "name")
@@ -107,11 +107,11 @@ func TestRumoursAreKept(t *testing.T) {
 // A name that was noted anew does not go with its former place in the order.
 func TestRumoursNotedAnewAreKeptAsNew(t *testing.T) {
 	r := newRumours(time.Hour, 3)
-	r.note(0, "x", suspicionRumour(1))
+	noteRumour(&r, 0, "x", suspicionRumour(1))
 	r.take(0, "x")
-	r.note(0, "a", suspicionRumour(1))
-	r.note(0, "x", suspicionRumour(2))
-	r.note(0, "b", suspicionRumour(1))
+	noteRumour(&r, 0, "a", suspicionRumour(1))
+	noteRumour(&r, 0, "x", suspicionRumour(2))
+	noteRumour(&r, 0, "b", suspicionRumour(1))
 	got, ok := r.take(0, "x")
 	require.True(t, ok)
 	require.EqualValues(t, 2, got.incarnation)
@@ -160,4 +160,8 @@ func TestP46TombstonesOverruleLateNews(t *testing.T) {
 	c.hearSuspect("x", 4, "y")
 	c.hearAlive("x", 4)
 	require.Equal(t, "suspect@4", c.view("x"))
+}
+
+func noteRumour(r *rumours, now instant, name string, said rumour) {
+	r.note(now, borrow(name), borrow(said.from), said)
 }

@@ -80,7 +80,7 @@ func TestGossipRoundLeavesTogether(t *testing.T) {
 				conns = append(conns, conn)
 				round.gossip = append(round.gossip, &Node{Addr: at.Addr().AsSlice(), Port: at.Port(), PMax: 5})
 			}
-			said := (&suspect{Incarnation: 1, Node: "somebody", From: "n1"}).appendTo(nil)
+			said := (&suspect{Incarnation: 1, Node: borrow("somebody"), From: borrow("n1")}).appendTo(nil)
 			m.broadcasts.QueueBroadcast(&plainBroadcast{msg: said})
 			m.gossip(&round)
 			require.Equal(t, []int{3}, *sizes)
@@ -104,7 +104,7 @@ func TestP60AnswersToABurstLeaveTogether(t *testing.T) {
 	for i := range packets {
 		var parts [][]byte
 		for j := range pings {
-			p := ping{SeqNo: uint32(i*pings + j), Node: "n1", SourceNode: "asker"}
+			p := ping{SeqNo: uint32(i*pings + j), Node: borrow("n1"), SourceNode: borrow("asker")}
 			parts = append(parts, p.appendTo(nil))
 		}
 		burst = append(burst, datagram{buf: appendCompound(nil, parts), from: at})
@@ -135,7 +135,7 @@ func TestP149FailureInABatchIsLogged(t *testing.T) {
 	require.Len(t, lines.with("[ERR] memberlist: ", "Failed to send packet to bad ([::1]:1): "), 1)
 
 	// The name of one who asks is not kept, for it lies in a buffer that is used again.
-	p := ping{SeqNo: 1, Node: "n1", SourceAddr: net.IPv6loopback, SourcePort: 2, SourceNode: "asker"}
+	p := ping{SeqNo: 1, Node: borrow("n1"), SourceAddr: net.IPv6loopback, SourcePort: 2, SourceNode: borrow("asker")}
 	newIntake(m).batch([]datagram{{buf: p.appendTo(nil), from: at}})
 	require.Len(t, lines.with("[ERR] memberlist: ", "Failed to send packet to [::1]:2: "), 1)
 }
@@ -145,8 +145,8 @@ func TestRequireNodeNamesInBatches(t *testing.T) {
 	m, sizes := onBatches(t, func(cfg *Config) { cfg.RequireNodeNames = true })
 	_, at := listener(t)
 	newIntake(m).batch([]datagram{
-		{buf: (&ping{SeqNo: 1, Node: "n1"}).appendTo(nil), from: at},
-		{buf: (&ping{SeqNo: 2, Node: "n1", SourceNode: "asker"}).appendTo(nil), from: at},
+		{buf: (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil), from: at},
+		{buf: (&ping{SeqNo: 2, Node: borrow("n1"), SourceNode: borrow("asker")}).appendTo(nil), from: at},
 	})
 	require.Equal(t, []int{1}, *sizes)
 }
@@ -156,7 +156,7 @@ func TestBatchesDoNotAllocate(t *testing.T) {
 	m.broadcasts.Reset()
 	_, at := listener(t)
 	in := newIntake(m)
-	p := datagram{buf: (&ping{SeqNo: 1, Node: "n1"}).appendTo(nil), from: at}
+	p := datagram{buf: (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil), from: at}
 	burst := []datagram{p, p, p}
 	require.Zero(t, fewestAllocs(func() { in.batch(burst) }))
 }
@@ -174,7 +174,7 @@ func TestP136IngestingGoroutineIsItselfAfterwards(t *testing.T) {
 	})
 	near, far := net.Pipe()
 	go func() {
-		_, _ = far.Write((&ping{SeqNo: 1, Node: "n1"}).appendTo(nil))
+		_, _ = far.Write((&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil))
 		_ = far.Close()
 	}()
 	from := net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}
@@ -189,7 +189,7 @@ func TestP136AnswersGoToSendersOfAnyKind(t *testing.T) {
 	conn, at := listener(t)
 	near, far := net.Pipe()
 	go func() {
-		_, _ = far.Write((&ping{SeqNo: 7, Node: "n1"}).appendTo(nil))
+		_, _ = far.Write((&ping{SeqNo: 7, Node: borrow("n1")}).appendTo(nil))
 		_ = far.Close()
 	}()
 	require.NoError(t, m.udp.IngestPacket(near, textAddress(at.String()), time.Now(), true))

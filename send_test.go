@@ -64,7 +64,7 @@ func TestP72P73SizeOfGossip(t *testing.T) {
 				p := c.puppet("p", &cfg)
 				p.introduce(m)
 				for range 5 {
-					p.send(m, (&ping{SeqNo: 1, Node: "n1", SourceNode: "p"}).appendTo(nil))
+					p.send(m, (&ping{SeqNo: 1, Node: borrow("n1"), SourceNode: borrow("p")}).appendTo(nil))
 				}
 				time.Sleep(2 * time.Second)
 				sizes := map[int]int{}
@@ -91,7 +91,7 @@ func TestP74UserBroadcastsGetWhatIsLeft(t *testing.T) {
 		m := c.node("n1", still, func(cfg *Config) { cfg.EnableCompression, cfg.Delegate = false, e })
 		p := c.puppet("p", nil)
 		m.broadcasts.Reset()
-		ping := &ping{SeqNo: 1, Node: "n1", SourceNode: "p"}
+		ping := &ping{SeqNo: 1, Node: borrow("n1"), SourceNode: borrow("p")}
 		mainLen := len((&ack{SeqNo: 1}).appendTo(nil))
 		ask := func() (rest int, riders int) {
 			e.asks = nil
@@ -142,9 +142,9 @@ func TestP69WhoGetsGossip(t *testing.T) {
 			puppets[name].introduce(m)
 		}
 		teller := c.puppet("teller", nil)
-		teller.send(m, (&suspect{Incarnation: 1, Node: "suspect", From: "x"}).appendTo(nil))
-		teller.send(m, (&dead{Incarnation: 1, Node: "dead", From: "x"}).appendTo(nil))
-		teller.send(m, (&dead{Incarnation: 1, Node: "left", From: "left"}).appendTo(nil))
+		teller.send(m, (&suspect{Incarnation: 1, Node: borrow("suspect"), From: borrow("x")}).appendTo(nil))
+		teller.send(m, (&dead{Incarnation: 1, Node: borrow("dead"), From: borrow("x")}).appendTo(nil))
+		teller.send(m, (&dead{Incarnation: 1, Node: borrow("left"), From: borrow("left")}).appendTo(nil))
 		synctest.Wait()
 		for _, p := range puppets {
 			p.forget()
@@ -275,7 +275,7 @@ func TestP75BroadcastsRideOnWhatRelaysSend(t *testing.T) {
 		target.answerPings(m)
 		for i, to := range []*alive{target.alive(1), silent.alive(1)} {
 			asker.send(m, (&indirectPing{
-				SeqNo: uint32(i), Target: to.Addr, Port: to.Port, Node: to.Node, Nack: true, SourceNode: "asker",
+				SeqNo: uint32(i), Target: to.Addr, Port: to.Port, Node: to.Node, Nack: true, SourceNode: borrow("asker"),
 			}).appendTo(nil))
 		}
 		time.Sleep(time.Second)
@@ -463,7 +463,7 @@ func TestW16OneLongMessageAmongFew(t *testing.T) {
 			}}
 		})
 		p := c.puppet("p", nil)
-		p.send(m, (&ping{SeqNo: 1, Node: "n1", SourceNode: "p"}).appendTo(nil))
+		p.send(m, (&ping{SeqNo: 1, Node: borrow("n1"), SourceNode: borrow("p")}).appendTo(nil))
 		synctest.Wait()
 		require.Equal(t, []uint32{1}, p.acked())
 		var got []string
@@ -501,7 +501,7 @@ func TestSlowAnswersDoNotHoldUpReading(t *testing.T) {
 		m := c.start(cfg)
 		lame, p := c.puppet("lame", nil), c.puppet("p", nil)
 		ask := func(from *puppet, seq uint32) {
-			from.send(m, (&ping{SeqNo: seq, Node: "n1", SourceNode: from.name}).appendTo(nil))
+			from.send(m, (&ping{SeqNo: seq, Node: borrow("n1"), SourceNode: borrow(from.name)}).appendTo(nil))
 		}
 		ask(lame, 1)
 		time.Sleep(2 * time.Second)

@@ -28,14 +28,14 @@ func TestSnapshotTellsEverythingAboutEveryone(t *testing.T) {
 			c.puppet(name, nil).introduce(m)
 		}
 		teller := c.puppet("teller", nil)
-		teller.send(m, (&dead{Incarnation: 7, Node: "dead", From: "x"}).appendTo(nil))
-		teller.send(m, (&dead{Incarnation: 1, Node: "left", From: "left"}).appendTo(nil))
-		teller.send(m, (&suspect{Incarnation: 1, Node: "suspect", From: "first"}).appendTo(nil))
+		teller.send(m, (&dead{Incarnation: 7, Node: borrow("dead"), From: borrow("x")}).appendTo(nil))
+		teller.send(m, (&dead{Incarnation: 1, Node: borrow("left"), From: borrow("left")}).appendTo(nil))
+		teller.send(m, (&suspect{Incarnation: 1, Node: borrow("suspect"), From: borrow("first")}).appendTo(nil))
 		time.Sleep(10 * time.Millisecond)
 		synctest.Wait()
 		accused := time.Now()
 		time.Sleep(time.Millisecond)
-		teller.send(m, (&suspect{Incarnation: 1, Node: "suspect", From: "second"}).appendTo(nil))
+		teller.send(m, (&suspect{Incarnation: 1, Node: borrow("suspect"), From: borrow("second")}).appendTo(nil))
 		time.Sleep(10 * time.Millisecond)
 		synctest.Wait()
 
@@ -117,7 +117,9 @@ func TestReasonsOfChanges(t *testing.T) {
 			synctest.Wait()
 			require.Equal(t, want, events.take())
 		}
-		accuse := func(from string) []byte { return (&suspect{Incarnation: 2, Node: "p", From: from}).appendTo(nil) }
+		accuse := func(from string) []byte {
+			return (&suspect{Incarnation: 2, Node: borrow("p"), From: borrow(from)}).appendTo(nil)
+		}
 
 		step(accuse("p2"), "p alive>suspect")
 		require.Equal(t, "p2", events.about("p", StateSuspect)[0].By)
@@ -135,12 +137,12 @@ func TestReasonsOfChanges(t *testing.T) {
 
 		says.Incarnation, says.Meta = 4, []byte("new")
 		step(says.appendTo(nil), "p alive>alive", "update p new")
-		step((&dead{Incarnation: 4, Node: "p", From: "p4"}).appendTo(nil), "p alive>dead", "leave p")
+		step((&dead{Incarnation: 4, Node: borrow("p"), From: borrow("p4")}).appendTo(nil), "p alive>dead", "leave p")
 		require.Equal(t, "p4", events.about("p", StateDead)[0].By)
 		says.Incarnation = 5
 		step(says.appendTo(nil), "p dead>alive", "join p")
 		require.False(t, events.about("p", StateAlive)[3].New, "it was known before")
-		step((&dead{Incarnation: 5, Node: "p", From: "p"}).appendTo(nil), "p alive>left", "leave p")
+		step((&dead{Incarnation: 5, Node: borrow("p"), From: borrow("p")}).appendTo(nil), "p alive>left", "leave p")
 		require.Equal(t, "p", events.about("p", StateLeft)[0].By)
 	})
 }
@@ -248,7 +250,7 @@ func TestNodeSelectionInARunningNode(t *testing.T) {
 			p.introduce(m)
 			puppets[name] = p
 		}
-		puppets["left"].send(m, (&dead{Incarnation: 1, Node: "left", From: "left"}).appendTo(nil))
+		puppets["left"].send(m, (&dead{Incarnation: 1, Node: borrow("left"), From: borrow("left")}).appendTo(nil))
 		synctest.Wait()
 		for _, p := range puppets {
 			p.forget()

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -203,7 +202,7 @@ func (c *core) broadcastSelf(name string, done func()) {
 	n := c.self.node
 	versions := n.versions()
 	a := alive{
-		Incarnation: c.self.incarnation, Node: n.Name, Addr: n.Addr, Port: n.Port,
+		Incarnation: c.self.incarnation, Node: borrow(n.Name), Addr: n.Addr, Port: n.Port,
 		Meta: n.Meta, Vsn: versions[:],
 	}
 	c.broadcast(name, a.appendTo(nil), done)
@@ -217,7 +216,7 @@ func (c *core) broadcast(name string, msg []byte, done func()) {
 // came in if that is how it is to be gossiped on, else nil. The gates of P90,
 // P93 and P94 have been passed.
 func (c *core) alive(now instant, a *alive, raw []byte) {
-	c.aliveAbout(now, c.table.get(a.Node), a, raw)
+	c.aliveAbout(now, c.table.find(a.Node), a, raw)
 }
 
 // aliveAbout is alive for a message about m, nil if it is about a stranger.
@@ -266,7 +265,7 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 	if a.Incarnation == 0 {
 		return
 	}
-	n := newNode(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
+	n := nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
 	rumour, accused := c.saidBefore(now, n.Name)
 	accused = accused && rumour.incarnation >= a.Incarnation
 	if accused && rumour.state != StateSuspect {
@@ -278,7 +277,7 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 	c.spreadAlive(n.Name, a, raw)
 	c.met(now, n, a.Incarnation)
 	if accused {
-		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: n.Name, From: rumour.from}, nil)
+		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: borrow(n.Name), From: borrow(rumour.from)}, nil)
 	}
 }
 
@@ -316,7 +315,7 @@ func (c *core) conflict(m *member, a *alive) {
 		logFields{node: m.node.Name, addr: theirs, more: []logAttr{{"old", m.node.Address()}}},
 		"Conflicting address for %s. Mine: %s Theirs: %s Old state: %d",
 		m.node.Name, m.node.Address(), theirs, int(m.state()))
-	other := newNode(a.Node, a.Addr, a.Port, a.Meta, nil, StateAlive)
+	other := nodeFrom(a.Node, a.Addr, a.Port, a.Meta, nil, StateAlive)
 	c.fx.events = append(c.fx.events, event{kind: eventConflict, node: m.node, other: other})
 }
 
@@ -341,7 +340,7 @@ func (c *core) acceptNumber(m *member, a *alive, raw []byte) {
 func (c *core) spreadAlive(name string, a *alive, raw []byte) {
 	if raw == nil {
 		const fixed = 64 // keys, numbers, versions
-		raw = a.appendTo(c.room(fixed + len(a.Node) + len(a.Addr) + len(a.Meta)))
+		raw = a.appendTo(c.room(fixed + a.Node.len() + len(a.Addr) + len(a.Meta)))
 	} else {
 		raw = append(c.room(len(raw)), raw...)
 	}
@@ -397,10 +396,10 @@ func (c *core) change(now instant, m *member, to NodeStateType, by string) Chang
 
 // suspect applies a suspect message. raw is as in alive.
 func (c *core) suspect(now instant, s *suspect, raw []byte) {
-	m := c.table.get(s.Node)
+	m := c.table.find(s.Node)
 	switch {
 	case m == nil: // P103
-		c.rumours.note(now, s.Node, rumour{incarnation: s.Incarnation, state: StateSuspect, from: s.From})
+		c.rumours.note(now, s.Node, s.From, rumour{incarnation: s.Incarnation, state: StateSuspect})
 	case s.Incarnation < m.incarnation: // P103
 		c.remind(now, m)
 	case m == c.self:
@@ -419,12 +418,12 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 
 // accused refutes what is said about this node, unless it is on its way out or
 // the accusation is out of date (P106, P111).
-func (c *core) accused(now instant, incarnation uint32, from string, kind messageType) {
+func (c *core) accused(now instant, incarnation uint32, from borrowed, kind messageType) {
 	if c.leaving {
 		c.incarnation = max(c.incarnation, incarnation)
 		return
 	}
-	accuser := strings.Clone(from)
+	accuser := from.own()
 	c.logf(levelWarn, "Refuting an accusation",
 		logFields{node: c.self.node.Name, incarnation: incarnation, more: []logAttr{{"kind", kind.String()}, {"from", accuser}}},
 		"Refuting a %s message (from: %s)", kind, accuser)
@@ -442,7 +441,7 @@ func (c *core) confirm(now instant, m *member, s *suspect, raw []byte) {
 	}
 	c.alarms.push(alarm{at: max(suspicion.deadline(), now), kind: alarmSuspicion, m: m})
 	c.planRepeat(now, m)
-	c.spread(s.Node, raw, s)
+	c.spread(m.node.Name, raw, s)
 }
 
 // encodable is a message that can be encoded anew when it was not canonical.
@@ -455,7 +454,7 @@ func (c *core) spread(name string, raw []byte, m encodable) {
 	} else {
 		raw = append(c.room(len(raw)), raw...)
 	}
-	c.broadcast(strings.Clone(name), raw, nil)
+	c.broadcast(name, raw, nil)
 }
 
 // beginSuspicion makes m a suspect with a deadline (P107).
@@ -464,14 +463,15 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 	c.fx.metrics.suspect++
 	wanted := confirmationsWanted(c.cfg.SuspicionMult, len(c.table.order))
 
-	change := c.change(now, m, StateSuspect, strings.Clone(s.From))
+	from := s.From.own()
+	change := c.change(now, m, StateSuspect, from)
 	change.Incarnation = s.Incarnation
 	kind := eventNone
 	if m.gone() {
 		kind = eventJoin
 	}
 	m.incarnation = s.Incarnation
-	suspicion := newSuspicion(now, s.From, wanted, c.shortestSuspicion(), c.longestSuspicion())
+	suspicion := newSuspicion(now, from, wanted, c.shortestSuspicion(), c.longestSuspicion())
 	m.remember().suspicion = suspicion
 	c.table.setNode(m, m.node.withState(StateSuspect), now)
 	c.alarms.push(alarm{at: suspicion.deadline(), kind: alarmSuspicion, m: m})
@@ -493,7 +493,7 @@ func (c *core) suspicionOver(now instant, m *member) {
 	c.logf(levelInfo, "Declaring a suspect failed",
 		logFields{node: m.node.Name, addr: m.node.Address(), incarnation: m.incarnation, more: []logAttr{{"confirmations", count}}},
 		"Marking %s as failed, suspect timeout reached (%d peer confirmations)", m.node.Name, count)
-	c.dead(now, &dead{Incarnation: m.incarnation, Node: m.node.Name, From: c.cfg.Name}, nil)
+	c.dead(now, &dead{Incarnation: m.incarnation, Node: borrow(m.node.Name), From: borrow(c.cfg.Name)}, nil)
 }
 
 // dead applies a dead message, which is a departure if it comes from the node
@@ -503,13 +503,13 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 	if d.From == d.Node {
 		state = StateLeft
 	}
-	m := c.table.get(d.Node)
+	m := c.table.find(d.Node)
 	switch {
 	case m == nil: // P108
 		if state == StateLeft {
 			c.lost.left(d.Node, d.Incarnation)
 		}
-		c.rumours.note(now, d.Node, rumour{incarnation: d.Incarnation, state: state, from: d.From})
+		c.rumours.note(now, d.Node, d.From, rumour{incarnation: d.Incarnation, state: state})
 	case d.Incarnation < m.incarnation: // P108
 		c.remind(now, m)
 	case m.gone():
@@ -522,7 +522,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.spread(m.node.Name, raw, d)
-		c.bury(now, m, d.Incarnation, state, strings.Clone(d.From))
+		c.bury(now, m, d.Incarnation, state, d.From.own())
 	}
 }
 
@@ -591,7 +591,7 @@ func (c *core) tellAccused(now instant, m *member) {
 	if m.state() == StateLeft {
 		from = m.node.Name
 	}
-	d := dead{Incarnation: m.incarnation, Node: m.node.Name, From: from}
+	d := dead{Incarnation: m.incarnation, Node: borrow(m.node.Name), From: borrow(from)}
 	msg := d.appendTo(nil)
 	if m.state() == StateSuspect {
 		s := suspect(d)
@@ -615,14 +615,14 @@ func (c *core) merge(now instant, states []pushNodeState) {
 		s := &states[i]
 		switch s.State {
 		case StateAlive:
-			m := c.table.get(s.Name)
+			m := c.table.find(s.Name)
 			if m != nil && c.knowsAlive(m, s) {
 				continue
 			}
 			a = s.alive()
 			c.aliveAbout(now, m, &a, nil)
 		case StateLeft:
-			if c.table.get(s.Name) == nil {
+			if c.table.find(s.Name) == nil {
 				c.lost.left(s.Name, s.Incarnation)
 				continue
 			}
@@ -664,13 +664,13 @@ func (c *core) expectMembers(states []pushNodeState) {
 // mergeAccused applies a suspect or dead entry of a push/pull. That a node is
 // dead is no reason to suspect one that we hold for gone as well.
 func (c *core) mergeAccused(now instant, s *pushNodeState) {
-	m := c.table.get(s.Name)
+	m := c.table.find(s.Name)
 	switch {
 	case m == nil:
 	case m.gone() && s.State == StateDead:
-		c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: c.cfg.Name}, nil)
+		c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}, nil)
 	default:
-		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: c.cfg.Name}
+		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
 		c.suspect(now, &said, nil)
 		if s.Incarnation >= m.incarnation {
 			c.passOn(now, m, said.appendTo(nil))

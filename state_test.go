@@ -222,7 +222,7 @@ func TestP12P15FirstIncarnationIsOne(t *testing.T) {
 	_, err := a.decode(c.queue.GetBroadcasts(0, 1400)[0][1:])
 	require.NoError(t, err)
 	require.Equal(t, alive{
-		Incarnation: 1, Node: "me", Addr: []byte{10, 0, 0, 1}, Port: 7946, Meta: []byte("meta"),
+		Incarnation: 1, Node: borrow("me"), Addr: []byte{10, 0, 0, 1}, Port: 7946, Meta: []byte("meta"),
 		Vsn: cfg.BuildVsnArray(),
 	}, a)
 }
@@ -251,7 +251,7 @@ func TestP12MessagesBeforeTheIntroductionAreIgnored(t *testing.T) {
 	c.hearAlive("x", 5)
 	c.hearSuspect("me", 5, "x")
 	c.hearDead("me", 5, "x")
-	c.merge(c.now, []pushNodeState{{Name: "me", Incarnation: 7, Vsn: testVersions()}})
+	c.merge(c.now, []pushNodeState{{Name: borrow("me"), Incarnation: 7, Vsn: testVersions()}})
 	c.relay(c.now, destination{name: "x"}, destination{name: "y"}, 1, true)
 	c.ack(c.now, &ack{SeqNo: 1}, c.now)
 	c.nack(c.now, &nack{SeqNo: 1})
@@ -413,9 +413,9 @@ func TestMessagesAreBorrowed(t *testing.T) {
 	c := newTestCore(t)
 	for _, msg := range [][]byte{
 		aliveOf("x", 5, withMeta("meta")).appendTo(nil),
-		(&suspect{Incarnation: 5, Node: "x", From: "accuser"}).appendTo(nil),
-		(&suspect{Incarnation: 5, Node: "x", From: "confirmer"}).appendTo(nil),
-		(&suspect{Incarnation: 5, Node: "me", From: "slanderer"}).appendTo(nil),
+		(&suspect{Incarnation: 5, Node: borrow("x"), From: borrow("accuser")}).appendTo(nil),
+		(&suspect{Incarnation: 5, Node: borrow("x"), From: borrow("confirmer")}).appendTo(nil),
+		(&suspect{Incarnation: 5, Node: borrow("me"), From: borrow("slanderer")}).appendTo(nil),
 	} {
 		c.receiveBytes(msg)
 		clear(msg)
@@ -902,7 +902,7 @@ func TestP113RefutationCarriesAddressMetaAndVersions(t *testing.T) {
 	_, err := a.decode(c.queue.GetBroadcasts(0, 1400)[0][1:])
 	require.NoError(t, err)
 	require.Equal(t, alive{
-		Incarnation: 3, Node: "me", Addr: []byte{10, 0, 0, 9}, Port: 8301, Meta: []byte("meta"), Vsn: testVersions(),
+		Incarnation: 3, Node: borrow("me"), Addr: []byte{10, 0, 0, 9}, Port: 8301, Meta: []byte("meta"), Vsn: testVersions(),
 	}, a)
 }
 
@@ -1015,7 +1015,7 @@ func statesOf(c *testCore) []pushNodeState {
 		n := m.node
 		versions := n.versions()
 		states = append(states, pushNodeState{
-			Name: n.Name, Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: m.incarnation, State: m.state(),
+			Name: borrow(n.Name), Addr: n.Addr, Port: n.Port, Meta: n.Meta, Incarnation: m.incarnation, State: m.state(),
 			Vsn: versions[:],
 		})
 	}
@@ -1026,7 +1026,7 @@ func statesOf(c *testCore) []pushNodeState {
 
 func stateOf(name string, incarnation uint32, state NodeStateType) pushNodeState {
 	return pushNodeState{
-		Name: name, Addr: addrOfTestNode(name), Port: 7946, Incarnation: incarnation, State: state, Vsn: testVersions(),
+		Name: borrow(name), Addr: addrOfTestNode(name), Port: 7946, Incarnation: incarnation, State: state, Vsn: testVersions(),
 	}
 }
 

@@ -121,7 +121,7 @@ func answersWithError(err error) bool {
 // (W41), encryption and compression (W46). It returns the type of the message and
 // a reader for its body. If the stream ends in there, the error is io.EOF.
 func (w *wire) openInbound(conn net.Conn) (*streamReader, messageType, error) {
-	r := &streamReader{conn: conn}
+	r := &streamReader{conn: conn, spent: w.spent}
 	label, err := readLabel(r)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, 0, err
@@ -140,7 +140,7 @@ func (w *wire) openInbound(conn net.Conn) (*streamReader, messageType, error) {
 // An answer carries no label (W61), though the label is authenticated with it
 // (W49): one that does has the type of a label header.
 func (w *wire) openReply(conn net.Conn) (*streamReader, messageType, error) {
-	r := &streamReader{conn: conn}
+	r := &streamReader{conn: conn, spent: w.spent}
 	kind, err := w.openContent(r)
 	if err != nil {
 		return nil, 0, err
@@ -226,7 +226,8 @@ type streamReader struct {
 	done int      // bytes consumed so far
 	held [][]byte // memory for release
 
-	remoteSize int // length of the encrypted frame, 0 if there was none
+	remoteSize int          // length of the encrypted frame, 0 if there was none
+	spent      func([]byte) // as in wire
 }
 
 // Sizes of a reader's memory. Most messages fit into the first chunk; what is
@@ -302,6 +303,9 @@ func newStreamMemory(size int) []byte {
 // again.
 func (r *streamReader) release() {
 	for _, memory := range r.held {
+		if r.spent != nil {
+			r.spent(memory[:cap(memory)])
+		}
 		if cap(memory) >= pooledChunk {
 			keepForStreams(new([]byte), memory)
 		}

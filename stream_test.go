@@ -28,7 +28,7 @@ func readerOf(stream string) *streamReader {
 
 func TestW3StreamsAreReadBack(t *testing.T) {
 	msgs := [][]byte{
-		(&ping{SeqNo: 5, Node: "node-b"}).appendTo(nil),
+		(&ping{SeqNo: 5, Node: borrow("node-b")}).appendTo(nil),
 		appendUserMessage(nil, []byte(strings.Repeat("long ", 2000))),
 	}
 	for _, cfg := range wireConfigs(t) {
@@ -265,7 +265,7 @@ func samplePushPull(n int, userState []byte) []byte {
 	states := func(yield func(*pushNodeState) bool) {
 		for i := range n {
 			s := pushNodeState{
-				Name: fmt.Sprintf("node-%06d", i), Addr: []byte{10, byte(i >> 16), byte(i >> 8), byte(i)}, Port: 7946,
+				Name: borrow(fmt.Sprintf("node-%06d", i)), Addr: []byte{10, byte(i >> 16), byte(i >> 8), byte(i)}, Port: 7946,
 				Incarnation: uint32(i), State: NodeStateType(i % 4), Vsn: []byte{1, 5, 2, 0, 0, 0},
 			}
 			if !yield(&s) {
@@ -434,7 +434,7 @@ func TestStreamValuesAreBounded(t *testing.T) {
 	require.Less(t, conn.given, 4*maxStreamValue)
 
 	header := pushPullHeader{Nodes: maxStateNodes}
-	state := pushNodeState{Name: "node"}
+	state := pushNodeState{Name: borrow("node")}
 	conn = &endlessConn{memoryConn: memoryConn{unread: header.appendTo(nil)[1:]}, again: string(state.appendTo(nil))}
 	r := &streamReader{conn: conn, done: maxStates - 1<<16}
 	_, _, _, err := readPushPull(r, nil)
@@ -477,7 +477,7 @@ func TestW82ListOfNodesGrowsWithWhatComes(t *testing.T) {
 		announced := pushPullHeader{Nodes: maxStateNodes}
 		body := announced.appendTo(nil)[1:]
 		for i := range n {
-			body = (&pushNodeState{Name: fmt.Sprint(i)}).appendTo(body)
+			body = (&pushNodeState{Name: borrow(fmt.Sprint(i))}).appendTo(body)
 		}
 		_, nodes, _, err = readPushPull(readerOf(string(body)), nil)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
@@ -499,7 +499,7 @@ func TestReleasedMemoryIsNotWhatTheCallerOwns(t *testing.T) {
 			_, nodes, userState, err := readPushPull(r, nil)
 			require.NoError(t, err)
 			for i := range nodes {
-				require.Equal(t, fmt.Sprintf("node-%06d", i), nodes[i].Name)
+				require.Equal(t, fmt.Sprintf("node-%06d", i), nodes[i].Name.own())
 			}
 			r.release()
 			_, err = r.Peek(1)

@@ -3,7 +3,6 @@ package memberlist
 import (
 	"math"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -27,17 +26,17 @@ func newSuspicion(start instant, from string, wanted int, shortest, longest time
 		shortest: shortest,
 		longest:  longest,
 		wanted:   max(wanted, 0),
-		accusers: []string{strings.Clone(from)},
+		accusers: []string{from},
 	}
 }
 
 // confirm counts another accuser and reports whether it counted: only one that
 // has not been heard before, and at most as many as are wanted (P63).
-func (s *suspicion) confirm(from string) bool {
-	if s.confirmations() >= s.wanted || slices.Contains(s.accusers, from) {
+func (s *suspicion) confirm(from borrowed) bool {
+	if s.confirmations() >= s.wanted || slices.ContainsFunc(s.accusers, from.is) {
 		return false
 	}
-	s.accusers = append(s.accusers, strings.Clone(from))
+	s.accusers = append(s.accusers, from.own())
 	return true
 }
 

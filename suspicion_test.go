@@ -21,7 +21,7 @@ func TestP62P153ConfirmationsShortenTheSuspicion(t *testing.T) {
 		for c, want := range totals {
 			require.Equal(t, want, s.timeout(), "c = %d of k = %d", c, k)
 			require.Equal(t, instant(time.Hour).add(want), s.deadline())
-			require.Equal(t, c < k, s.confirm(nodeNames("node", 10)[c]))
+			require.Equal(t, c < k, s.confirm(borrow(nodeNames("node", 10)[c])))
 		}
 	}
 }
@@ -34,7 +34,7 @@ func TestP62P153ElapsedTimeIsSubtracted(t *testing.T) {
 	now := start.add(3 * time.Second)
 	for c, want := range []time.Duration{27 * time.Second, 13 * time.Second, 4810 * time.Millisecond, -time.Second} {
 		require.Equal(t, want, s.deadline().sub(now), "c = %d", c)
-		s.confirm(nodeNames("node", 4)[c])
+		s.confirm(borrow(nodeNames("node", 4)[c]))
 	}
 }
 
@@ -42,7 +42,7 @@ func TestP62WithoutWantedConfirmationsTheShortestTimeRuns(t *testing.T) {
 	for _, k := range []int{0, -1, -2} {
 		s := newSuspicion(0, "accuser", k, 4*time.Second, 24*time.Second)
 		require.Equal(t, 4*time.Second, s.timeout(), "k = %d", k)
-		require.False(t, s.confirm("other"), "k = %d", k)
+		require.False(t, s.confirm(borrow("other")), "k = %d", k)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestP62TimeoutFollowsTheFormula(t *testing.T) {
 				require.Less(t, total, before)
 				require.Zero(t, total%time.Millisecond)
 				before = total
-				s.confirm(nodeNames("node", k)[min(c, k-1)])
+				s.confirm(borrow(nodeNames("node", k)[min(c, k-1)]))
 			}
 			require.Equal(t, shortest, s.timeout())
 		}
@@ -73,22 +73,21 @@ func TestP62TimeoutFollowsTheFormula(t *testing.T) {
 
 func TestP63OnlyNewAccusersConfirm(t *testing.T) {
 	s := newSuspicion(0, "first", 2, time.Second, time.Minute)
-	require.False(t, s.confirm("first"), "who began the suspicion does not confirm it")
-	require.True(t, s.confirm("second"))
-	require.False(t, s.confirm("second"), "nobody counts twice")
+	require.False(t, s.confirm(borrow("first")), "who began the suspicion does not confirm it")
+	require.True(t, s.confirm(borrow("second")))
+	require.False(t, s.confirm(borrow("second")), "nobody counts twice")
 	require.Equal(t, 1, s.confirmations())
-	require.True(t, s.confirm("third"))
-	require.False(t, s.confirm("fourth"), "at most k count")
+	require.True(t, s.confirm(borrow("third")))
+	require.False(t, s.confirm(borrow("fourth")), "at most k count")
 	require.Equal(t, 2, s.confirmations())
 	require.Equal(t, []string{"first", "second", "third"}, s.accusers)
 }
 
 // Accusers outlive the packet that named them.
 func TestP63AccusersAreKept(t *testing.T) {
-	first, second := []byte("first"), []byte("second")
-	s := newSuspicion(0, viewString(first), 2, time.Second, time.Minute)
-	s.confirm(viewString(second))
-	copy(first, "XXXXX")
+	second := []byte("second")
+	s := newSuspicion(0, "first", 2, time.Second, time.Minute)
+	s.confirm(borrowBytes(second))
 	copy(second, "XXXXXX")
 	require.Equal(t, []string{"first", "second"}, s.accusers)
 }

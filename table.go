@@ -93,7 +93,10 @@ func newTable() table {
 	return table{byName: newNameIndex()}
 }
 
-func (t *table) get(name string) *member { return t.byName.get(name) }
+func (t *table) get(name string) *member { return t.byName.get(borrow(name)) }
+
+// find is get for a name in a message.
+func (t *table) find(name borrowed) *member { return t.byName.get(name) }
 
 // reserve makes room for that many more records.
 func (t *table) reserve(more int) {
@@ -193,14 +196,18 @@ func (t *table) publish(m *member) {
 // live is the number of nodes that are alive or suspect.
 func (t *table) live() int { return t.counts[StateAlive] + t.counts[StateSuspect] }
 
-// newNode makes the immutable record of what an alive message or a node state
-// says. It owns its bytes.
+// newNode makes the immutable record of a node. It owns its bytes.
 func newNode(name string, addr []byte, port uint16, meta, vsn []byte, state NodeStateType) *Node {
-	n, owned := nodeWithRoom(len(name) + len(addr) + len(meta))
-	owned = append(owned, name...)
-	n.Name, n.Port, n.State = viewString(owned), port, state
+	return nodeFrom(borrow(name), addr, port, meta, vsn, state)
+}
+
+// nodeFrom is newNode for what an alive message or a node state says.
+func nodeFrom(name borrowed, addr []byte, port uint16, meta, vsn []byte, state NodeStateType) *Node {
+	n, owned := nodeWithRoom(name.len() + len(addr) + len(meta))
+	owned = name.appendTo(owned)
+	n.Name, n.Port, n.State = textOf(owned), port, state
 	owned = append(owned, addr...)
-	n.Addr = net.IP(owned[len(name):len(owned):len(owned)])
+	n.Addr = net.IP(owned[name.len():len(owned):len(owned)])
 	if meta != nil {
 		start := len(owned)
 		owned = append(owned, meta...)

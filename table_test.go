@@ -253,7 +253,7 @@ func checkSnapshot(nodes []*Node) error {
 // A node owns its bytes: what it was made from may be used again.
 func TestP34NodesOwnTheirBytes(t *testing.T) {
 	name, addr, meta, vsn := []byte("name"), []byte{10, 0, 0, 1}, []byte("meta"), testVersions()
-	n := newNode(viewString(name), addr, 1, meta, vsn, StateAlive)
+	n := nodeFrom(borrowBytes(name), addr, 1, meta, vsn, StateAlive)
 	for _, b := range [][]byte{name, addr, meta, vsn} {
 		clear(b)
 	}

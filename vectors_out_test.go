@@ -229,28 +229,28 @@ func codedFrom(t testing.TB, m *vectorMessage) coded {
 	source, port, name := f.bytes(t, "SourceAddr"), uint16(f.number("SourcePort")), f.text("SourceNode")
 	switch m.Code {
 	case pingMsg:
-		return &ping{SeqNo: f.number("SeqNo"), Node: f.text("Node"), SourceAddr: source, SourcePort: port, SourceNode: name}
+		return &ping{SeqNo: f.number("SeqNo"), Node: borrow(f.text("Node")), SourceAddr: source, SourcePort: port, SourceNode: borrow(name)}
 	case indirectPingMsg:
 		wantsNack, _ := f["Nack"].(bool)
 		return &indirectPing{
-			SeqNo: f.number("SeqNo"), Target: f.bytes(t, "Target"), Port: uint16(f.number("Port")), Node: f.text("Node"),
-			Nack: wantsNack, SourceAddr: source, SourcePort: port, SourceNode: name,
+			SeqNo: f.number("SeqNo"), Target: f.bytes(t, "Target"), Port: uint16(f.number("Port")), Node: borrow(f.text("Node")),
+			Nack: wantsNack, SourceAddr: source, SourcePort: port, SourceNode: borrow(name),
 		}
 	case ackMsg:
 		return &ack{SeqNo: f.number("SeqNo"), Payload: f.bytes(t, "Payload")}
 	case nackMsg:
 		return &nack{SeqNo: f.number("SeqNo")}
 	case suspectMsg:
-		return &suspect{Incarnation: f.number("Incarnation"), Node: f.text("Node"), From: f.text("From")}
+		return &suspect{Incarnation: f.number("Incarnation"), Node: borrow(f.text("Node")), From: borrow(f.text("From"))}
 	case deadMsg:
-		return &dead{Incarnation: f.number("Incarnation"), Node: f.text("Node"), From: f.text("From")}
+		return &dead{Incarnation: f.number("Incarnation"), Node: borrow(f.text("Node")), From: borrow(f.text("From"))}
 	case aliveMsg:
 		return &alive{
-			Incarnation: f.number("Incarnation"), Node: f.text("Node"), Addr: f.bytes(t, "Addr"),
+			Incarnation: f.number("Incarnation"), Node: borrow(f.text("Node")), Addr: f.bytes(t, "Addr"),
 			Port: uint16(f.number("Port")), Meta: f.bytes(t, "Meta"), Vsn: f.bytes(t, "Vsn"),
 		}
 	case errorMsg:
-		return &errorReply{Error: f.text("Error")}
+		return &errorReply{Error: borrow(f.text("Error"))}
 	}
 	t.Fatalf("no decomposition of %s", m.Code)
 	return nil
@@ -260,7 +260,7 @@ func codedFrom(t testing.TB, m *vectorMessage) coded {
 func nodeStateFrom(t testing.TB, f vectorFields) *pushNodeState {
 	t.Helper()
 	return &pushNodeState{
-		Name: f.text("Name"), Addr: f.bytes(t, "Addr"), Port: uint16(f.number("Port")), Meta: f.bytes(t, "Meta"),
+		Name: borrow(f.text("Name")), Addr: f.bytes(t, "Addr"), Port: uint16(f.number("Port")), Meta: f.bytes(t, "Meta"),
 		Incarnation: f.number("Incarnation"), State: NodeStateType(f.number("State")), Vsn: f.bytes(t, "Vsn"),
 	}
 }

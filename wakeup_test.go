@@ -85,7 +85,7 @@ func TestWakeUpEndsInARefutation(t *testing.T) {
 	for _, state := range []NodeStateType{StateSuspect, StateDead} {
 		was := c.self.incarnation
 		c.merge(c.now, []pushNodeState{{
-			Name: "me", Addr: c.self.node.Addr, Port: c.self.node.Port, Incarnation: was, State: state, Vsn: testVersions(),
+			Name: borrow("me"), Addr: c.self.node.Addr, Port: c.self.node.Port, Incarnation: was, State: state, Vsn: testVersions(),
 		}})
 		require.Equal(t, was+1, c.self.incarnation, "%s", state)
 		require.Equal(t, StateAlive, c.self.state())

@@ -9,9 +9,9 @@ import (
 
 func BenchmarkDecode(b *testing.B) {
 	for _, m := range []coded{
-		&alive{Incarnation: 70_000, Node: "node-0001", Addr: []byte{10, 0, 0, 1}, Port: 7946, Vsn: []byte{1, 5, 2, 0, 0, 0}},
-		&suspect{Incarnation: 3, Node: "node-0001", From: "node-0002"},
-		&ping{SeqNo: 900, Node: "node-0001", SourceAddr: []byte{10, 0, 0, 1}, SourcePort: 7946, SourceNode: "node-0002"},
+		&alive{Incarnation: 70_000, Node: borrow("node-0001"), Addr: []byte{10, 0, 0, 1}, Port: 7946, Vsn: []byte{1, 5, 2, 0, 0, 0}},
+		&suspect{Incarnation: 3, Node: borrow("node-0001"), From: borrow("node-0002")},
+		&ping{SeqNo: 900, Node: borrow("node-0001"), SourceAddr: []byte{10, 0, 0, 1}, SourcePort: 7946, SourceNode: borrow("node-0002")},
 		&ack{SeqNo: 900},
 	} {
 		encoded := m.appendTo(nil)
@@ -27,7 +27,7 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkEncodeAlive(b *testing.B) {
-	m := alive{Incarnation: 70_000, Node: "node-0001", Addr: []byte{10, 0, 0, 1}, Port: 7946, Vsn: []byte{1, 5, 2, 0, 0, 0}}
+	m := alive{Incarnation: 70_000, Node: borrow("node-0001"), Addr: []byte{10, 0, 0, 1}, Port: 7946, Vsn: []byte{1, 5, 2, 0, 0, 0}}
 	dst := make([]byte, 0, 200)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -49,7 +49,7 @@ func BenchmarkPacket(b *testing.B) {
 	for name, cfg := range benchmarkConfigs(b) {
 		for size, content := range map[string][]byte{
 			"ack":  (&ack{SeqNo: 900}).appendTo(nil),
-			"ping": (&ping{SeqNo: 900, Node: "node-0001", SourceAddr: []byte{10, 0, 0, 1}, SourcePort: 7946, SourceNode: "node-0002"}).appendTo(nil),
+			"ping": (&ping{SeqNo: 900, Node: borrow("node-0001"), SourceAddr: []byte{10, 0, 0, 1}, SourcePort: 7946, SourceNode: borrow("node-0002")}).appendTo(nil),
 			"full": sampleCompound(20),
 		} {
 			w := newWire(cfg)
