@@ -91,8 +91,8 @@ type Config struct {
 	Transport Transport
 
 	// BindAddr is the IP to listen on for packets and streams. Default:
-	// "0.0.0.0", all IPv4 interfaces. Anything that is not an IP, the empty
-	// string too, means all interfaces (P129). Not used with a Transport.
+	// "0.0.0.0", all interfaces, as are "::" and the empty string. A host name,
+	// or an address with a port, is an error (P129). Not used with a Transport.
 	BindAddr string
 
 	// BindPort is the port to listen on for both. Default: 7946. Zero: the

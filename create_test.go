@@ -55,7 +55,7 @@ func TestP9FailedCreateLeavesNothingBehind(t *testing.T) {
 		change func(*Config, *advertiser)
 		want   error
 		text   string
-		opened bool // whether the transport is used and so shut down
+		opened bool // whether the transport is asked for its address
 	}{
 		"version": {
 			change: func(cfg *Config, _ *advertiser) { cfg.ProtocolVersion = 0 },
@@ -97,11 +97,8 @@ func TestP9FailedCreateLeavesNothingBehind(t *testing.T) {
 				require.ErrorContains(t, err, test.text)
 				synctest.Wait()
 				require.Empty(t, bubbleGoroutines())
-				if test.opened {
-					require.EqualValues(t, 1, a.shutdowns.Load())
-				} else {
-					require.Zero(t, a.asked.Load())
-				}
+				require.Equal(t, test.opened, a.asked.Load() > 0)
+				require.Zero(t, a.shutdowns.Load(), "the transport is the caller's")
 			})
 		})
 	}
@@ -370,4 +367,120 @@ func TestRealSocketsCarryACluster(t *testing.T) {
 	require.Equal(t, "changed", string(await(NodeUpdate, "n3").Meta))
 	require.NoError(t, nodes[2].Leave(10*time.Second))
 	require.Equal(t, StateLeft, await(NodeLeave, "n3").State)
+}
+
+// forbidden lets no node exist.
+func forbidden(cfg *Config) {
+	_, elsewhere, _ := net.ParseCIDR("203.0.113.0/24")
+	cfg.CIDRsAllowed = []net.IPNet{*elsewhere}
+}
+
+// What goes wrong in Create leaves the transport of the caller as it was: with the
+// mistake mended, the same configuration makes a node that is heard and hears.
+func TestCreateCanBeTriedAgainWithTheSameTransport(t *testing.T) {
+	for name, wrap := range map[string]func(Transport) Transport{
+		"in memory": func(t Transport) Transport { return t },
+		"foreign":   func(t Transport) Transport { return nameless{t} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				cfg := c.config("n1")
+				cfg.Transport = wrap(cfg.Transport)
+				for range 3 {
+					forbidden(cfg)
+					_, err := Create(cfg)
+					require.ErrorIs(t, err, ErrRejected)
+				}
+				cfg.CIDRsAllowed = nil
+				m := c.start(cfg)
+				other := c.node("n2")
+				joined, err := other.Join([]string{m.LocalNode().Address()})
+				require.NoError(t, err)
+				require.Equal(t, 1, joined)
+				time.Sleep(10 * time.Second)
+				require.Equal(t, 2, m.NumMembers())
+				require.Equal(t, StateAlive, statusNode(other, "n1").State)
+			})
+		})
+	}
+}
+
+func TestCreateCanBeTriedAgainWithTheSameNetTransport(t *testing.T) {
+	transport, err := NewNetTransport(&NetTransportConfig{BindAddrs: []string{"127.0.0.1"}})
+	require.NoError(t, err)
+	cfg := loopback("n1")
+	cfg.Transport = transport
+	forbidden(cfg)
+	_, err = Create(cfg)
+	require.ErrorIs(t, err, ErrRejected)
+	cfg.CIDRsAllowed = nil
+	m := createOnLoopback(t, cfg)
+	other := createOnLoopback(t, loopback("n2"))
+	joined, err := other.Join([]string{m.LocalNode().Address()})
+	require.NoError(t, err)
+	require.Equal(t, 1, joined)
+	_, err = other.Ping("n1", &net.UDPAddr{IP: m.LocalNode().Addr, Port: int(m.LocalNode().Port)})
+	require.NoError(t, err)
+}
+
+// A transport belongs to one node, and ends with it.
+func TestCreateRefusesATransportThatIsClosedOrInUse(t *testing.T) {
+	transport, err := NewNetTransport(&NetTransportConfig{BindAddrs: []string{"127.0.0.1"}})
+	require.NoError(t, err)
+	first, second := loopback("n1"), loopback("n2")
+	first.Transport, second.Transport = transport, transport
+	m := createOnLoopback(t, first)
+	_, err = Create(second)
+	require.ErrorIs(t, err, errTransportInUse)
+	_, err = m.Ping("n1", &net.UDPAddr{IP: m.LocalNode().Addr, Port: int(m.LocalNode().Port)})
+	require.NoError(t, err, "the node that has the transport goes on")
+	require.NoError(t, m.Shutdown())
+	_, err = Create(second)
+	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// closedChannels is a transport that closes its channels in Shutdown and knows
+// nothing else of it.
+type closedChannels struct {
+	Transport
+	packets chan *Packet
+	streams chan net.Conn
+}
+
+func (c *closedChannels) PacketCh() <-chan *Packet  { return c.packets }
+func (c *closedChannels) StreamCh() <-chan net.Conn { return c.streams }
+
+func (c *closedChannels) Shutdown() error {
+	close(c.packets)
+	close(c.streams)
+	return nil
+}
+
+func TestCreateOnAClosedTransportInMemoryIsAnError(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		cfg := c.config("n1")
+		require.NoError(t, c.start(cfg).Shutdown())
+		_, err := Create(cfg)
+		require.ErrorIs(t, err, net.ErrClosed)
+
+		cfg = c.config("n2")
+		cfg.Transport = &closedChannels{cfg.Transport, make(chan *Packet), make(chan net.Conn)}
+		require.NoError(t, c.start(cfg).Shutdown(), "channels may be closed")
+		_, err = Create(cfg)
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.Empty(t, bubbleGoroutines())
+	})
+}
+
+// A Create that fails has decided nothing.
+func TestFailedCreateTakesBackTheChosenPort(t *testing.T) {
+	cfg := loopback("n1")
+	cfg.AdvertisePort = 4321
+	forbidden(cfg)
+	_, err := Create(cfg)
+	require.ErrorIs(t, err, ErrRejected)
+	require.Zero(t, cfg.BindPort)
+	require.Equal(t, 4321, cfg.AdvertisePort)
 }

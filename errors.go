@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 )
 
@@ -64,8 +65,11 @@ var (
 
 // Causes with a text of their own, which programs match (P151).
 var (
-	errTwoLogOutputs = errors.New("cannot specify both LogOutput and Logger; please choose a single log configuration setting")
-	errEmptyNodeName = errors.New("empty node name provided")
+	errTwoLogOutputs   = errors.New("cannot specify both LogOutput and Logger; please choose a single log configuration setting")
+	errEmptyNodeName   = errors.New("empty node name provided")
+	errTransportClosed = fmt.Errorf("Config.Transport was shut down: %w", net.ErrClosed)
+	errTransportInUse  = errors.New("Config.Transport serves another node already")
+
 	errLeaveTimeout  = newKindError(ErrTimeout, "timeout waiting for leave broadcast")
 	errUpdateTimeout = newKindError(ErrTimeout, "timeout waiting for update broadcast")
 )

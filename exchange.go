@@ -62,12 +62,19 @@ func (s *streamSet) closeAll() {
 	}
 }
 
-// acceptStreams takes streams from the transport until Shutdown.
-func (m *Memberlist) acceptStreams() {
+// acceptStreams takes streams from the transport until Shutdown. The first one may
+// have been taken already.
+func (m *Memberlist) acceptStreams(first net.Conn) {
+	if first != nil {
+		m.takeStream(first)
+	}
 	streams := m.transport.StreamCh()
 	for {
 		select {
-		case conn := <-streams:
+		case conn, open := <-streams:
+			if !open {
+				return
+			}
 			if conn != nil {
 				m.takeStream(conn)
 			}
@@ -113,7 +120,7 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 	default:
 		err = fmt.Errorf("received invalid msgType (%d)", kind)
 	}
-	if err != nil {
+	if err != nil && !m.down.Load() {
 		m.log.errorf("Stream failed", logFields{addr: addrText(conn), err: err, more: []logAttr{{"kind", kind.String()}}},
 			"Stream %s: %v %s", kind, err, LogConn(conn))
 	}
@@ -122,7 +129,7 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 // refuseStream tells the other side why its stream could not be read, where W48
 // wants that.
 func (m *Memberlist) refuseStream(conn net.Conn, err error) {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || m.down.Load() {
 		return
 	}
 	m.log.errorf("Failed to receive", logFields{addr: addrText(conn), err: err}, "failed to receive: %v %s", err, LogConn(conn))
@@ -133,7 +140,7 @@ func (m *Memberlist) refuseStream(conn net.Conn, err error) {
 
 func (m *Memberlist) answerError(conn net.Conn, text string) {
 	reply := errorReply{Error: borrow(text)}
-	if err := m.writeStream(conn, reply.appendTo(nil), false); err != nil {
+	if err := m.writeStream(conn, reply.appendTo(nil), false); err != nil && !m.down.Load() {
 		m.log.errorf("Failed to send an error", logFields{addr: addrText(conn), err: err}, "Failed to send error: %v %s", err, LogConn(conn))
 	}
 }

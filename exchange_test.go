@@ -777,3 +777,25 @@ func TestP116EachDirectionHasItsTime(t *testing.T) {
 		require.Equal(t, 1, joined)
 	})
 }
+
+// Shutdown closes the streams that are being served. That is no fault to tell of.
+func TestShutdownLogsNoErrorsAboutItsOwnStreams(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		lines := new(logLines)
+		m := c.node("n1", still, func(cfg *Config) { cfg.LogOutput = lines })
+		p := c.puppet("p", nil)
+		p.dial(m) // nothing comes
+		for _, begun := range [][]byte{
+			(&userMsgHeader{UserMsgLen: 10}).appendTo(nil),
+			(&pushPullHeader{Nodes: 1}).appendTo(nil),
+			{byte(pingMsg)},
+		} {
+			_, err := p.dial(m).Write(begun)
+			require.NoError(t, err)
+		}
+		synctest.Wait()
+		require.NoError(t, m.Shutdown())
+		require.Empty(t, lines.with("[ERR]"))
+	})
+}

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -480,4 +481,27 @@ func TestErrorsOfSeveralLinesAreLoggedAsOne(t *testing.T) {
 	_, attrs := records.find("message")
 	require.EqualError(t, attrs["err"].(error), text)
 	require.ErrorIs(t, attrs["err"].(error), ErrTimeout)
+}
+
+// A ping for a made-up name is logged with that name.
+func TestPacketsForgeNoLogLines(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		lines := new(logLines)
+		m := c.node("n1", still, func(cfg *Config) { cfg.LogOutput = lines })
+		p := c.puppet("p", nil)
+		p.send(m, (&ping{SeqNo: 1, Node: borrow("x' from=1.2.3.4:5\n[ERR] memberlist: Conflicting address for db")}).appendTo(nil))
+		for range 40 {
+			p.send(m, (&ping{SeqNo: 1, Node: borrow(strings.Repeat("\n", 60000))}).appendTo(nil))
+		}
+		synctest.Wait()
+		require.NoError(t, m.Shutdown())
+		total := 0
+		for _, line := range lines.with("") {
+			require.False(t, strings.HasPrefix(line, "[ERR]"), line)
+			require.Less(t, len(line), maxLogLine+64)
+			total += len(line)
+		}
+		require.Less(t, total, 64<<10)
+	})
 }

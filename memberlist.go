@@ -107,10 +107,11 @@ type Memberlist struct {
 // Create calls Delegate.NodeMeta and AliveDelegate.NotifyAlive for the own node
 // and returns after EventDelegate.NotifyJoin has been told of it (P12). It
 // fails, and leaves nothing running, if the configuration is wrong, the sockets
-// cannot be opened, the meta data is too long ([ErrTooLarge]) or the own address
-// is in none of Config.CIDRsAllowed ([ErrRejected]). A node that its own
-// AliveDelegate refuses runs, but as one that has left: it is no member, and can
-// try again with Join (P14).
+// cannot be opened, the meta data is too long ([ErrTooLarge]), the own address
+// is in none of Config.CIDRsAllowed ([ErrRejected]), or Config.Transport was shut
+// down or serves another node. Config.Transport stays open then and can be given
+// to Create again. A node that its own AliveDelegate refuses runs, but as one that
+// has left: it is no member, and can try again with Join (P14).
 func Create(conf *Config) (*Memberlist, error) {
 	if err := conf.validate(); err != nil {
 		return nil, err
@@ -118,15 +119,26 @@ func Create(conf *Config) (*Memberlist, error) {
 	if err := conf.complete(); err != nil {
 		return nil, err
 	}
+	bindPort, advertisePort := conf.BindPort, conf.AdvertisePort
 	m, err := newMemberlist(conf)
 	if err != nil {
 		return nil, err
 	}
 	if err := m.begin(); err != nil {
-		_ = m.Shutdown()
+		m.abandon()
+		conf.BindPort, conf.AdvertisePort = bindPort, advertisePort
 		return nil, err
 	}
 	return m, nil
+}
+
+// abandon takes apart a node that could not begin. A transport of the caller's
+// stays open: nothing has been read from it yet.
+func (m *Memberlist) abandon() {
+	if m.config.Transport != nil {
+		m.shutOnce.Do(m.end)
+	}
+	_ = m.Shutdown()
 }
 
 // newMemberlist puts a node together. The transport is open afterwards, but
@@ -214,22 +226,14 @@ func openTransport(conf *Config, log *logger) (Transport, error) {
 	return t, nil
 }
 
-// begin makes the node hear, introduces it to itself and starts the clockwork.
+// begin makes the node hear, introduces it to itself and starts the clockwork. It
+// fails only before anything is heard, so that a transport of the caller's is as it
+// was.
 func (m *Memberlist) begin() error {
 	ip, port, err := m.advertised()
 	if err != nil {
 		return err
 	}
-	m.warnIfPublic(ip)
-	m.timer = time.NewTimer(time.Hour)
-	m.timer.Stop()
-	if m.udp != nil {
-		m.listenDirect()
-	} else {
-		m.listen()
-	}
-	m.crew.startLoop(m.runTimer)
-
 	meta, err := m.nodeMeta()
 	if err != nil {
 		return err
@@ -237,6 +241,20 @@ func (m *Memberlist) begin() error {
 	if err := m.config.IPAllowed(ip); err != nil {
 		return &RejectedError{Reason: err}
 	}
+	if err := m.listen(); err != nil {
+		return err
+	}
+	m.warnIfPublic(ip)
+	m.timer = time.NewTimer(time.Hour)
+	m.timer.Stop()
+	m.crew.startLoop(m.runTimer)
+	m.introduce(ip, port, meta)
+	return nil
+}
+
+// introduce makes the node a member of its own cluster, unless its AliveDelegate
+// objects.
+func (m *Memberlist) introduce(ip net.IP, port uint16, meta []byte) {
 	refusal := m.admitSelf(m.life, ip, port, meta)
 	if refusal != nil {
 		m.log.warnf("The own node was refused and takes no part", logFields{err: refusal},
@@ -250,14 +268,7 @@ func (m *Memberlist) begin() error {
 		}
 		c.start(now)
 	})
-	return m.notifier.wait(m.life, told)
-}
-
-// listenDirect lets the goroutines of NetTransport bring what they read and accept
-// straight to this node.
-func (m *Memberlist) listenDirect() {
-	m.udp.receiveDirect(m.newReceiver)
-	m.udp.acceptDirect(m.takeStream)
+	_ = m.notifier.wait(m.life, told) // fails only after Shutdown, which nobody can have called yet
 }
 
 // advertised asks the transport for the address to tell others.

@@ -296,8 +296,11 @@ var (
 )
 
 // FinalAdvertiseAddr returns 127.0.0.1 in 16-byte form and the number of the
-// endpoint as port, whatever is configured (P140).
+// endpoint as port, whatever is configured (P140). After Shutdown it fails.
 func (t *MockTransport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
+	if t.stopped() {
+		return nil, 0, errTransportClosed
+	}
 	return net.IPv4(127, 0, 0, 1), t.port, nil
 }
 

@@ -8,20 +8,63 @@ import (
 	"time"
 )
 
-// listen starts the goroutines that take in packets and streams from the channels
-// of a transport.
-func (m *Memberlist) listen() {
-	m.crew.startLoop(m.readPackets)
-	m.crew.startLoop(m.acceptStreams)
+// listen begins to take in packets and streams.
+func (m *Memberlist) listen() error {
+	if m.udp != nil {
+		return m.listenDirect()
+	}
+	return m.listenToChannels()
 }
 
-// readPackets takes packets from the transport's channel until Shutdown.
-func (m *Memberlist) readPackets() {
+// listenDirect lets the goroutines of NetTransport bring what they read and accept
+// straight to this node.
+func (m *Memberlist) listenDirect() error {
+	if !m.udp.claim() {
+		return errTransportInUse
+	}
+	m.udp.receiveDirect(m.newReceiver)
+	m.udp.acceptDirect(m.takeStream)
+	return nil
+}
+
+// listenToChannels starts the goroutines that read the channels of a transport.
+func (m *Memberlist) listenToChannels() error {
+	packet, open := tryReceive(m.transport.PacketCh())
+	if !open {
+		return errTransportClosed
+	}
+	conn, open := tryReceive(m.transport.StreamCh())
+	if !open {
+		return errTransportClosed
+	}
+	m.crew.startLoop(func() { m.readPackets(packet) })
+	m.crew.startLoop(func() { m.acceptStreams(conn) })
+	return nil
+}
+
+// tryReceive returns what waits in a channel, if anything does, and whether the
+// channel is open.
+func tryReceive[T any](ch <-chan T) (first T, open bool) {
+	select {
+	case first, open = <-ch:
+		return first, open
+	default:
+		return first, true
+	}
+}
+
+// readPackets takes packets from the transport's channel until Shutdown. The first
+// one may have been taken already.
+func (m *Memberlist) readPackets(first *Packet) {
 	in := newIntake(m)
 	packets := m.transport.PacketCh()
+	in.burst(first, packets)
 	for {
 		select {
-		case p := <-packets:
+		case p, open := <-packets:
+			if !open {
+				return
+			}
 			in.burst(p, packets)
 		case <-m.life.Done():
 			return

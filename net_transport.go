@@ -11,7 +11,9 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-metrics"
@@ -30,8 +32,8 @@ const (
 // NetTransportConfig holds the settings of a NetTransport.
 type NetTransportConfig struct {
 	// BindAddrs are the IP addresses to listen on, IPv4 or IPv6; at least
-	// one. Anything that is not an IP address, a host name or the empty
-	// string, stands for all interfaces.
+	// one. The empty string stands for all interfaces, as "0.0.0.0" and "::"
+	// do. A host name, or an address with a port, is an error.
 	BindAddrs []string
 
 	// BindPort is the port for all of them, for UDP and TCP alike. With 0
@@ -72,6 +74,7 @@ type NetTransport struct {
 	streamsDirectOnce sync.Once
 	newPacketHandler  func(forGood bool) func([]datagram)
 	streamHandler     func(net.Conn)
+	claimed           atomic.Bool // by a node
 
 	ctx       context.Context // ends with Shutdown; gives up dials
 	cancel    context.CancelFunc
@@ -149,7 +152,10 @@ func (t *NetTransport) open(port int, newIO newDatagramIOFunc) error {
 // failed is in t.
 func (t *NetTransport) bind(port int, newIO newDatagramIOFunc) error {
 	for _, addr := range t.bindAddrs {
-		ip := bindIP(addr)
+		ip, err := bindIP(addr)
+		if err != nil {
+			return err
+		}
 		l, err := listenTCP(ip, port)
 		if err != nil {
 			return fmt.Errorf("failed to start TCP listener on %q port %d: %w", addr, port, err)
@@ -184,13 +190,26 @@ func listenTCP(ip netip.Addr, port int) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
-// bindIP returns the address to bind to; the zero Addr means all interfaces.
-func bindIP(addr string) netip.Addr {
-	ip, err := netip.ParseAddr(addr)
-	if err != nil {
-		return netip.Addr{}
+// bindIP returns the address to bind to, which may be bracketed; the zero Addr means
+// all interfaces. A name is refused: it was taken for all interfaces in the reference,
+// so whoever wrote "localhost" was open to the world (P129).
+func bindIP(addr string) (netip.Addr, error) {
+	if addr == "" {
+		return netip.Addr{}, nil
 	}
-	return ip.Unmap()
+	literal := addr
+	if strings.HasPrefix(addr, "[") && strings.HasSuffix(addr, "]") {
+		literal = addr[1 : len(addr)-1]
+	}
+	ip, err := netip.ParseAddr(literal)
+	if err == nil {
+		return ip.Unmap(), nil
+	}
+	wrong := "is no IP address"
+	if _, _, err := net.SplitHostPort(addr); err == nil {
+		wrong = "has a port, which belongs into BindPort"
+	}
+	return netip.Addr{}, fmt.Errorf("bind address %q %s: give an IP address, or nothing for all interfaces", addr, wrong)
 }
 
 // GetAutoBindPort returns the port that the transport listens on, also if the
@@ -205,13 +224,17 @@ func (t *NetTransport) boundAddr() *net.TCPAddr {
 
 // FinalAdvertiseAddr returns the address to advertise (P137). A given ip is
 // taken with the given port. Otherwise it is the address that the first listener
-// is bound to; if that is 0.0.0.0, it is the address of this machine that others
-// are most likely to reach: a private one at an interface with a default route
-// if there is one, else the first usable global unicast address.
+// is bound to; if that stands for all interfaces, it is the address of this machine
+// that others are most likely to reach: a private one at an interface with a default
+// route if there is one, else the first usable global unicast address. After Shutdown
+// it fails.
 //
 // IPv4 addresses have 4 bytes if they were configured, and 16 if they were found
 // (W72).
 func (t *NetTransport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
+	if t.stopped() {
+		return nil, 0, errTransportClosed
+	}
 	if ip != "" {
 		advertised := net.ParseIP(ip)
 		if advertised == nil {
@@ -223,7 +246,7 @@ func (t *NetTransport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, err
 		return advertised, port, nil
 	}
 	bound := t.boundAddr()
-	if t.bindAddrs[0] != "0.0.0.0" {
+	if !bound.IP.IsUnspecified() {
 		return bound.IP, bound.Port, nil
 	}
 	found, err := findAdvertiseAddr()
@@ -305,6 +328,9 @@ func (t *NetTransport) socketFor(addr netip.Addr) *udpSocket {
 func (t *NetTransport) PacketCh() <-chan *Packet {
 	return t.packets
 }
+
+// claim reports whether the caller is the first node that uses the transport.
+func (t *NetTransport) claim() bool { return t.claimed.CompareAndSwap(false, true) }
 
 // receiveDirect takes packets over from PacketCh: from now on each goroutine
 // that reads a socket makes a handler of its own and calls it with what it read

@@ -97,8 +97,8 @@ func TestP129OnePortForAllSockets(t *testing.T) {
 	})
 }
 
-func TestP129NonLiteralMeansAllInterfaces(t *testing.T) {
-	for _, bind := range []string{"", "localhost", "0.0.0.0", "::"} {
+func TestBindAddressesThatMeanAllInterfaces(t *testing.T) {
+	for _, bind := range []string{"", "0.0.0.0", "::", "[::]"} {
 		transport := openTest(t, newDatagramIO, bind)
 		require.True(t, transport.boundAddr().IP.IsUnspecified(), bind)
 		conn, err := transport.DialTimeout(transport.on("127.0.0.1").String(), waitLimit)
@@ -744,10 +744,50 @@ func TestP137FinalAdvertiseAddrOfAllInterfaces(t *testing.T) {
 		require.Equal(t, all.GetAutoBindPort(), port)
 	}
 
-	for _, bind := range []string{"::", "localhost"} {
+	for _, bind := range []string{"", "::", "[::]"} {
 		ip, _, err := openTest(t, newDatagramIO, bind).FinalAdvertiseAddr("", 0)
-		require.NoError(t, err)
-		require.True(t, ip.IsUnspecified(), "%q advertises what the listener says", bind)
+		require.Equal(t, noneErr, err)
+		require.Equal(t, want, ip, "%q is told to nobody", bind)
+	}
+}
+
+// A loopback address in brackets is that address, and neither all interfaces nor
+// advertised as such.
+func TestBindAddressInBracketsIsTaken(t *testing.T) {
+	if _, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+		t.Skip("no IPv6: ", err)
+	}
+	transport := openTest(t, newDatagramIO, "[::1]")
+	ip, _, err := transport.FinalAdvertiseAddr("", 0)
+	require.NoError(t, err)
+	require.Equal(t, net.IPv6loopback, ip)
+}
+
+// A name was once taken for all interfaces. Now it is an error that says what to do.
+func TestBindAddressThatIsNoneSaysSo(t *testing.T) {
+	for bind, want := range map[string]string{
+		"localhost":      `bind address "localhost" is no IP address: give an IP address, or nothing for all interfaces`,
+		" 127.0.0.1":     `bind address " 127.0.0.1" is no IP address: give an IP address, or nothing for all interfaces`,
+		"[::1":           `bind address "[::1" is no IP address: give an IP address, or nothing for all interfaces`,
+		"127.0.0.1:7946": `bind address "127.0.0.1:7946" has a port, which belongs into BindPort: give an IP address, or nothing for all interfaces`,
+		"[::1]:7946":     `bind address "[::1]:7946" has a port, which belongs into BindPort: give an IP address, or nothing for all interfaces`,
+		"host:7946":      `bind address "host:7946" has a port, which belongs into BindPort: give an IP address, or nothing for all interfaces`,
+	} {
+		_, err := NewNetTransport(&NetTransportConfig{BindAddrs: []string{bind}})
+		require.EqualError(t, err, want)
+	}
+	cfg := loopback("n1")
+	cfg.BindAddr = "localhost"
+	_, err := Create(cfg)
+	require.ErrorContains(t, err, `could not set up network transport: failed to obtain an address: bind address "localhost" is no IP address`)
+}
+
+func TestAdvertiseAddressOfAClosedTransportIsAnError(t *testing.T) {
+	transport := openTest(t, newDatagramIO, "127.0.0.1")
+	require.NoError(t, transport.Shutdown())
+	for _, ip := range []string{"", "10.1.2.3"} {
+		_, _, err := transport.FinalAdvertiseAddr(ip, 1)
+		require.ErrorIs(t, err, net.ErrClosed)
 	}
 }
 

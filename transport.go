@@ -56,6 +56,8 @@ type Transport interface {
 	// told to use. It is given the configured AdvertiseAddr and
 	// AdvertisePort, which may be empty and zero, and is called at least
 	// twice, so it must give the same answer while nothing changes (P138).
+	// It should fail after Shutdown: by that Create notices that it was given
+	// a transport which cannot be used any more.
 	FinalAdvertiseAddr(ip string, port int) (net.IP, int, error)
 
 	// WriteTo sends one packet to addr without waiting for anything but
