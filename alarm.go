@@ -1,5 +1,10 @@
 package memberlist
 
+import (
+	"cmp"
+	"slices"
+)
+
 // alarmKind says what is due when an alarm goes off.
 type alarmKind uint8
 
@@ -17,12 +22,14 @@ const (
 
 // alarm is a deadline of the core. Alarms are never cancelled: one that has
 // become stale is recognised when it goes off, by the sequence number of its
-// ping or by the suspicion it was set for.
+// ping or by the suspicion it was set for. When too many have gathered, the stale
+// ones are swept out.
 type alarm struct {
-	at   instant
-	kind alarmKind
-	seq  uint32  // alarmPing
-	m    *member // alarmSuspicion, alarmQuestion
+	at        instant
+	kind      alarmKind
+	seq       uint32     // alarmPing
+	m         *member    // alarmSuspicion, alarmQuestion
+	suspicion *suspicion // of m when the alarm was set
 }
 
 // alarms is a binary heap, the earliest alarm first.
@@ -35,6 +42,34 @@ func (h alarms) next() instant {
 	return h[0].at
 }
 
+// fewAlarms is how many alarms are kept without asking whether they are stale.
+const fewAlarms = 1024
+
+// stale reports whether an alarm has nothing left to do.
+func (c *core) stale(a *alarm) bool {
+	switch a.kind {
+	case alarmPing:
+		return c.pings[a.seq] == nil
+	case alarmSuspicion, alarmQuestion:
+		return a.suspicion == nil || a.m.suspicion() != a.suspicion
+	}
+	return false
+}
+
+// sweepAlarms removes stale alarms once there are twice as many as there were after
+// the last sweep. What is left is bounded by what is pending: a few for each
+// suspicion and ping.
+func (c *core) sweepAlarms() {
+	if len(c.alarms) > max(fewAlarms, 2*c.swept) {
+		c.alarms = slices.DeleteFunc(c.alarms, func(a alarm) bool { return c.stale(&a) })
+		slices.SortFunc(c.alarms, func(a, b alarm) int { return cmp.Compare(a.at, b.at) }) // sorted is a heap
+		c.swept = len(c.alarms)
+	}
+	if cap(c.alarms) > fewAlarms && cap(c.alarms) > 4*len(c.alarms) {
+		c.alarms, c.swept = slices.Clone(c.alarms), len(c.alarms)
+	}
+}
+
 // nextAlarm is when the core has to be woken next. It leaves out the alarms of
 // pings that are answered already, as most are before they go off: to be woken for
 // nothing is most of what an idle node costs.
@@ -45,10 +80,14 @@ func (c *core) nextAlarm(now instant) instant {
 	for len(c.alarms) > 0 && c.alarms[0].kind == alarmPing && c.pings[c.alarms[0].seq] == nil {
 		c.alarms.pop()
 	}
+	c.sweepAlarms()
 	return c.alarms.next()
 }
 
 func (h *alarms) push(a alarm) {
+	if a.m != nil {
+		a.suspicion = a.m.suspicion()
+	}
 	*h = append(*h, a)
 	heap := *h
 	for i := len(heap) - 1; i > 0; {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -48,4 +49,56 @@ func TestPoppedAlarmsAreForgotten(t *testing.T) {
 	for _, left := range a[:10] {
 		require.Nil(t, left.m)
 	}
+}
+
+// Someone who accuses a member and lets it refute in turn leaves no alarms behind
+// but those of the last case.
+func TestStaleAlarmsAreSweptOut(t *testing.T) {
+	c := newTestCore(t, withDetector)
+	c.know("b", "c", "d", "e", "f")
+	for incarnation := uint32(2); incarnation < 50_000; incarnation++ {
+		c.hearSuspect("b", incarnation-1, "c")
+		c.nextAlarm(c.now)
+		c.hearAlive("b", incarnation)
+		c.settle()
+	}
+	c.hearSuspect("b", 50_000, "c")
+	c.nextAlarm(c.now)
+	require.LessOrEqual(t, len(c.alarms), 2*fewAlarms)
+	require.LessOrEqual(t, cap(c.alarms), 8*fewAlarms)
+	c.pass(time.Minute)
+	require.Equal(t, "dead@50000", c.view("b"), "the last case is still decided")
+}
+
+// A sweep keeps every alarm that has something to do, in order.
+func TestSweepKeepsWhatIsPending(t *testing.T) {
+	c := newTestCore(t)
+	c.alarms = nil
+	rng := rand.New(rand.NewPCG(1, 2))
+	var want []instant
+	for i := range uint32(3 * fewAlarms) {
+		at := c.now.add(time.Duration(rng.IntN(1000)))
+		c.alarms.push(alarm{at: at, kind: alarmPing, seq: i})
+		if i%3 == 0 {
+			c.pings[i] = new(pendingPing)
+			want = append(want, at)
+		}
+	}
+	c.nextAlarm(c.now)
+	slices.Sort(want)
+	require.Less(t, len(c.alarms), fewAlarms+2)
+	for _, at := range want {
+		require.Equal(t, at, c.alarms.next())
+		c.alarms.pop()
+	}
+}
+
+// A crowd of alarms leaves no large heap behind.
+func TestHeapOfAlarmsShrinks(t *testing.T) {
+	c := newTestCore(t)
+	for i := range 100_000 {
+		c.alarms.push(alarm{at: c.now.add(time.Duration(i)), kind: alarmLeave})
+	}
+	c.pass(time.Second)
+	require.LessOrEqual(t, cap(c.alarms), fewAlarms)
 }

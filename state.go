@@ -115,6 +115,7 @@ type core struct {
 	rumours    rumours // about names that are not known yet
 	tombstones rumours // of nodes that were reaped
 	alarms     alarms
+	swept      int // alarms that the last sweep left
 	pings      map[uint32]*pendingPing
 	relays     int // pending pings that are for others
 
