@@ -222,8 +222,10 @@ type Config struct {
 	// HandoffQueueDepth bounds each of the queues in which messages that
 	// arrived in packets wait to be handled, and with a Transport of the program's
 	// own each of those in which packets wait to be sent. What comes when it is
-	// full is dropped, with a warning and a count. Default: 1024. Zero or less:
-	// 1024 (P87).
+	// full is dropped, with a warning and a count. Each is also bounded in bytes: to
+	// 16 MiB, or to HandoffQueueDepth packets of UDPBufferSize if that is more; one
+	// message that is larger fits if the queue is empty. Default: 1024. Zero or
+	// less: 1024 (P87).
 	HandoffQueueDepth int
 
 	// NodeSelection narrows down the targets of gossip and push/pull, for

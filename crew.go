@@ -124,13 +124,18 @@ func goroutineID() uint64 {
 
 // lane is a bounded queue, first in first out, served one item at a time by a
 // goroutine that exists only while there is work. What does not fit is refused.
+// It is bounded in items and, if their size can be told, in bytes. An empty lane
+// takes one item of any size.
 type lane[T any] struct {
-	crew   *crew
-	limit  int
-	serve  func(T)
-	vital  bool         // the protocol waits for what is served
-	waits  atomic.Int64 // items that are not served yet
-	closed atomic.Bool
+	crew      *crew
+	limit     int
+	byteLimit int64
+	size      func(*T) int // bytes that an item holds; nil if that does not matter
+	serve     func(T)
+	vital     bool         // the protocol waits for what is served
+	waits     atomic.Int64 // items that are not served yet
+	bytes     atomic.Int64 // what these hold
+	closed    atomic.Bool
 
 	mu struct {
 		sync.Mutex
@@ -144,6 +149,40 @@ func newLane[T any](c *crew, limit int, serve func(T)) *lane[T] {
 	return &lane[T]{crew: c, limit: limit, serve: serve}
 }
 
+// bounded sets a bound in bytes.
+func (l *lane[T]) bounded(bytes int, size func(*T) int) *lane[T] {
+	l.byteLimit, l.size = int64(bytes), size
+	return l
+}
+
+// hasRoom reports whether one more item of so many bytes would fit now.
+func (l *lane[T]) hasRoom(size int) bool {
+	waits, bytes := int(l.waits.Load()), l.bytes.Load()
+	return waits < l.limit && (bytes == 0 || bytes+int64(size) <= l.byteLimit)
+}
+
+// halfEmpty reports whether at least half of the lane is free.
+func (l *lane[T]) halfEmpty() bool {
+	return int(l.waits.Load()) < l.limit/2 && l.bytes.Load() <= l.byteLimit/2
+}
+
+// fitting tells how many of the items fit, in order, and how many bytes they hold.
+func (l *lane[T]) fitting(items []T) (n int, bytes int64) {
+	most := max(0, min(len(items), l.limit-int(l.waits.Load())))
+	if l.size == nil {
+		return most, 0
+	}
+	before := l.bytes.Load()
+	for ; n < most; n++ {
+		size := int64(l.size(&items[n]))
+		if before+bytes > 0 && before+bytes+size > l.byteLimit {
+			break
+		}
+		bytes += size
+	}
+	return n, bytes
+}
+
 // put queues an item and reports whether there was room.
 func (l *lane[T]) put(item T) bool { return l.putAll([]T{item}) == 1 }
 
@@ -155,12 +194,13 @@ func (l *lane[T]) putAll(items []T) (taken int) {
 	if l.closed.Load() {
 		return len(items)
 	}
-	taken = max(0, min(len(items), l.limit-int(l.waits.Load())))
+	taken, bytes := l.fitting(items)
 	if taken == 0 {
 		return 0
 	}
 	l.mu.queue = append(l.mu.queue, items[:taken]...)
 	l.waits.Add(int64(taken))
+	l.bytes.Add(bytes)
 	if !l.mu.busy {
 		l.mu.busy = l.startWork()
 	}
@@ -188,8 +228,13 @@ func (l *lane[T]) work() {
 			if l.closed.Load() {
 				break
 			}
+			bytes := 0
+			if l.size != nil {
+				bytes = l.size(&batch[i])
+			}
 			l.serve(batch[i])
 			l.waits.Add(-1)
+			l.bytes.Add(-int64(bytes))
 		}
 		l.giveBack(batch)
 	}
@@ -208,7 +253,13 @@ func (l *lane[T]) next() []T {
 	return batch
 }
 
+// keepBatch is for how many items a lane keeps room.
+const keepBatch = 1024
+
 func (l *lane[T]) giveBack(batch []T) {
+	if cap(batch) > keepBatch {
+		return
+	}
 	clear(batch)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -204,3 +204,24 @@ func TestP87LaneUnderConcurrentUse(t *testing.T) {
 		require.Equal(t, 1, n, s)
 	}
 }
+
+// A lane is bounded in bytes as well; one that is empty takes what is larger.
+func TestLaneIsBoundedInBytes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var c crew
+		hold := make(chan struct{})
+		l := newLane(&c, 100, func(int) { <-hold }).bounded(10, func(i *int) int { return *i })
+		require.Equal(t, 2, l.putAll([]int{4, 5, 2}), "in order, up to the first that does not fit")
+		synctest.Wait()
+		require.True(t, l.put(1), "what is being served counts")
+		require.False(t, l.put(1))
+		require.True(t, l.put(0))
+		close(hold)
+		synctest.Wait()
+		require.Zero(t, l.bytes.Load())
+		require.True(t, l.put(1000), "it is empty")
+		synctest.Wait()
+		require.True(t, l.hasRoom(10))
+		closeLane(&c, l)
+	})
+}

@@ -419,3 +419,63 @@ func TestEventsThatWereGivenUpAreStillWaitedFor(t *testing.T) {
 		require.Len(t, messages, 1)
 	})
 }
+
+// While NotifyMsg, the AliveDelegate or the PingDelegate blocks, what waits for it is
+// bounded in bytes, however well it was compressed.
+func TestLanesAreBoundedInBytes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		defer close(hold)
+		var blocking atomic.Bool
+		m := newMesh(t).node("n1", quiet, func(cfg *Config) {
+			cfg.Delegate = &hooks{msg: func([]byte) { <-hold }}
+			cfg.Alive = aliveFunc(func(*Node) error {
+				if blocking.Load() {
+					<-hold
+				}
+				return nil
+			})
+		})
+		blocking.Store(true)
+		in := newIntake(m)
+		flood := func(msg []byte) {
+			packet, shorter := appendShorter(nil, msg)
+			require.True(t, shorter)
+			for range 12 {
+				in.packet(packet, sender{}, time.Now())
+				in.finish()
+			}
+			synctest.Wait()
+		}
+		flood(append([]byte{byte(userMsg)}, make([]byte, 5<<20)...))
+		require.InDelta(t, leastLaneBytes, m.userLane.bytes.Load(), 6<<20)
+		says := alive{Incarnation: 1, Node: "x", Addr: []byte{10, 0, 0, 1}, Port: 1, Meta: make([]byte, 5<<20), Vsn: testVersions()}
+		flood(says.appendTo(nil))
+		require.LessOrEqual(t, m.memberLane.bytes.Load(), int64(leastLaneBytes))
+		rtt := roundTrip{payload: make([]byte, 5<<20)}
+		m.config.Ping = &pingHooks{complete: func(*Node, time.Duration, []byte) { <-hold }}
+		for range 12 {
+			m.queueRoundTrips([]roundTrip{rtt})
+		}
+		require.InDelta(t, leastLaneBytes, m.rttLane.bytes.Load(), 6<<20)
+	})
+}
+
+// Many large messages that come together are not gathered before they are handed over.
+func TestBurstOfLargeMessagesIsNotGathered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var got atomic.Int64
+		m := newMesh(t).node("n1", quiet, func(cfg *Config) {
+			cfg.Delegate = &hooks{msg: func(msg []byte) { got.Add(int64(len(msg))) }}
+		})
+		packet, _ := appendShorter(nil, append([]byte{byte(userMsg)}, make([]byte, 2<<20)...))
+		in := newIntake(m)
+		for range 4 {
+			in.packet(packet, sender{}, time.Now())
+			require.Empty(t, in.users)
+		}
+		in.finish()
+		synctest.Wait()
+		require.EqualValues(t, 4*2<<20, got.Load())
+	})
+}

@@ -43,6 +43,7 @@ package memberlist
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -186,17 +187,33 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 	return m, nil
 }
 
+// leastLaneBytes is how many bytes each lane may hold at least.
+const leastLaneBytes = 16 << 20
+
+// laneBytes is how many bytes each lane may hold: as many as its packets have when
+// they are of the size in which this node fills its own.
+func (m *Memberlist) laneBytes() int {
+	depth, size := m.config.HandoffQueueDepth, m.config.UDPBufferSize
+	if depth > math.MaxInt/size {
+		return math.MaxInt
+	}
+	return max(leastLaneBytes, depth*size)
+}
+
 func (m *Memberlist) makeLanes() {
-	depth := m.config.HandoffQueueDepth
-	m.userLane = newLane(&m.crew, depth, m.deliverUserMessages)
-	m.rttLane = newLane(&m.crew, depth, m.deliverRoundTrip)
+	depth, bytes := m.config.HandoffQueueDepth, m.laneBytes()
+	m.userLane = newLane(&m.crew, depth, m.deliverUserMessages).
+		bounded(bytes, func(b *userBatch) int { return b.size })
+	m.rttLane = newLane(&m.crew, depth, m.deliverRoundTrip).
+		bounded(bytes, func(rt *roundTrip) int { return len(rt.payload) })
 	if m.config.Alive != nil {
-		m.memberLane = newLane(&m.crew, depth, m.handleHeld)
+		m.memberLane = newLane(&m.crew, depth, m.handleHeld).bounded(bytes, (*heldMessage).bytes)
 		m.memberLane.vital = true
 	}
 	if !sendsAtOnce(m.transport) {
 		for i := range m.outbox {
-			m.outbox[i] = newLane(&m.crew, depth, func(p outPacket) { m.sendNow(&p) })
+			m.outbox[i] = newLane(&m.crew, depth, func(p outPacket) { m.sendNow(&p) }).
+				bounded(bytes, func(p *outPacket) int { return len(p.msg) })
 			m.outbox[i].vital = true
 		}
 	}

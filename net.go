@@ -118,6 +118,7 @@ type intake struct {
 	told    uint64 // the number of the last event that a packet caused
 	users   []userBatch
 	senders []sender // of users
+	kept    int      // bytes that users hold
 }
 
 // maxBurst is how many packets that are there already are handled before their
@@ -208,7 +209,7 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 	for i := range in.pings {
 		in.answer(in.pings[i].body(), from)
 	}
-	in.keepUserMessages(from)
+	in.keepUserMessages(from, len(buf))
 }
 
 // logFault tells what is wrong with a packet. Damage on the way is a warning, what
@@ -450,13 +451,16 @@ func (in *intake) noteSlowness() {
 type heldMessage struct {
 	msg   message
 	users *userMessages
+	size  int // bytes that users hold
 	from  sender
 }
+
+func (h *heldMessage) bytes() int { return len(h.msg) + h.size }
 
 // hold queues a membership message for the goroutine that may ask the
 // AliveDelegate, so that its slowness does not hold up pings.
 func (m *Memberlist) hold(l *lane[heldMessage], msg message, from sender) {
-	if !l.put(heldMessage{msg: bytes.Clone(msg), from: from}) {
+	if !l.hasRoom(len(msg)) || !l.put(heldMessage{msg: bytes.Clone(msg), from: from}) {
 		m.dropped(msg.kind(), 1, from)
 	}
 }
@@ -471,7 +475,7 @@ func (m *Memberlist) dropped(kind messageType, n int, from sender) {
 // handleHeld lets one membership message pass the gates and apply.
 func (m *Memberlist) handleHeld(held heldMessage) {
 	if held.users != nil {
-		if !m.userLane.put(userBatch{held.users, m.notifier.last()}) {
+		if !m.userLane.put(userBatch{held.users, m.notifier.last(), held.size}) {
 			m.dropped(userMsg, len(*held.users), held.from)
 		}
 		return
@@ -488,6 +492,10 @@ func (m *Memberlist) queueRoundTrips(rtts []roundTrip) {
 		return
 	}
 	for _, rt := range rtts {
+		if !m.rttLane.hasRoom(len(rt.payload)) {
+			m.countDropped("round trip", 1)
+			continue
+		}
 		rt.payload = bytes.Clone(rt.payload)
 		if !m.rttLane.put(rt) {
 			m.countDropped("round trip", 1)

@@ -12,24 +12,51 @@ type userMessages [][]byte
 type userBatch struct {
 	msgs  *userMessages
 	after uint64
+	size  int // bytes that the messages hold
 }
 
-// keepUserMessages keeps the user messages of a packet, for handing over at the end
-// of the burst.
-func (in *intake) keepUserMessages(from sender) {
+// maxKept is how many bytes of user messages are kept until the end of a burst.
+const maxKept = 1 << 20
+
+// keepUserMessages keeps the user messages of a packet of so many bytes, for handing
+// over at the end of the burst.
+func (in *intake) keepUserMessages(from sender, packetLen int) {
 	if len(in.texts) == 0 || in.m.config.Delegate == nil {
+		return
+	}
+	lent := from.other == nil || in.reader.copied
+	size := memoryOf(in.texts, lent, packetLen)
+	if !in.m.userLane.hasRoom(size) {
+		in.m.dropped(userMsg, len(in.texts), from) // before a copy is made
 		return
 	}
 	u := in.m.userLists.Get().(*userMessages)
 	*u = append(*u, in.texts...)
-	if from.other == nil || in.reader.copied {
+	if lent {
 		u.copyTogether()
 	}
-	if in.m.queueBehindMembers(u, from) {
+	if in.m.queueBehindMembers(u, size, from) {
 		return
 	}
-	in.users = append(in.users, userBatch{u, in.told})
+	in.users = append(in.users, userBatch{u, in.told, size})
 	in.senders = append(in.senders, from)
+	if in.kept += size; in.kept > maxKept {
+		in.handOverUserMessages()
+	}
+}
+
+// memoryOf is how many bytes messages and their list hold: copies of them, if they
+// lie in memory that is only lent, else the whole packet.
+func memoryOf(msgs [][]byte, lent bool, packetLen int) int {
+	const listEntry = 24
+	size := listEntry * len(msgs)
+	if !lent {
+		return size + packetLen
+	}
+	for _, msg := range msgs {
+		size += len(msg)
+	}
+	return size
 }
 
 // copyTogether moves the messages out of memory that will be used again, into one
@@ -50,13 +77,12 @@ func (u userMessages) copyTogether() {
 // queueBehindMembers puts user messages behind the membership messages that wait for
 // the AliveDelegate, and reports whether it did. A flood of them leaves half of that
 // lane to membership.
-func (m *Memberlist) queueBehindMembers(u *userMessages, from sender) bool {
+func (m *Memberlist) queueBehindMembers(u *userMessages, size int, from sender) bool {
 	l := m.memberLane
-	if l == nil {
+	if l == nil || l.waits.Load() == 0 || !l.halfEmpty() {
 		return false
 	}
-	waiting := int(l.waits.Load())
-	return waiting > 0 && waiting < l.limit/2 && l.put(heldMessage{users: u, from: from})
+	return l.put(heldMessage{users: u, size: size, from: from})
 }
 
 // handOverUserMessages puts what was kept into the lane of user messages.
@@ -70,8 +96,11 @@ func (in *intake) handOverUserMessages() {
 	}
 	clear(in.users)
 	clear(in.senders)
-	in.users, in.senders = in.users[:0], in.senders[:0]
+	in.users, in.senders, in.kept = in.users[:0], in.senders[:0], 0
 }
+
+// keepMessages is for how many user messages a list is used again.
+const keepMessages = 1024
 
 // deliverUserMessages tells the delegate of user messages that came in one packet,
 // the last one first: broadcasts are drawn newest first (P78), so that this is the
@@ -81,6 +110,9 @@ func (m *Memberlist) deliverUserMessages(b userBatch) {
 	msgs := *b.msgs
 	for i := len(msgs) - 1; i >= 0 && !m.down.Load(); i-- {
 		m.config.Delegate.NotifyMsg(msgs[i])
+	}
+	if cap(msgs) > keepMessages {
+		return
 	}
 	clear(msgs)
 	*b.msgs = msgs[:0]
