@@ -102,9 +102,13 @@ type Delegate interface {
 // mean waiting for oneself, they return without waiting. Events that have not
 // been delivered when Shutdown is called are dropped.
 //
-// A slow method delays the events behind it, which pile up in memory meanwhile,
-// and those calls, but not the membership protocol. The rules listed at
-// [Delegate] hold: snapshots, no locks, any method may be called.
+// A slow method delays the events behind it, and those calls, but not the
+// membership protocol. When more than 8192 events wait, those of each node are
+// merged: several updates into the newest, a leave and a join around others into one
+// of each; and nothing is told of a node that came and went meanwhile. So what waits
+// is bounded by the number of members, and in the end the events agree with Members
+// all the same. The rules listed at [Delegate] hold: snapshots, no locks, any method
+// may be called.
 //
 // A value that has the method of [EventReasonDelegate] too is told the reason
 // of each change.
@@ -129,7 +133,8 @@ type EventDelegate interface {
 //
 // It follows the rules of EventDelegate and stands in the same order: a change
 // that is an event too is told through NotifyChange first, and the two calls
-// follow each other directly.
+// follow each other directly. When events are merged so are their changes: From is
+// that of the first one, the rest that of the last.
 type EventReasonDelegate interface {
 	NotifyChange(change Change)
 }

@@ -23,12 +23,13 @@ type event struct {
 	node   *Node
 	other  *Node   // eventConflict: who claims the name
 	change *Change // nil if nobody wants to know
+	number uint64  // events count from 1
 }
 
 // notifier tells events to the delegates, one at a time, in the order in which
 // they happened (P125). Events are queued under the core's lock and delivered
-// without any, by a goroutine that exists while there are events. The queue has
-// no bound, since no event may be lost; what fills it are changes of members.
+// without any, by a goroutine that exists while there are events. No event may be
+// lost, but when many wait those of each node are merged.
 type notifier struct {
 	crew     *crew
 	events   EventDelegate
@@ -38,8 +39,9 @@ type notifier struct {
 	mu struct {
 		sync.Mutex
 		queue     []event
+		mergeAt   int    // events that may wait before they are merged
 		queued    uint64 // events queued since the start
-		delivered uint64
+		delivered uint64 // the events up to this number were delivered, or merged into such
 		waiters   []eventWaiter
 		busy      bool
 		closed    bool
@@ -55,6 +57,7 @@ type eventWaiter struct {
 func newNotifier(c *crew, cfg *Config) *notifier {
 	n := &notifier{crew: c, events: cfg.Events, conflict: cfg.Conflict}
 	n.reasons, _ = cfg.Events.(EventReasonDelegate)
+	n.mu.mergeAt = manyEvents
 	return n
 }
 
@@ -67,14 +70,29 @@ func (n *notifier) push(events []event) uint64 {
 	}
 	for i := range events {
 		if n.wanted(&events[i]) && !n.mu.closed {
-			n.mu.queue = append(n.mu.queue, events[i])
 			n.mu.queued++
+			n.mu.queue = append(n.mu.queue, events[i])
+			n.mu.queue[len(n.mu.queue)-1].number = n.mu.queued
 		}
 	}
+	n.merge()
 	if len(n.mu.queue) > 0 && !n.mu.busy {
 		n.mu.busy = n.crew.startLoop(n.work)
 	}
 	return n.mu.queued
+}
+
+// merge merges what waits if that is much: twice as much as the last time left, so
+// that each event is looked at a few times at most. The lock is held.
+func (n *notifier) merge() {
+	if len(n.mu.queue) > n.mu.mergeAt {
+		n.mu.queue = mergeEvents(n.mu.queue)
+		n.mu.mergeAt = max(manyEvents, 2*len(n.mu.queue))
+		if !n.mu.busy { // perhaps nothing is left
+			n.mu.delivered = n.beforeNext()
+			n.wake(n.mu.delivered)
+		}
+	}
 }
 
 func (n *notifier) wanted(e *event) bool {
@@ -99,17 +117,26 @@ func (n *notifier) next(delivered bool) (e event, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if delivered {
-		n.mu.delivered++
+		n.mu.delivered = n.beforeNext()
 		n.wake(n.mu.delivered)
 	}
 	if len(n.mu.queue) == 0 || n.mu.closed {
-		n.mu.busy, n.mu.queue = false, nil
+		n.mu.busy, n.mu.queue, n.mu.mergeAt = false, nil, manyEvents
 		return event{}, false
 	}
 	e = n.mu.queue[0]
 	n.mu.queue[0] = event{}
 	n.mu.queue = n.mu.queue[1:]
 	return e, true
+}
+
+// beforeNext is the number before that of the next event, or the last one if none
+// waits. The lock is held.
+func (n *notifier) beforeNext() uint64 {
+	if len(n.mu.queue) == 0 {
+		return n.mu.queued
+	}
+	return n.mu.queue[0].number - 1
 }
 
 func (n *notifier) deliver(e *event) {
