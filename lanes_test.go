@@ -449,7 +449,7 @@ func TestLanesAreBoundedInBytes(t *testing.T) {
 		}
 		flood(append([]byte{byte(userMsg)}, make([]byte, 5<<20)...))
 		require.InDelta(t, leastLaneBytes, m.userLane.bytes.Load(), 6<<20)
-		says := alive{Incarnation: 1, Node: "x", Addr: []byte{10, 0, 0, 1}, Port: 1, Meta: make([]byte, 5<<20), Vsn: testVersions()}
+		says := alive{Incarnation: 1, Node: borrow("x"), Addr: []byte{10, 0, 0, 1}, Port: 1, Meta: make([]byte, 5<<20), Vsn: testVersions()}
 		flood(says.appendTo(nil))
 		require.LessOrEqual(t, m.memberLane.bytes.Load(), int64(leastLaneBytes))
 		rtt := roundTrip{payload: make([]byte, 5<<20)}
