@@ -187,6 +187,7 @@ func (in *intake) finish() {
 		in.out = nil
 	}
 	in.handOverUserMessages()
+	in.reader.spent()
 }
 
 // packet handles one packet: membership first, so that the answer to a ping can

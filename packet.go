@@ -219,8 +219,7 @@ func (r *packetReader) read(buf []byte) ([]message, error) {
 // reset forgets the last packet, and gives back the memory that an unusually big
 // one took.
 func (r *packetReader) reset() {
-	r.wire.used(r.plain)
-	r.wire.used(r.unpacked)
+	r.spent()
 	if cap(r.unpacked) > keepScratch || cap(r.msgs) > keepScratch/64 {
 		r.unpacked, r.msgs = nil, nil
 	}
@@ -236,6 +235,12 @@ func (r *packetReader) reset() {
 func (w *wire) packetBudget(size int) int {
 	usual := 2 * min(w.cfg.UDPBufferSize, maxUnpacked)
 	return min(max(packetBudget, packetRatio*min(size, maxUnpacked), usual), maxUnpacked)
+}
+
+// spent tells that nobody looks at the messages of the last packet any more.
+func (r *packetReader) spent() {
+	r.wire.used(r.plain)
+	r.wire.used(r.unpacked)
 }
 
 // decrypt opens a packet if there are keys. What does not open is refused, or

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,6 +98,15 @@ func readInVectors(t *testing.T) []inVector {
 }
 
 func TestVectorsInOnARunningNode(t *testing.T) {
+	checkInVectors(t, false)
+}
+
+// What comes in is lent to the node, as by NetTransport.
+func TestVectorsInOnLentMemory(t *testing.T) {
+	checkInVectors(t, true)
+}
+
+func checkInVectors(t *testing.T, lent bool) {
 	vectors := readInVectors(t)
 	require.Len(t, vectors, 233, "all recorded inputs")
 	for _, v := range vectors {
@@ -106,13 +116,15 @@ func TestVectorsInOnARunningNode(t *testing.T) {
 				require.NotEmpty(t, v.Ours.Reason)
 				want = v.Ours.Expect
 			}
-			inBubble(t, func(t *testing.T) { checkInVector(t, &v, want) })
+			inBubble(t, func(t *testing.T) { checkInVector(t, &v, want, lent) })
 		})
 	}
 }
 
-func checkInVector(t *testing.T, v *inVector, want inExpect) {
+func checkInVector(t *testing.T, v *inVector, want inExpect, lent bool) {
 	n := newVectorNode(t, &v.Config)
+	n.lent = lent
+	defer n.kept.check(t)
 	for _, packet := range v.Given {
 		n.feed(packet, "10.99.0.9:7946")
 	}
@@ -169,6 +181,9 @@ type vectorNode struct {
 	tr  *recordingTransport
 	log *logLines
 
+	kept *retainer // everything that the program was given
+	lent bool      // packets are lent to the node
+
 	mu     sync.Mutex
 	events []string
 	users  []string
@@ -176,10 +191,10 @@ type vectorNode struct {
 }
 
 func newVectorNode(t *testing.T, vc *vectorConfig) *vectorNode {
-	n := &vectorNode{t: t, cfg: vc, log: new(logLines)}
+	n := &vectorNode{t: t, cfg: vc, log: new(logLines), kept: new(retainer)}
 	n.tr = newRecordingTransport(net.IP(vc.AdvertiseIP), vc.AdvertisePort)
 	cfg := n.config()
-	m, err := Create(cfg)
+	m, err := n.kept.create(cfg)
 	require.NoError(t, err)
 	n.m = m
 	t.Cleanup(func() { _ = m.Shutdown() })
@@ -249,7 +264,13 @@ func (n *vectorNode) note(list *[]string, text string) {
 
 // feed lets a packet come in and everything settle.
 func (n *vectorNode) feed(packet []byte, from string) {
-	n.tr.packets <- &Packet{Buf: bytes.Clone(packet), From: vectorAddr(from), Timestamp: time.Now()}
+	if n.lent {
+		addr, err := netip.ParseAddrPort(from)
+		require.NoError(n.t, err)
+		newIntake(n.m).batch([]datagram{{buf: bytes.Clone(packet), from: addr, at: time.Now()}})
+	} else {
+		n.tr.packets <- &Packet{Buf: bytes.Clone(packet), From: vectorAddr(from), Timestamp: time.Now()}
+	}
 	synctest.Wait()
 }
 
