@@ -11,10 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/seed-83836a96/memberlist/compare/interop/node"
-	"github.com/seed-83836a96/memberlist/compare/interop/simnet"
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
-const port = 7946
+const (
+	port    = 7946
+	latency = time.Millisecond
+)
 
 // peer is one node of a cluster, or the place where one was.
 type peer struct {
@@ -35,7 +38,7 @@ type cluster struct {
 }
 
 func newCluster(t testing.TB) *cluster {
-	return &cluster{t: t, net: &simnet.Network{Latency: time.Millisecond}}
+	return &cluster{t: t, net: simnet.NewNetwork(simnet.Conditions{Latency: simnet.Fixed(latency), SocketQueue: 4096}, 1)}
 }
 
 // add makes a peer with the next address and starts it. A hook may prepare its
@@ -85,13 +88,14 @@ func (c *cluster) kill(p *peer) {
 	p.node = nil
 }
 
-// stop ends all nodes that run, and waits until what they had begun has run
-// into its timeouts.
+// stop ends all nodes that run, waits until what they had begun has run into
+// its timeouts, and closes the network.
 func (c *cluster) stop() {
 	for _, p := range c.running() {
 		c.kill(p)
 	}
 	time.Sleep(10 * time.Minute)
+	c.net.Close()
 }
 
 func (c *cluster) running() []*peer {

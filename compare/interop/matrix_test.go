@@ -360,7 +360,7 @@ func hasState(p *peer, prefix string) bool {
 }
 
 func (l *life) pings() {
-	roundTrip := 2 * l.net.Latency
+	roundTrip := 2 * latency
 	l.pairs(func(from, to *peer) {
 		l.within(time.Minute, from.name()+" has pinged "+to.name(), func() bool {
 			for _, pong := range from.app.Pongs() {

@@ -53,6 +53,7 @@ func socketLife(t *testing.T, s setting, index int) {
 		for _, p := range c.running() {
 			require.NoError(t, p.node.Shutdown())
 		}
+		c.net.Close()
 	}()
 	ip := func(i int) string { return fmt.Sprintf("127.%d.%d.1", 10+index, i) }
 	bind := freePort(t, ip(0))

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/seed-83836a96/memberlist/compare/interop/simnet"
 	"github.com/seed-83836a96/memberlist/compare/interop/wiretap"
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // traffic reads along on the simulated network and remembers which kinds of

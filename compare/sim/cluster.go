@@ -7,13 +7,15 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // Cluster is a number of nodes on one network, and the account of what each of
 // them believes. A node is known by its number, from which its name follows;
 // the same number comes back with the same name.
 type Cluster struct {
-	Net  *Network
+	Net  *simnet.Network
 	opts ClusterOptions
 
 	mu         sync.Mutex // guards everything below
@@ -34,7 +36,7 @@ type ClusterOptions struct {
 	Other         Library // runs every second node if set
 	Preset        Preset
 	SuspicionMult int
-	Conditions    Conditions
+	Conditions    simnet.Conditions
 	Seed          uint64
 	Log           io.Writer
 }
@@ -50,7 +52,7 @@ type Change struct {
 // slot is what there is to a number.
 type slot struct {
 	node     Node
-	endpoint *Endpoint
+	endpoint *simnet.Endpoint
 	live     bool
 	addr     int   // the address under which it can be reached, 0 while it is away
 	view     []int // for each number, the address at which this node has it, 0 if it is no member
@@ -61,7 +63,7 @@ type slot struct {
 // do not find together in five minutes.
 func NewCluster(opts ClusterOptions) (*Cluster, error) {
 	c := &Cluster{
-		Net:       NewNetwork(opts.Conditions, opts.Seed),
+		Net:       simnet.NewNetwork(opts.Conditions, opts.Seed),
 		opts:      opts,
 		slots:     make([]slot, opts.Size+opts.Spare),
 		numbers:   make(map[string]int),
@@ -183,7 +185,7 @@ func (c *Cluster) Node(number int) Node {
 }
 
 // Endpoint is the endpoint of a number.
-func (c *Cluster) Endpoint(number int) *Endpoint {
+func (c *Cluster) Endpoint(number int) *simnet.Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.slots[number].endpoint
@@ -264,8 +266,8 @@ func (c *Cluster) Check() error {
 }
 
 // Traffic adds up what the endpoints of the given numbers have sent.
-func (c *Cluster) Traffic(numbers []int) Traffic {
-	var sum Traffic
+func (c *Cluster) Traffic(numbers []int) simnet.Traffic {
+	var sum simnet.Traffic
 	for _, number := range numbers {
 		t := c.Endpoint(number).Traffic()
 		sum.Packets += t.Packets
@@ -347,7 +349,7 @@ func (c *Cluster) see(observer, subject, addr int) {
 type observer struct {
 	cluster  *Cluster
 	number   int
-	endpoint *Endpoint
+	endpoint *simnet.Endpoint
 }
 
 func (o *observer) Present(name string, ip net.IP, port uint16) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // inCluster runs a test with a small cluster of each library, and of both.
@@ -19,7 +21,7 @@ func inCluster(t *testing.T, opts ClusterOptions, test func(t *testing.T, c *Clu
 			synctest.Test(t, func(t *testing.T) {
 				opts := opts
 				opts.Library, opts.Other = libraries[0], libraries[1]
-				opts.Preset, opts.Conditions, opts.Seed = PresetLAN, LAN(), 1
+				opts.Preset, opts.Conditions, opts.Seed = PresetLAN, simnet.LAN(), 1
 				c, err := NewCluster(opts)
 				require.NoError(t, err)
 				defer c.Close()

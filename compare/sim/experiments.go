@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // killed measures how a healthy cluster notices the death of single nodes: one
@@ -105,7 +107,7 @@ func (r *Run) noteDetection(killedAt time.Duration, victim int, observers []int)
 type stallCase struct {
 	concurrent         int
 	duration, interval time.Duration
-	mode               StallMode
+	mode               simnet.StallMode
 	kill               bool // also kill a healthy node, and see when that is noticed
 }
 
@@ -133,7 +135,7 @@ func (s stallCase) run(r *Run) {
 // stall has the nodes stall all at once for d, then live for the interval, and
 // so on for stallSpan or the first whole period after it. It returns how long
 // this takes and does not wait.
-func (r *Run) stall(nodes []int, d, interval time.Duration, mode StallMode) time.Duration {
+func (r *Run) stall(nodes []int, d, interval time.Duration, mode simnet.StallMode) time.Duration {
 	at := time.Duration(0)
 	for ; at < stallSpan; at += d + interval {
 		r.Net.After(at, func() {
@@ -285,7 +287,7 @@ func heavyLoss(r *Run) {
 }
 
 // noteTraffic records what was sent per node and second since a former count.
-func (r *Run) noteTraffic(prefix string, before Traffic, span time.Duration) {
+func (r *Run) noteTraffic(prefix string, before simnet.Traffic, span time.Duration) {
 	after := r.Traffic(r.All())
 	nodeSeconds := float64(r.Scenario.Size) * span.Seconds()
 	r.Value(prefix+"packets", float64(after.Packets-before.Packets)/nodeSeconds)

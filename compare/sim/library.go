@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // A Library makes nodes. Both libraries are used as they are, through the API
@@ -28,7 +30,7 @@ const (
 // NodeSpec is what a node is made from.
 type NodeSpec struct {
 	Name     string
-	Endpoint *Endpoint
+	Endpoint *simnet.Endpoint
 	Preset   Preset
 	// SuspicionMult replaces the preset's value unless it is 0.
 	SuspicionMult int

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/seed-83836a96/memberlist"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // Ours is this library.
@@ -69,7 +71,7 @@ type ourTransport struct {
 
 var _ memberlist.NodeAwareTransport = (*ourTransport)(nil)
 
-func newOurTransport(e *Endpoint) *ourTransport {
+func newOurTransport(e *simnet.Endpoint) *ourTransport {
 	t := &ourTransport{carrier{e}, make(chan *memberlist.Packet, e.QueueLength())}
 	receiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
 		return &memberlist.Packet{Buf: buf, From: from, Timestamp: at}

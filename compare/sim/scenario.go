@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // Scenario is one measurement, made for each library and seed from the same
@@ -22,7 +24,7 @@ type Scenario struct {
 	// Preset is the configuration of the nodes; empty means PresetLAN.
 	Preset Preset
 	// Conditions are those of the network; nil means LAN.
-	Conditions func() Conditions
+	Conditions func() simnet.Conditions
 	// FullOnly leaves the scenario out of the quick grid.
 	FullOnly bool
 	// Mixed runs it on clusters of both libraries, half and half, as well.
@@ -85,7 +87,7 @@ func (s *Scenario) Execute(seed uint64, opts ClusterOptions) *Result {
 // complete fills in what the scenario and the seed decide of a cluster.
 func (s *Scenario) complete(seed uint64, opts ClusterOptions) ClusterOptions {
 	opts.Size, opts.Spare, opts.Seed = s.Size, s.Spare, seed
-	opts.Preset, opts.Conditions = PresetLAN, LAN()
+	opts.Preset, opts.Conditions = PresetLAN, simnet.LAN()
 	if s.Preset != "" {
 		opts.Preset = s.Preset
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // Scenarios are all measurements, in the order of the table.
@@ -12,9 +14,9 @@ func Scenarios() []*Scenario {
 		{Name: "kill", Title: "one node killed", Size: 128, Spare: 25, Run: killed},
 		{Name: "kill-mult2", Title: "one node killed, SuspicionMult 2", Size: 128, Spare: 25, SuspicionMult: 2, Run: killed},
 		{Name: "stall-16", Title: "16 nodes stall 16.4 s, live 64 ms; sends queue up", Size: 128, Mixed: true,
-			Run: stallCase{16, stall16384, 64 * time.Millisecond, StallQueues, false}.run},
+			Run: stallCase{16, stall16384, 64 * time.Millisecond, simnet.StallQueues, false}.run},
 		{Name: "stall-32", Title: "32 nodes stall 32.8 s, live 1 s; sends queue up", Size: 128, Mixed: true,
-			Run: stallCase{32, stall32768, 1024 * time.Millisecond, StallQueues, false}.run},
+			Run: stallCase{32, stall32768, 1024 * time.Millisecond, simnet.StallQueues, false}.run},
 	}
 	list = append(list, stallGrid("grid", 0)...)
 	list = append(list, stallGrid("grid-mult2", 2)...)
@@ -29,7 +31,7 @@ func Scenarios() []*Scenario {
 		&Scenario{Name: "ghost", Title: "one node dies while another is cut off for 90 s", Size: 32, Run: ghost},
 		&Scenario{Name: "restart", Title: "everybody restarts at once", Size: 256, Run: restart},
 		&Scenario{Name: "healthy", Title: "nothing happens", Size: 128, Run: healthyCost},
-		&Scenario{Name: "healthy-wan", Title: "nothing happens, wide area network", Size: 128, Preset: PresetWAN, Conditions: WAN, FullOnly: true, Run: healthyCost},
+		&Scenario{Name: "healthy-wan", Title: "nothing happens, wide area network", Size: 128, Preset: PresetWAN, Conditions: simnet.WAN, FullOnly: true, Run: healthyCost},
 		&Scenario{Name: "healthy-old", Title: "nothing happens, after 19 hours", Size: 4, Run: healthyCostWhenOld},
 		&Scenario{Name: "rough", Title: "2 % loss, 1 % duplicated, 5 % reordered by up to 50 ms", Size: 128, Conditions: roughLAN, FullOnly: true, Run: healthyCost},
 		&Scenario{Name: "alone-large/20s", Title: "one against the rest for 20 s, N=128", Size: 128, FullOnly: true, Run: alone(20*time.Second, 2*time.Minute)},
@@ -44,8 +46,8 @@ const (
 )
 
 // roughLAN is a network of poor quality.
-func roughLAN() Conditions {
-	c := LAN()
+func roughLAN() simnet.Conditions {
+	c := simnet.LAN()
 	c.Loss, c.Duplicate, c.Reorder, c.ReorderBy = 0.02, 0.01, 0.05, 50*time.Millisecond
 	return c
 }
@@ -55,7 +57,7 @@ func roughLAN() Conditions {
 func stallGrid(name string, suspicionMult int) []*Scenario {
 	var list []*Scenario
 	add := func(fullOnly bool, concurrent, duration, interval int) {
-		s := stallCase{concurrent, time.Duration(duration) * time.Millisecond, time.Duration(interval) * time.Millisecond, StallBlocks, true}
+		s := stallCase{concurrent, time.Duration(duration) * time.Millisecond, time.Duration(interval) * time.Millisecond, simnet.StallBlocks, true}
 		list = append(list, &Scenario{
 			Name:          fmt.Sprintf("%s/%d-%s-%s", name, concurrent, s.duration, s.interval),
 			Title:         fmt.Sprintf("%d nodes stall %s, live %s", concurrent, s.duration, s.interval),

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // Theirs is github.com/hashicorp/memberlist, the reference.
@@ -63,7 +65,7 @@ type theirTransport struct {
 
 var _ memberlist.NodeAwareTransport = (*theirTransport)(nil)
 
-func newTheirTransport(e *Endpoint) *theirTransport {
+func newTheirTransport(e *simnet.Endpoint) *theirTransport {
 	t := &theirTransport{carrier{e}, make(chan *memberlist.Packet, e.QueueLength())}
 	receiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
 		return &memberlist.Packet{Buf: buf, From: from, Timestamp: at}

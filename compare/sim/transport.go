@@ -5,11 +5,13 @@ import (
 	"log"
 	"net"
 	"time"
+
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // carrier is what the transports of both libraries have in common. Each adds
 // the methods in which its own types occur.
-type carrier struct{ endpoint *Endpoint }
+type carrier struct{ endpoint *simnet.Endpoint }
 
 // FinalAdvertiseAddr is the endpoint's address, whatever was configured.
 func (c carrier) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
@@ -37,7 +39,7 @@ func (c carrier) Shutdown() error {
 }
 
 // receiveInto has the endpoint's packets go to a channel as long as it has room.
-func receiveInto[P any](e *Endpoint, packets chan P, wrap func(buf []byte, from net.Addr, at time.Time) P) {
+func receiveInto[P any](e *simnet.Endpoint, packets chan P, wrap func(buf []byte, from net.Addr, at time.Time) P) {
 	e.OnPacket(func(buf []byte, from net.Addr, at time.Time) bool {
 		select {
 		case packets <- wrap(buf, from, at):

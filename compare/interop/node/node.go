@@ -7,7 +7,7 @@ package node
 import (
 	"time"
 
-	"github.com/seed-83836a96/memberlist/compare/interop/simnet"
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // Library starts nodes of one kind.

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-83836a96/memberlist"
 
 	"github.com/seed-83836a96/memberlist/compare/interop/node"
-	"github.com/seed-83836a96/memberlist/compare/interop/simnet"
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // Library starts nodes of this library.
@@ -276,7 +276,7 @@ func newTransport(o node.Options) *transport {
 	return t
 }
 
-func (t *transport) takePacket(d simnet.Datagram) {
+func (t *transport) takePacket(d simnet.Packet) {
 	buf := d.Buf
 	if t.strip {
 		rest, _, err := memberlist.RemoveLabelHeaderFromPacket(buf)
@@ -314,7 +314,7 @@ func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 }
 
 func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
-	return time.Now(), t.sender.Send(b, addr)
+	return t.sender.Send(b, addr)
 }
 
 func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/memberlist"
 	"github.com/stretchr/testify/require"
 
-	"github.com/seed-83836a96/memberlist/compare/interop/simnet"
+	"github.com/seed-83836a96/memberlist/compare/simnet"
 )
 
 // lines collects log lines.
@@ -47,7 +47,7 @@ func newBubbleTransport(t *testing.T, network *simnet.Network, addr string) *bub
 	require.NoError(t, err)
 	b := &bubbleTransport{end: end, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn)}
 	b.sender = simnet.Serve(end, false,
-		func(d simnet.Datagram) {
+		func(d simnet.Packet) {
 			select {
 			case b.packets <- &memberlist.Packet{Buf: d.Buf, From: d.From, Timestamp: d.At}:
 			case <-end.Closed():
@@ -69,7 +69,7 @@ func (b *bubbleTransport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 }
 
 func (b *bubbleTransport) WriteTo(p []byte, addr string) (time.Time, error) {
-	return time.Now(), b.sender.Send(p, addr)
+	return b.sender.Send(p, addr)
 }
 
 func (b *bubbleTransport) PacketCh() <-chan *memberlist.Packet { return b.packets }
@@ -177,6 +177,14 @@ func hostPort(n *memberlist.Node) string {
 
 func udpAddr(n *memberlist.Node) net.Addr { return &net.UDPAddr{IP: n.Addr, Port: int(n.Port)} }
 
-// settle lets what a bubble's nodes have begun run into its timeouts. It is the
-// first cleanup to be registered, so that it is the last to run.
-func settle() { time.Sleep(10 * time.Minute) }
+// newNetwork makes a network for a bubble. It is called first: its cleanup is
+// then the last to run, after the nodes are shut down, and lets what they had begun
+// run into its timeouts before it closes the network.
+func newNetwork(t *testing.T) *simnet.Network {
+	network := simnet.NewNetwork(simnet.Conditions{Latency: simnet.Fixed(time.Millisecond), SocketQueue: 4096}, 1)
+	t.Cleanup(func() {
+		time.Sleep(10 * time.Minute)
+		network.Close()
+	})
+	return network
+}

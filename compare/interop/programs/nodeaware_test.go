@@ -10,8 +10,6 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/stretchr/testify/require"
-
-	"github.com/seed-83836a96/memberlist/compare/interop/simnet"
 )
 
 // byName is a transport that routes by node name, as service meshes and relays
@@ -55,8 +53,7 @@ func (b *byName) DialAddressTimeout(a memberlist.Address, timeout time.Duration)
 // destination, and the buffers stay as they were handed over.
 func TestNodeAwareTransport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(settle)
-		network := &simnet.Network{Latency: time.Millisecond}
+		network := newNetwork(t)
 		book := map[string]string{"one": "10.0.0.1:7", "two": "10.0.0.2:7", "three": "10.0.0.3:7", "four": "10.0.0.4:7"}
 		var nodes []*memberlist.Memberlist
 		var wraps []*byName

@@ -9,16 +9,13 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/stretchr/testify/require"
-
-	"github.com/seed-83836a96/memberlist/compare/interop/simnet"
 )
 
 // TestSlowDelegate: a program that takes its time in every callback for data
 // keeps its place in the cluster, and gets all that was sent reliably.
 func TestSlowDelegate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(settle)
-		network := &simnet.Network{Latency: time.Millisecond}
+		network := newNetwork(t)
 		var reliable, flood, left atomic.Int64
 		slow := &hub{
 			notifyMsg: func(b []byte) {
@@ -79,8 +76,7 @@ func TestSlowDelegate(t *testing.T) {
 // TestHandlerUsesTheLibrary: a message handler may send, join and look around.
 func TestHandlerUsesTheLibrary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		t.Cleanup(settle)
-		network := &simnet.Network{Latency: time.Millisecond}
+		network := newNetwork(t)
 		var nodes [3]*memberlist.Memberlist
 		var answers atomic.Int64
 		for i := range nodes {

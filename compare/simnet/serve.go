@@ -16,57 +16,69 @@ const (
 	carriesStream = 'S'
 )
 
+// receiveQueue is how many packets wait for the goroutine of Serve.
+const receiveQueue = 4096
+
+// Packet is one received datagram.
+type Packet struct {
+	Buf  []byte
+	From net.Addr
+	At   time.Time
+}
+
 // Sender is the outgoing side of an endpoint.
 type Sender interface {
-	Send(packet []byte, to string) error
+	Send(packet []byte, to string) (time.Time, error)
 	Dial(to string, timeout time.Duration) (net.Conn, error)
 }
 
 // Serve calls onPacket and onStream for what arrives, each from one goroutine,
 // until the endpoint is closed, and returns the way to send. With streamsOnly
 // the endpoint uses no datagrams: each packet travels on a stream of its own,
-// as programs do it that have only TCP or TLS. All endpoints of a network must
+// as in programs that have only TCP or TLS. All endpoints of a network must
 // then do so.
-func Serve(e *Endpoint, streamsOnly bool, onPacket func(Datagram), onStream func(net.Conn)) Sender {
+func Serve(e *Endpoint, streamsOnly bool, onPacket func(Packet), onStream func(net.Conn)) Sender {
 	if streamsOnly {
-		go e.acceptMarked(onPacket, onStream)
+		go e.eachStream(func(c net.Conn) { go sortStream(c, onPacket, onStream) })
 		return streamSender{e}
 	}
-	go func() {
-		for {
-			select {
-			case d := <-e.packets:
-				onPacket(d)
-			case <-e.closed:
-				return
-			}
+	packets := make(chan Packet, receiveQueue)
+	e.OnPacket(func(buf []byte, from net.Addr, at time.Time) bool {
+		select {
+		case packets <- Packet{Buf: buf, From: from, At: at}:
+			return true
+		default:
+			return false
 		}
-	}()
-	go func() {
-		for {
-			select {
-			case c := <-e.streams:
-				onStream(c)
-			case <-e.closed:
-				return
-			}
-		}
-	}()
+	})
+	go e.eachPacket(packets, onPacket)
+	go e.eachStream(onStream)
 	return e
 }
 
-func (e *Endpoint) acceptMarked(onPacket func(Datagram), onStream func(net.Conn)) {
+func (e *Endpoint) eachPacket(packets <-chan Packet, f func(Packet)) {
 	for {
 		select {
-		case c := <-e.streams:
-			go sortStream(c, onPacket, onStream)
-		case <-e.closed:
+		case p := <-packets:
+			f(p)
+		case <-e.done:
 			return
 		}
 	}
 }
 
-func sortStream(c net.Conn, onPacket func(Datagram), onStream func(net.Conn)) {
+func (e *Endpoint) eachStream(f func(net.Conn)) {
+	for {
+		select {
+		case c := <-e.accept:
+			f(c)
+		case <-e.done:
+			return
+		}
+	}
+}
+
+func sortStream(c net.Conn, onPacket func(Packet), onStream func(net.Conn)) {
 	var mark [1]byte
 	c.SetReadDeadline(time.Now().Add(streamPatience))
 	if _, err := io.ReadFull(c, mark[:]); err != nil {
@@ -80,7 +92,7 @@ func sortStream(c net.Conn, onPacket func(Datagram), onStream func(net.Conn)) {
 	}
 	defer c.Close()
 	if buf, err := io.ReadAll(c); err == nil {
-		onPacket(Datagram{Buf: buf, From: c.RemoteAddr(), At: time.Now()})
+		onPacket(Packet{Buf: buf, From: c.RemoteAddr(), At: time.Now()})
 	}
 }
 
@@ -92,7 +104,7 @@ func (s streamSender) Dial(to string, timeout time.Duration) (net.Conn, error) {
 }
 
 // Send does not wait for the connection, like the transports that it imitates.
-func (s streamSender) Send(packet []byte, to string) error {
+func (s streamSender) Send(packet []byte, to string) (time.Time, error) {
 	buf := append([]byte(nil), packet...)
 	go func() {
 		c, err := s.open(to, streamPatience, carriesPacket)
@@ -103,7 +115,7 @@ func (s streamSender) Send(packet []byte, to string) error {
 		c.SetWriteDeadline(time.Now().Add(streamPatience))
 		c.Write(buf)
 	}()
-	return nil
+	return time.Now(), nil
 }
 
 func (s streamSender) open(to string, timeout time.Duration, mark byte) (net.Conn, error) {

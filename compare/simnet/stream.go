@@ -1,4 +1,4 @@
-package sim
+package simnet
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ const (
 	mostRepeats     = 12
 )
 
-var errNetworkDown = errors.New("sim: the network is closed")
+var errNetworkDown = errors.New("simnet: the network is closed")
 
 // stream is one end of a connection. Its state is guarded by net.mu.
 type stream struct {
@@ -117,7 +117,7 @@ func (h *handshake) fire(n *Network, now time.Duration) {
 		h.complete(n, peer, now)
 	case h.from.stalled:
 		n.schedule(h.from.stalledUntil, h)
-	case peer != nil && n.passes(h.from, peer) && n.passes(peer, h.from) && len(peer.accept)+len(peer.heldStreams) < acceptBacklog:
+	case peer != nil && n.passes(h.from, peer, true) && n.passes(peer, h.from, true) && len(peer.accept)+len(peer.heldStreams) < acceptBacklog:
 		h.arrived = true
 		n.schedule(now+n.delay(h.from, peer)+n.delay(peer, h.from), h)
 	default:
@@ -177,7 +177,7 @@ func (g *segment) fire(n *Network, now time.Duration) {
 	case from.closed || to.closed:
 	case g.tries == 0 && from.stalled && from.stallMode == StallQueues:
 		n.schedule(from.stalledUntil, g)
-	case n.passes(from, to):
+	case n.passes(from, to, true):
 		g.tries = -1
 		n.schedule(now+n.delay(from, to), g)
 	case g.tries < mostRepeats:
@@ -224,7 +224,7 @@ func (s *stream) fail(err error) {
 func (s *stream) abort() {
 	s.fail(net.ErrClosed)
 	s.closed = true
-	if n := s.net; !n.closed && n.passes(s.local, s.remote) {
+	if n := s.net; !n.closed && n.passes(s.local, s.remote, true) {
 		n.schedule(n.Now()+n.delay(s.local, s.remote), (*reset)(s.peer))
 	}
 }

@@ -1,10 +1,19 @@
-package sim
+// Package simnet is the network in memory on which clusters run in virtual time.
+//
+// A [Network] carries packets and streams between [Endpoint]s with latency,
+// loss, duplication, reordering, one-way cuts, partitions, bounded socket
+// queues, and processes that stall. It knows nothing of any library: adapters
+// turn an endpoint into the transport that a library wants. A network belongs
+// to the testing/synctest bubble in which it was made.
+package simnet
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -57,7 +66,16 @@ type Network struct {
 	endpoints  map[string]*Endpoint
 	cuts       map[[2]*Endpoint]bool
 	streams    map[*stream]struct{}
+	filter     Filter
+	taps       []Tap
 }
+
+// Filter reports whether something may pass from one address to another.
+type Filter func(from, to netip.AddrPort, stream bool) bool
+
+// Tap sees each packet that is sent, also those that are lost later. It must not
+// block or call the network.
+type Tap func(from, to netip.AddrPort, packet []byte)
 
 // NewNetwork starts a network whose random choices come from seed.
 // Close must be called before the bubble ends.
@@ -85,14 +103,63 @@ func (n *Network) Now() time.Duration { return time.Since(n.start) }
 // Listen opens an endpoint on the given address, replacing a closed one that
 // was there before. An address in use is an error of the caller and panics.
 func (n *Network) Listen(addr netip.AddrPort) *Endpoint {
+	e, err := n.Open(addr)
+	if err != nil {
+		panic(err)
+	}
+	return e
+}
+
+// Open is Listen with the error that a system reports for an address in use.
+func (n *Network) Open(addr netip.AddrPort) (*Endpoint, error) {
 	e := newEndpoint(n, addr)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if old := n.endpoints[e.text]; old != nil && !old.closed {
-		panic(fmt.Sprintf("sim: address %s is in use", e.text))
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: e.tcp, Err: syscall.EADDRINUSE}
 	}
 	n.endpoints[e.text] = e
-	return e
+	return e, nil
+}
+
+// SetFilter puts a filter in place of the one before; nil lets everything pass.
+func (n *Network) SetFilter(f Filter) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.filter = f
+}
+
+// Watch adds a tap, which is called from any goroutine that sends.
+func (n *Network) Watch(t Tap) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.taps = append(n.taps, t)
+}
+
+// watch shows a packet to the taps; n.mu is held.
+func (n *Network) watch(from *Endpoint, to string, packet []byte) error {
+	if len(n.taps) == 0 {
+		return nil
+	}
+	addr, err := netip.ParseAddrPort(to)
+	if err != nil {
+		return fmt.Errorf("simnet: send: %w", err)
+	}
+	for _, tap := range n.taps {
+		tap(from.addr, addr, packet)
+	}
+	return nil
+}
+
+// Overflow is how many packets were lost because nobody read them in time.
+func (n *Network) Overflow() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sum := 0
+	for _, e := range n.endpoints {
+		sum += e.traffic.Overflow
+	}
+	return sum
 }
 
 // After has f called once after d, on the network's goroutine: f must not block.
@@ -195,16 +262,20 @@ func (n *Network) poke() {
 }
 
 // open tells whether anything can pass from one endpoint to another; n.mu is held.
-func (n *Network) open(from, to *Endpoint) bool {
+func (n *Network) open(from, to *Endpoint, stream bool) bool {
+	if n.filter != nil && !n.filter(from.addr, to.addr, stream) {
+		return false
+	}
 	if from.cutOut || to.cutIn || from.side != to.side {
 		return false
 	}
 	return len(n.cuts) == 0 || !n.cuts[[2]*Endpoint{from, to}]
 }
 
-// passes draws whether one packet makes it from one endpoint to another; n.mu is held.
-func (n *Network) passes(from, to *Endpoint) bool {
-	if !n.open(from, to) {
+// passes draws whether one packet, or one segment of a stream, makes it from one
+// endpoint to another; n.mu is held.
+func (n *Network) passes(from, to *Endpoint, stream bool) bool {
+	if !n.open(from, to, stream) {
 		return false
 	}
 	pass := (1 - n.conditions.Loss) * (1 - from.lossOut) * (1 - to.lossIn)

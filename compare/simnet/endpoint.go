@@ -1,4 +1,4 @@
-package sim
+package simnet
 
 import (
 	"bytes"
@@ -42,6 +42,7 @@ type Endpoint struct {
 	// It is called with the network's mutex held and must not block.
 	receive func(buf []byte, from net.Addr, at time.Time) bool
 	accept  chan net.Conn
+	done    chan struct{} // closed by Close
 
 	// guarded by net.mu
 	closed          bool
@@ -80,6 +81,7 @@ func newEndpoint(n *Network, addr netip.AddrPort) *Endpoint {
 		tcp:      net.TCPAddrFromAddrPort(addr),
 		place:    [2]float64{place.Float64(), place.Float64()},
 		accept:   make(chan net.Conn, acceptBacklog),
+		done:     make(chan struct{}),
 		stallEnd: sync.NewCond(&n.mu),
 	}
 }
@@ -105,6 +107,9 @@ func (e *Endpoint) OnPacket(receive func(buf []byte, from net.Addr, at time.Time
 // Streams is where accepted streams come out.
 func (e *Endpoint) Streams() <-chan net.Conn { return e.accept }
 
+// Closed is closed by Close.
+func (e *Endpoint) Closed() <-chan struct{} { return e.done }
+
 // Close takes the endpoint off the network as the death of its process does:
 // packets to it vanish, its streams are reset, new ones are refused.
 func (e *Endpoint) Close() {
@@ -114,6 +119,7 @@ func (e *Endpoint) Close() {
 		return
 	}
 	e.closed = true
+	close(e.done)
 	e.heldIn, e.heldOut, e.heldStreams = nil, nil, nil
 	for s := range e.net.streams {
 		if s.local == e {
@@ -216,6 +222,9 @@ func (e *Endpoint) Send(buf []byte, to string) (time.Time, error) {
 	e.traffic.Packets++
 	e.traffic.PacketBytes += len(buf)
 	peer := n.endpoints[to]
+	if err := n.watch(e, to, buf); err != nil {
+		return time.Time{}, err
+	}
 	switch {
 	case peer == nil:
 	case e.stalled:
@@ -228,7 +237,7 @@ func (e *Endpoint) Send(buf []byte, to string) (time.Time, error) {
 
 // carry puts a packet on its way; n.mu is held and buf is the network's own.
 func (n *Network) carry(from, to *Endpoint, buf []byte) {
-	if !n.passes(from, to) {
+	if !n.passes(from, to, false) {
 		return
 	}
 	copies := 1
@@ -254,7 +263,7 @@ type datagram struct {
 }
 
 func (d *datagram) fire(n *Network, _ time.Duration) {
-	if n.open(d.from, d.to) {
+	if n.open(d.from, d.to, false) {
 		d.to.take(d.buf, d.from)
 	}
 }
