@@ -201,7 +201,7 @@ func TestP25AfterLeavingNothingBringsTheNodeBack(t *testing.T) {
 
 	c.hearAlive("y", 1)
 	require.Equal(t, "alive@1", c.view("y"), "it still follows the others")
-	c.relay(c.now, relayTarget, relayRequester, 1, true)
+	c.relay(c.now, relayTarget, relayRequest{seq: 1, requester: relayRequester, wantsNack: true})
 	require.Len(t, c.fx.packets, 1, "and serves them")
 }
 

@@ -54,7 +54,8 @@ func (m *Memberlist) report(c *metricCounts) {
 	m.count(metricDegradedProbe, c.degradedProbe)
 	m.count(metricDegradedTimeout, c.degradedTimeout)
 	if c.relaysRefused > 0 {
-		m.countDropped("indirect ping", c.relaysRefused)
+		m.countDropped(indirectPingMsg.String(), c.relaysRefused)
+		m.log.warnf("Too many indirect pings", logFields{}, "Relaying for too many others, ignoring indirect pings")
 	}
 	if c.healthChanged {
 		metrics.SetGaugeWithLabels(metricHealth, float32(c.health), m.config.MetricLabels)

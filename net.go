@@ -101,6 +101,18 @@ func (s sender) destination() destination {
 	return destination{addr: s.addr}
 }
 
+// ip is the sender's IP, invalid if the transport has other addresses.
+func (s sender) ip() netip.Addr {
+	if s.other == nil {
+		return s.addr.Addr()
+	}
+	if ap := addrPortFrom(s.other); ap.IsValid() {
+		return ap.Addr()
+	}
+	ap, _ := netip.ParseAddrPort(s.other.String())
+	return ap.Addr().Unmap()
+}
+
 // intake takes packets apart and hands their messages on. Each goroutine that
 // receives packets has its own, so that its buffers can be used again.
 type intake struct {
@@ -108,6 +120,7 @@ type intake struct {
 	reader *packetReader
 	items  []incoming
 	pings  []message
+	direct int      // pings, indirect pings, acks and nacks in the packet
 	texts  [][]byte // user messages
 	ack    []byte   // an encoded answer
 	asker  string   // the source of the last ping; one copy of its name does for many pings
@@ -125,6 +138,11 @@ type intake struct {
 // user messages are handed over. Waking the goroutine that delivers them once and
 // not for each packet saves a third of what a user message costs.
 const maxBurst = 16
+
+// maxDirect is how many pings, indirect pings, acks and nacks of one packet count.
+// Nodes put one of them into a packet, with broadcasts beside it. More would let a
+// small packet ask for thousands of answers, or guess at thousands of acks.
+const maxDirect = 2
 
 // incoming is a decoded message for the core.
 type incoming struct {
@@ -202,9 +220,12 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 		in.m.logFault(err, from)
 		return
 	}
-	in.items, in.pings, in.texts = in.items[:0], in.pings[:0], in.texts[:0]
+	in.items, in.pings, in.texts, in.direct = in.items[:0], in.pings[:0], in.texts[:0], 0
 	for i := range msgs {
 		in.sort(msgs[i], from)
+	}
+	if surplus := in.direct - maxDirect; surplus > 0 {
+		in.m.tooManyDirect(surplus, from)
 	}
 	in.apply(arrived, from)
 	for i := range in.pings {
@@ -226,8 +247,15 @@ func (m *Memberlist) logFault(err error, from sender) {
 // sort decodes a message and puts it where it will be handled.
 func (in *intake) sort(msg message, from sender) {
 	switch msg.kind() {
-	case pingMsg:
-		in.pings = append(in.pings, msg)
+	case pingMsg, indirectPingMsg, ackMsg, nackMsg:
+		if in.direct++; in.direct > maxDirect {
+			return
+		}
+		if msg.kind() == pingMsg {
+			in.pings = append(in.pings, msg)
+			return
+		}
+		in.decode(msg, from)
 	case userMsg:
 		in.texts = append(in.texts, msg.body()) // handed over at the end
 	case aliveMsg, suspectMsg, deadMsg:
@@ -236,9 +264,14 @@ func (in *intake) sort(msg message, from sender) {
 			return
 		}
 		in.decode(msg, from)
-	default:
-		in.decode(msg, from)
 	}
+}
+
+// tooManyDirect tells of messages in a packet that has more than maxDirect.
+func (m *Memberlist) tooManyDirect(n int, from sender) {
+	m.countDropped("surplus", n)
+	m.log.warnf("Too many pings and acks in a packet", logFields{addr: from.String()},
+		"Packet with %d pings and acks too many, ignoring these %s", n, from.log())
 }
 
 // decode adds a message to those for the core.
@@ -366,7 +399,7 @@ func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.
 		target := destination{addr: addrPortOf(ind.Target, m.knownPort(ind.Port)), name: ind.Node.own()}
 		requester := answerTo(ind.SourceAddr, ind.SourcePort, from)
 		requester.name = ind.SourceNode.own()
-		c.relay(now, target, requester, ind.SeqNo, ind.Nack)
+		c.relay(now, target, relayRequest{seq: ind.SeqNo, requester: requester, source: from.ip(), wantsNack: ind.Nack})
 	}
 }
 
@@ -389,6 +422,8 @@ func answerTo(ip []byte, port uint16, from sender) destination {
 }
 
 // answer replies to a ping packet, unless it is meant for another node (P60, W78).
+// An answer to an unknown node elsewhere than where the packet came from is bare,
+// and so shorter than the question.
 func (in *intake) answer(body []byte, from sender) {
 	m := in.m
 	var p ping
@@ -403,24 +438,38 @@ func (in *intake) answer(body []byte, from sender) {
 		return
 	}
 	reply := ack{SeqNo: p.SeqNo}
-	if m.config.Ping != nil {
-		reply.Payload = m.config.Ping.AckPayload()
-	}
 	to := answerTo(p.SourceAddr, p.SourcePort, from)
 	if m.udp == nil || m.config.RequireNodeNames {
 		in.asker = p.SourceNode.ownUnless(in.asker)
 		to.name = in.asker
 	}
+	back := to.text != "" || to.addr.Addr() == from.ip()
+	payload, riders := m.judgeAsker(p.SourceNode, to, back)
+	if payload && m.config.Ping != nil {
+		reply.Payload = m.config.Ping.AckPayload()
+	}
 	in.ack = reply.appendTo(in.ack[:0])
-	in.reply(to, in.ack)
+	in.reply(to, in.ack, riders)
+}
+
+// judgeAsker tells whether the answer to a ping may have a payload and broadcasts.
+// back says that it goes back to where the ping came from.
+func (m *Memberlist) judgeAsker(name borrowed, to destination, back bool) (payload, riders bool) {
+	m.locked.Lock()
+	defer m.locked.Unlock()
+	c := m.locked.core
+	if c.knows(name, to) {
+		return true, true
+	}
+	return back, back && c.strangers.take(m.now())
 }
 
 // reply answers a packet on the goroutine that read it, until that has turned out
 // to block; then in a lane. The message is the caller's again when it returns.
-func (in *intake) reply(to destination, msg []byte) {
+func (in *intake) reply(to destination, msg []byte, riders bool) {
 	m := in.m
 	if m.slowSends.Load() {
-		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), riders: true}) {
+		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), riders: riders}) {
 			m.outboxFull(to)
 		}
 		return
@@ -428,7 +477,11 @@ func (in *intake) reply(to destination, msg []byte) {
 	if in.out == nil {
 		in.out, in.answered = m.takeBatching(), m.now()
 	}
-	if _, err := m.sendWithRiders(in.out, to, msg); err != nil {
+	send := m.write
+	if riders {
+		send = m.sendWithRiders
+	}
+	if _, err := send(in.out, to, msg); err != nil {
 		m.logUnsent(to, err)
 	}
 	if m.outbox[urgentReply] != nil {

@@ -3,7 +3,9 @@ package memberlist
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -488,3 +490,143 @@ func newOddClock(t *testing.T, inner *MockTransport, shift time.Duration) *oddCl
 }
 
 func (o *oddClock) PacketCh() <-chan *Packet { return o.packets }
+
+// ---- what one packet may ask for
+
+// recorded starts a node that does nothing by itself on a transport that records
+// what is sent.
+func recorded(t *testing.T, changes ...func(*Config)) (*Memberlist, *recordingTransport) {
+	t.Helper()
+	tr := newRecordingTransport(net.IP{10, 0, 0, 1}, 7946)
+	cfg := DefaultLANConfig()
+	cfg.Name, cfg.Transport, cfg.LogOutput = "n1", tr, io.Discard
+	cfg.EnableCompression = false
+	still(cfg)
+	for _, change := range changes {
+		change(cfg)
+	}
+	m, err := Create(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Shutdown() })
+	synctest.Wait()
+	m.broadcasts.Reset()
+	tr.takeSent()
+	return m, tr
+}
+
+// arrive lets a packet come in from an address and everything settle.
+func (tr *recordingTransport) arrive(from string, msg []byte) {
+	tr.packets <- &Packet{Buf: msg, From: vectorAddr(from), Timestamp: time.Now()}
+	synctest.Wait()
+}
+
+// towers is a compound of n compounds of n times the message.
+func towers(msg []byte, n int) []byte {
+	inner := appendCompound(nil, slices.Repeat([][]byte{msg}, n))
+	return appendCompound(nil, slices.Repeat([][]byte{inner}, n))
+}
+
+// A small packet with thousands of pings gets a few answers. What is ignored is
+// counted and logged in one line.
+func TestPacketOfThousandsOfPingsGetsAFewAnswers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		for _, msg := range []encodable{
+			&ping{},
+			&ping{SourceAddr: []byte{192, 0, 2, 1}, SourcePort: 53},
+			&indirectPing{Target: []byte{192, 0, 2, 1}, Port: 53},
+		} {
+			lines, s := new(logLines), recordMetrics(t)
+			_, tr := recorded(t, s.measured, func(cfg *Config) { cfg.LogOutput = lines })
+			packet := appendLonger(nil, towers(msg.appendTo(nil), 63))
+			tr.arrive("10.99.0.9:7946", packet)
+			require.Len(t, tr.takeSent(), maxDirect)
+			require.EqualValues(t, 63*63-maxDirect, s.sum("msg.dropped"))
+			require.Len(t, lines.with("[WARN]", "too many, ignoring", "from=10.99.0.9:7946"), 1)
+		}
+	})
+}
+
+// A packet cannot carry more guesses at the number of a pending ping than answers
+// that are due.
+func TestPacketOfThousandsOfAcksCountsAsAFew(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m, tr := recorded(t)
+		w := new(pingWaiter)
+		w.done = make(chan struct{}, 1)
+		m.registerPing(&pingCall{waiter: *w}, destination{name: "x"})
+		m.locked.Lock()
+		var seq uint32
+		for seq = range m.locked.core.pings {
+		}
+		m.locked.Unlock()
+		guess := (&ack{SeqNo: seq}).appendTo(nil)
+		wrong := (&ack{SeqNo: seq + 1}).appendTo(nil)
+		tr.arrive("10.99.0.9:7946", appendCompound(nil, [][]byte{wrong, wrong, guess}))
+		require.Len(t, m.locked.core.pings, 1, "the third is not looked at")
+		tr.arrive("10.99.0.9:7946", appendCompound(nil, [][]byte{wrong, guess}))
+		require.Empty(t, m.locked.core.pings)
+	})
+}
+
+// A node answers where a ping says (W69). If that is neither where the packet came
+// from nor a member's address, the answer is no longer than the ping, whatever the
+// program and the queue have to say.
+func TestAnswerToAnUnknownThirdPartyIsNoLongerThanThePing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m, tr := recorded(t, func(cfg *Config) {
+			cfg.Ping = fixedPayload(bytes.Repeat([]byte("payload"), 100))
+			cfg.Delegate = &hooks{broadcasts: func(int, int) [][]byte { return [][]byte{make([]byte, 1000)} }}
+		})
+		question := (&ping{Node: borrow("n1"), SourceAddr: []byte{192, 0, 2, 1}, SourcePort: 53, SourceNode: borrow("x")}).appendTo(nil)
+		tr.arrive("10.99.0.9:7946", question)
+		sent := tr.takeSent()
+		require.Len(t, sent, 1)
+		require.Equal(t, "192.0.2.1:53", sent[0].to.Addr)
+		require.LessOrEqual(t, len(sent[0].data), len(question))
+
+		tr.arrive("192.0.2.1:53", question)
+		require.Greater(t, len(tr.takeSent()[0].data), 700, "back to where it came from, with all")
+
+		a := alive{Incarnation: 1, Node: borrow("x"), Addr: []byte{192, 0, 2, 1}, Port: 53, Vsn: testVersions()}
+		tr.arrive("10.99.0.9:7946", a.appendTo(nil))
+		require.Equal(t, []string{"n1", "x"}, memberNames(m))
+		tr.arrive("10.99.0.9:7946", question)
+		require.Greater(t, len(tr.takeSent()[0].data), 1700, "to a member, with all")
+	})
+}
+
+// Somebody whom nobody knows can make a node spend few of its broadcasts and send
+// little more than he sends.
+func TestFloodOfPingsFromAStrangerGetsBareAnswers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, tr := recorded(t, func(cfg *Config) {
+			cfg.Delegate = &hooks{broadcasts: func(int, int) [][]byte { return [][]byte{make([]byte, 1000)} }}
+		})
+		long := 0
+		for range 1000 {
+			tr.arrive("10.99.0.9:7946", (&ping{}).appendTo(nil))
+			for _, p := range tr.takeSent() {
+				if len(p.data) > 100 {
+					long++
+				}
+			}
+		}
+		require.Equal(t, strangerBurst, long)
+	})
+}
+
+// The places for relayed pings are shared by the addresses that indirect pings
+// really come from.
+func TestRelayPlacesAreSharedByWhereRequestsComeFrom(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m, tr := recorded(t)
+		for i := range 3000 {
+			ind := indirectPing{SeqNo: uint32(i), Target: []byte{192, 0, 2, 1}, Port: 53, SourceAddr: []byte{10, 1, byte(i >> 8), byte(i)}, SourcePort: 1}
+			tr.arrive(fmt.Sprintf("10.99.0.9:%d", i+1), ind.appendTo(nil))
+		}
+		require.Equal(t, maxRelays/2, m.locked.core.relays.pending, "one address takes half at most")
+		tr.takeSent()
+		tr.arrive("10.99.0.10:7946", (&indirectPing{SeqNo: 1, Target: []byte{192, 0, 2, 1}, Port: 53}).appendTo(nil))
+		require.Len(t, tr.takeSent(), 1, "another one is served")
+	})
+}

@@ -1,6 +1,9 @@
 package memberlist
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // pingPurpose says why a ping was sent and so what its ack means.
 type pingPurpose uint8
@@ -48,8 +51,55 @@ type inquiry struct {
 type relayRequest struct {
 	seq       uint32
 	requester destination
+	source    netip.Addr // where the indirect ping came from; invalid if it has no IP
 	wantsNack bool
 	nacked    bool
+}
+
+// relays counts the pings that are pending on behalf of others, in all and by the
+// source that asked for them.
+type relays struct {
+	pending  int
+	bySource map[netip.Addr]int
+}
+
+// maxRelays bounds the pings that are pending on behalf of others.
+const maxRelays = 4096
+
+// take reserves a place for a source. Each source may have as many as are left
+// free: one that asks for all gets half of them, two get a third each, and there is
+// always room for one that has asked for little (Choudhury and Hahne, "Dynamic
+// queue length thresholds", 1998).
+func (r *relays) take(source netip.Addr) bool {
+	if r.bySource[source] >= maxRelays-r.pending {
+		return false
+	}
+	if r.bySource == nil {
+		r.bySource = make(map[netip.Addr]int)
+	}
+	r.bySource[source]++
+	r.pending++
+	return true
+}
+
+// release gives a place back.
+func (r *relays) release(source netip.Addr) {
+	r.pending--
+	r.bySource[source]--
+	if r.bySource[source] == 0 {
+		delete(r.bySource, source)
+	}
+}
+
+// relaySource is the address under which the requests of one machine are counted:
+// an IPv6 network is as easily had as an address.
+func relaySource(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap()
+	if ip.Is6() {
+		network, _ := ip.Prefix(64)
+		return network.Addr()
+	}
+	return ip
 }
 
 // pingWaiter is a caller of Ping. It can be used again after an answer.
@@ -70,9 +120,6 @@ func (w *pingWaiter) rtt(sent instant) time.Duration {
 	}
 	return max(w.answered.sub(sent), 0)
 }
-
-// maxRelays bounds the pings that are pending on behalf of others.
-const maxRelays = 4096
 
 // newPing registers a ping under an unused sequence number.
 func (c *core) newPing(now instant, purpose pingPurpose, patience time.Duration) *pendingPing {
@@ -133,9 +180,9 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 	case pingProbe:
 		c.probeAcked(now, p, a.Payload, arrived)
 	case pingRelay:
-		c.relays--
+		c.relays.release(p.relay.source)
 		reply := ack{SeqNo: p.relay.seq}
-		c.reply(p.relay.requester, reply.appendTo(nil))
+		c.reply(now, p.relay.requester, reply.appendTo(nil))
 	case pingCaller:
 		p.waiter.answered = arrived
 		c.fx.answered = append(c.fx.answered, p.waiter)
@@ -188,11 +235,11 @@ func (c *core) relayOverdue(now instant, p *pendingPing) {
 	if p.relay.wantsNack && !p.relay.nacked {
 		p.relay.nacked = true
 		n := nack{SeqNo: p.relay.seq}
-		c.reply(p.relay.requester, n.appendTo(nil))
+		c.reply(now, p.relay.requester, n.appendTo(nil))
 		c.alarms.push(alarm{at: now.add(c.cfg.ProbeTimeout - c.nackPatience()), kind: alarmPing, seq: p.seq})
 		return
 	}
-	c.relays--
+	c.relays.release(p.relay.source)
 	delete(c.pings, p.seq)
 }
 
@@ -201,24 +248,69 @@ func (c *core) relayOverdue(now instant, p *pendingPing) {
 // ProbeTimeout, as P58 has it, always came too late.
 func (c *core) nackPatience() time.Duration { return c.cfg.ProbeTimeout * 4 / 5 }
 
-func (c *core) reply(to destination, msg []byte) {
-	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, riders: true, urgent: urgentReply})
+// reply sends a message to a node that asked for it.
+func (c *core) reply(now instant, to destination, msg []byte) {
+	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, riders: c.carries(now, to), urgent: urgentReply})
+}
+
+// Bounds of the packets that are sent to unknown nodes because somebody asked for
+// them and that have broadcasts along.
+const (
+	strangerBurst    = 32
+	strangerInterval = 500 * time.Millisecond
+)
+
+// strangerAllowance is a token bucket for such packets. Anybody can send a ping in
+// any name from any address: what is sent there may be more than was spent only as
+// often as this allows, and uses up no more broadcasts.
+type strangerAllowance struct {
+	full instant // when all tokens are back
+}
+
+// take takes a token, if there is one.
+func (a *strangerAllowance) take(now instant) bool {
+	next := max(a.full, now).add(strangerInterval)
+	if next.sub(now) > strangerBurst*strangerInterval {
+		return false
+	}
+	a.full = next
+	return true
+}
+
+// carries reports whether broadcasts may ride on an answer to a destination, or on a
+// relayed ping (P75).
+func (c *core) carries(now instant, to destination) bool {
+	return c.knows(borrow(to.name), to) || c.strangers.take(now)
+}
+
+// knows reports whether a name and an address are those of a node in the table.
+func (c *core) knows(name borrowed, to destination) bool {
+	m := c.table.find(name)
+	if m == nil {
+		return false
+	}
+	if to.text != "" {
+		return m.node.Address() == to.text
+	}
+	return addrPortOf(m.node.Addr, m.node.Port) == to.addr
 }
 
 // relay pings a target for a node that could not reach it, with a sequence number
 // and a source of its own (P58, W71). It does not touch the own view.
-func (c *core) relay(now instant, target, requester destination, seq uint32, wantsNack bool) {
+func (c *core) relay(now instant, target destination, r relayRequest) {
 	if c.self == nil {
 		return // not introduced yet
 	}
-	if c.relays >= maxRelays {
+	r.source = relaySource(r.source)
+	if !c.relays.take(r.source) {
 		c.fx.metrics.relaysRefused++
 		return
 	}
-	c.relays++
 	p := c.newPing(now, pingRelay, c.nackPatience())
-	p.relay = relayRequest{seq: seq, requester: requester, wantsNack: wantsNack}
-	c.sendPing(p, target, urgentReply)
+	p.relay = r
+	c.fx.packets = append(c.fx.packets, outPacket{
+		to: target, msg: c.pingMessage(p.seq, target.name), riders: c.carries(now, target), urgent: urgentReply, seq: p.seq,
+	})
 }
 
 // pingFor registers a ping for a caller of Ping, who sends it himself (P40), waits

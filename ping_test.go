@@ -101,25 +101,25 @@ func TestP59PendingPingsAreForgotten(t *testing.T) {
 	c.know("x", "y", "z")
 	c.start(c.now)
 	c.pass(5 * time.Minute) // nobody ever answers
-	c.relay(c.now, destination{name: "x"}, destination{name: "y"}, 1, true)
+	c.relay(c.now, destination{name: "x"}, relayRequest{seq: 1, requester: destination{name: "y"}, wantsNack: true})
 	c.pingFor(c.now, destination{name: "x"}, new(pingWaiter))
 	c.pass(time.Minute)
 	require.LessOrEqual(t, len(c.pings), 1)
-	require.Zero(t, c.relays)
+	require.Zero(t, c.relays.pending)
 	require.Less(t, len(c.alarms), 20)
 }
 
 // ---- being a relay
 
 var (
-	relayTarget    = destination{addr: netip.MustParseAddrPort("10.0.0.2:7946"), name: "x"}
-	relayRequester = destination{addr: netip.MustParseAddrPort("10.0.0.3:7946"), name: "y"}
+	relayTarget    = destination{addr: addrPortOf(addrOfTestNode("x"), 7946), name: "x"}
+	relayRequester = destination{addr: addrPortOf(addrOfTestNode("y"), 7946), name: "y"}
 )
 
 func TestP58RelayPingsInItsOwnName(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "y")
-	c.relay(c.now, relayTarget, relayRequester, 42, true)
+	c.relay(c.now, relayTarget, relayRequest{seq: 42, requester: relayRequester, wantsNack: true})
 	require.Len(t, c.fx.packets, 1)
 	p := c.fx.packets[0]
 	require.Equal(t, relayTarget, p.to)
@@ -135,7 +135,8 @@ func TestP58RelayPingsInItsOwnName(t *testing.T) {
 
 func TestP58AckIsPassedOnWithTheRequestersNumber(t *testing.T) {
 	c := newTestCore(t)
-	c.relay(c.now, relayTarget, relayRequester, 42, true)
+	c.know("x", "y")
+	c.relay(c.now, relayTarget, relayRequest{seq: 42, requester: relayRequester, wantsNack: true})
 	seq := c.fx.packets[0].seq
 	c.settle()
 	c.pass(100 * time.Millisecond)
@@ -145,7 +146,7 @@ func TestP58AckIsPassedOnWithTheRequestersNumber(t *testing.T) {
 	require.Equal(t, relayRequester, p.to)
 	require.True(t, p.riders, "P75")
 	require.Equal(t, (&ack{SeqNo: 42}).appendTo(nil), p.msg, "without payload")
-	require.Zero(t, c.relays)
+	require.Zero(t, c.relays.pending)
 	c.settle()
 	c.ack(c.now, &ack{SeqNo: seq}, c.now)
 	c.pass(time.Minute)
@@ -158,8 +159,8 @@ func TestP58AckIsPassedOnWithTheRequestersNumber(t *testing.T) {
 func TestP58NackIsSentOnceIfWanted(t *testing.T) {
 	for _, wanted := range []bool{true, false} {
 		c := newTestCore(t)
-		c.know("x")
-		c.relay(c.now, relayTarget, relayRequester, 42, wanted)
+		c.know("x", "y")
+		c.relay(c.now, relayTarget, relayRequest{seq: 42, requester: relayRequester, wantsNack: wanted})
 		seq := c.fx.packets[0].seq
 		c.settle()
 		c.pass(400*time.Millisecond - 1)
@@ -178,7 +179,7 @@ func TestP58NackIsSentOnceIfWanted(t *testing.T) {
 		c.pass(time.Minute)
 		c.ack(c.now, &ack{SeqNo: seq}, c.now) // too late
 		require.Empty(t, c.fx.packets)
-		require.Zero(t, c.relays)
+		require.Zero(t, c.relays.pending)
 		require.Equal(t, "alive@1", c.view("x"), "the own view does not change")
 		require.Zero(t, c.health.score)
 	}
@@ -188,28 +189,106 @@ func TestP58NackIsSentOnceIfWanted(t *testing.T) {
 // the nack has gone out.
 func TestP58LateAnswerIsPassedOnAfterTheNack(t *testing.T) {
 	c := newTestCore(t)
-	c.relay(c.now, relayTarget, relayRequester, 42, true)
+	c.relay(c.now, relayTarget, relayRequest{seq: 42, requester: relayRequester, wantsNack: true})
 	seq := c.fx.packets[0].seq
 	c.pass(450 * time.Millisecond)
 	c.settle()
 	c.ack(c.now, &ack{SeqNo: seq}, c.now)
 	require.Equal(t, []string{"y: ack"}, c.packets())
-	require.Zero(t, c.relays)
+	require.Zero(t, c.relays.pending)
 }
 
 // What others can make us remember is bounded.
 func TestP58RelayedPingsAreBounded(t *testing.T) {
 	c := newTestCore(t)
-	for range maxRelays + 10 {
-		c.relay(c.now, relayTarget, relayRequester, 1, false)
+	sources := 0
+	for c.relays.pending < maxRelays {
+		c.askRelay(sourceNumber(sources), maxRelays)
+		sources++
 	}
+	c.settle()
+	c.askRelay(sourceNumber(sources), 10)
 	require.Len(t, c.pings, maxRelays)
 	require.Equal(t, 10, c.fx.metrics.relaysRefused)
 	c.pass(time.Second)
 	require.Empty(t, c.pings)
+	require.Empty(t, c.relays.bySource)
 	c.settle()
-	c.relay(c.now, relayTarget, relayRequester, 1, false)
+	c.askRelay(sourceNumber(0), 1)
 	require.Len(t, c.pings, 1)
+}
+
+// askRelay lets indirect pings come from a source.
+func (c *testCore) askRelay(source netip.Addr, times int) {
+	for range times {
+		c.relay(c.now, relayTarget, relayRequest{seq: 1, requester: relayRequester, source: source})
+	}
+}
+
+func sourceNumber(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, byte(n >> 8), byte(n)}) }
+
+// Places are shared: who asks for all leaves room for those who ask for little.
+func TestRelaysAreSharedAmongSources(t *testing.T) {
+	for greedy := 1; greedy <= 16; greedy *= 2 {
+		c := newTestCore(t)
+		for range maxRelays {
+			for n := range greedy {
+				c.askRelay(sourceNumber(n), 1)
+			}
+		}
+		share := maxRelays / (greedy + 1)
+		for n := range greedy {
+			require.InDelta(t, share, c.relays.bySource[sourceNumber(n)], 1)
+		}
+		c.settle()
+		c.askRelay(sourceNumber(greedy), share/2)
+		require.Zero(t, c.fx.metrics.relaysRefused, "%d greedy ones", greedy)
+	}
+}
+
+// An IPv6 network counts as one source, and so do the two forms of an IPv4 address.
+func TestRelaySources(t *testing.T) {
+	source := func(text string) netip.Addr { return relaySource(netip.MustParseAddr(text)) }
+	require.Equal(t, source("2001:db8::1"), source("2001:db8::ffff:1"))
+	require.NotEqual(t, source("2001:db8::1"), source("2001:db8:0:1::1"))
+	require.Equal(t, source("10.0.0.1"), source("::ffff:10.0.0.1"))
+	require.NotEqual(t, source("10.0.0.1"), source("10.0.0.2"))
+	require.Equal(t, netip.Addr{}, relaySource(netip.Addr{}))
+}
+
+// Broadcasts ride with what is sent to nodes that are known, by name and address, and
+// to others only now and then: they could be anybody's address.
+func TestBroadcastsForUnknownNodesAreBounded(t *testing.T) {
+	elsewhere := netip.MustParseAddrPort("192.0.2.1:53")
+	for name, to := range map[string]destination{
+		"unknown":                     {addr: elsewhere, name: "stranger"},
+		"without a name":              {addr: relayTarget.addr},
+		"known name, other address":   {addr: elsewhere, name: "x"},
+		"known address, other name":   {addr: relayTarget.addr, name: "y"},
+		"known name, address as text": {text: elsewhere.String(), name: "x"},
+	} {
+		c := newTestCore(t)
+		c.know("x", "y")
+		for range strangerBurst {
+			require.True(t, c.carries(c.now, to), name)
+		}
+		require.False(t, c.carries(c.now, to), name)
+		for range 3 {
+			c.pass(strangerInterval)
+			require.True(t, c.carries(c.now, to), name)
+			require.False(t, c.carries(c.now, to), name)
+		}
+		c.pass(time.Hour)
+		for range strangerBurst {
+			require.True(t, c.carries(c.now, to), "%s: all are back", name)
+		}
+		require.False(t, c.carries(c.now, to), "%s: but no more than that", name)
+
+		c.relay(c.now, to, relayRequest{requester: to, wantsNack: true})
+		require.False(t, c.fx.packets[0].riders, "the ping of a relay")
+		require.True(t, c.carries(c.now, relayTarget), "known nodes are not affected")
+		require.True(t, c.carries(c.now, destination{text: relayTarget.addr.String(), name: "x"}))
+	}
 }
 
 // ---- Ping

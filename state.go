@@ -117,7 +117,8 @@ type core struct {
 	alarms     alarms
 	swept      int // alarms that the last sweep left
 	pings      map[uint32]*pendingPing
-	relays     int // pending pings that are for others
+	relays     relays
+	strangers  strangerAllowance
 
 	self        *member
 	incarnation uint32 // the highest that this node has used or was accused with

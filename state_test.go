@@ -252,7 +252,7 @@ func TestP12MessagesBeforeTheIntroductionAreIgnored(t *testing.T) {
 	c.hearSuspect("me", 5, "x")
 	c.hearDead("me", 5, "x")
 	c.merge(c.now, []pushNodeState{{Name: borrow("me"), Incarnation: 7, Vsn: testVersions()}})
-	c.relay(c.now, destination{name: "x"}, destination{name: "y"}, 1, true)
+	c.relay(c.now, destination{name: "x"}, relayRequest{seq: 1, requester: destination{name: "y"}, wantsNack: true})
 	c.ack(c.now, &ack{SeqNo: 1}, c.now)
 	c.nack(c.now, &nack{SeqNo: 1})
 	require.Empty(t, c.table.order)
