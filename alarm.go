@@ -18,6 +18,7 @@ const (
 	alarmLeave                      // tell more members of the own departure
 	alarmQuestion                   // a suspect is to be asked once more
 	alarmReconnect                  // a lost node is to be tried
+	alarmVisit                      // a second full exchange after waking up
 )
 
 // alarm is a deadline of the core. Alarms are never cancelled: one that has
@@ -28,7 +29,7 @@ type alarm struct {
 	at        instant
 	kind      alarmKind
 	seq       uint32     // alarmPing
-	m         *member    // alarmSuspicion, alarmQuestion
+	m         *member    // alarmSuspicion, alarmQuestion, alarmVisit
 	suspicion *suspicion // of m when the alarm was set
 }
 

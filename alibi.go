@@ -1,6 +1,9 @@
 package memberlist
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A verdict needs an alibi. A node that cannot hear, or whose packets do not get
 // out, finds everybody else silent; what it says then is wrong, and the whole
@@ -9,6 +12,10 @@ import "time"
 // a nack for something that it sent no earlier than the unanswered ping. Relays
 // that cannot reach the target send nacks, so that where the target is really
 // gone the alibi comes with the silence, and costs no time.
+//
+// A round trip on a stream is as good, but for streams only: where packets are
+// blocked and streams are not, it says nothing about the silence of a member that
+// was asked by packet alone. So the two kinds are kept apart.
 
 // alibi holds the latest round trips with two different peers, so that one of
 // them is always with somebody else than the accused.
@@ -50,21 +57,75 @@ func (a *alibi) covers(asked instant, accused *member) bool {
 // accusation is a probe without answer for which there is no alibi yet.
 type accusation struct {
 	m           *member
+	seq         uint32 // of the ping
 	incarnation uint32
 	asked       instant // when the ping went out
+	onStream    instant // when it was asked on a stream; 0 = it was not
 	until       instant // an alibi that comes later does not count
 }
 
 // awaitAlibi keeps an accusation until it has an alibi or is too old. Until then the
 // ping stays pending: a late nack is an alibi, and a late ack clears the target. The
 // silence after a ping that did not go out is no reason to accuse.
-func (c *core) awaitAlibi(a accusation, p *pendingPing) {
+func (c *core) awaitAlibi(now instant, a accusation, p *pendingPing) {
 	if !p.out {
 		return
 	}
+	if a.onStream != 0 {
+		a.onStream = now
+		c.askOnStream(now, p, c.cfg.ProbeTimeout)
+		c.callWitnesses(now, a.m)
+		c.alarms.push(alarm{at: now.add(c.cfg.ProbeTimeout), kind: alarmPing, seq: p.seq})
+	}
+	a.seq = p.seq
 	c.accusing = a
 	c.pings[p.seq] = p
 	c.alarms.push(alarm{at: a.until, kind: alarmPing, seq: p.seq})
+}
+
+// accusationDue decides about the target of a ping that was asked once more on a
+// stream, together with the witnesses, and has had its time to answer. Without that
+// a network that begins to work again between the two would look like a dead member.
+func (c *core) accusationDue(now instant, p *pendingPing) {
+	a := c.accusing
+	if a.seq == p.seq && a.onStream != 0 && now <= a.until && c.streamAlibi.covers(a.onStream, a.m) {
+		c.accusing = accusation{}
+		c.accuse(now, a)
+	}
+	if c.accusing.seq != p.seq || now >= a.until {
+		delete(c.pings, p.seq)
+	}
+}
+
+// streamWitnesses is how many members are asked on a stream for an alibi: one of
+// them may be gone as well.
+const streamWitnesses = 2
+
+// callWitnesses asks other members on a stream, when packets bring no alibi.
+func (c *core) callWitnesses(now instant, accused *member) {
+	for _, w := range c.chooseHeard(&c.streamAlibi, streamWitnesses, func(m *member) bool {
+		return m.state() == StateAlive && m != c.self && m != accused && !c.onTrial(m) && m.node.PMax >= 3
+	}) {
+		c.fx.streams = append(c.fx.streams, streamTask{
+			kind: streamProbe, node: w.node, seq: c.unusedSeq(), timeout: c.cfg.ProbeTimeout, quiet: true,
+		})
+	}
+}
+
+// chooseHeard picks up to k members at random among those that answered last, and if
+// they are too few among all.
+func (c *core) chooseHeard(a *alibi, k int, fits func(*member) bool) []*member {
+	var heard []*member
+	for _, i := range c.rng.Perm(len(a.recent)) {
+		m := a.recent[i]
+		if len(heard) < k && m != nil && fits(m) && !slices.Contains(heard, m) {
+			heard = append(heard, m)
+		}
+	}
+	others := c.choose(k-len(heard), func(m *member) bool {
+		return fits(m) && !slices.Contains(heard, m)
+	})
+	return append(heard, others...)
 }
 
 // onTrial reports whether m is silent so far and this node will have to judge that.
@@ -83,17 +144,52 @@ func (c *core) heardFrom(now instant, peer *member, sent instant) {
 		peer.remember().heard = max(now, 1)
 	}
 	c.alibi.note(now, peer, sent)
-	if a := c.accusing; a.m != nil {
-		switch {
-		case peer == a.m || now > a.until:
-			c.accusing = accusation{}
-		case c.alibi.covers(a.asked, a.m):
-			c.accusing = accusation{}
-			c.accuse(now, a)
-		}
-	}
+	c.reviewAccusation(now, peer)
 	if silence > c.cutOffAfter() {
 		c.wakeUp(now, peer)
+	}
+}
+
+// heardOnStream takes in that a member answered on a stream something that was sent
+// there at the given time or later: a ping, or a full exchange.
+func (c *core) heardOnStream(now instant, n *Node, sent instant, exchanged bool) {
+	peer := c.memberAt(n)
+	if peer == nil {
+		return
+	}
+	silence := now.sub(max(c.alibi.last, c.streamAlibi.last))
+	peer.remember().heard = max(now, 1)
+	c.streamAlibi.note(now, peer, sent)
+	c.reviewAccusation(now, peer)
+	switch {
+	case silence <= c.cutOffAfter():
+	case exchanged:
+		c.planSecondVisit(now, peer)
+	default:
+		c.wakeUp(now, peer)
+	}
+}
+
+// memberAt is the record of a node, if it still lives at that address.
+func (c *core) memberAt(n *Node) *member {
+	m := c.table.get(n.Name)
+	if m == nil || !m.node.at(n.Addr, n.Port) {
+		return nil
+	}
+	return m
+}
+
+// reviewAccusation ends the wait for an alibi after an answer of peer, if that is what
+// was waited for.
+func (c *core) reviewAccusation(now instant, peer *member) {
+	a := c.accusing
+	switch {
+	case a.m == nil:
+	case peer == a.m || now > a.until:
+		c.accusing = accusation{}
+	case c.alibi.covers(a.asked, a.m):
+		c.accusing = accusation{}
+		c.accuse(now, a)
 	}
 }
 
@@ -102,11 +198,24 @@ func (c *core) heardFrom(now instant, peer *member, sent instant) {
 // after a long time without any answer, about the longest suspicion when all is
 // added up, the node takes it that it is the one who survived.
 func (c *core) hasAlibi(now instant, p *pendingPing) bool {
-	if c.cfg.Detector.NoAlibi || c.others(p.m) == 0 || now.sub(c.alibi.last) > c.loneAfter() {
+	last := c.alibi.last
+	if p.inquiry.onStream != 0 {
+		last = max(last, c.streamAlibi.last)
+	}
+	if c.cfg.Detector.NoAlibi || c.others(p.m) == 0 || now.sub(last) > c.loneAfter() {
 		return true
 	}
 	return p.out && c.alibi.covers(p.sent, p.m)
 }
+
+// hasStreamAlibi is hasAlibi for what the target was asked on a stream.
+func (c *core) hasStreamAlibi(p *pendingPing) bool {
+	return p.out && p.inquiry.onStream != 0 && c.streamAlibi.covers(p.inquiry.onStream, p.m)
+}
+
+// packetsFail reports whether no packet has been answered for so long that they seem
+// to get lost, or to be blocked while streams are not.
+func (c *core) packetsFail(now instant) bool { return now.sub(c.alibi.last) > c.cutOffAfter() }
 
 // loneAfter is how long nobody may answer before a node judges without alibi. The
 // suspicions that begin then take the shortest time at least. A small SuspicionMult is
@@ -156,7 +265,7 @@ func (c *core) cutOffAfter() time.Duration { return 3 * c.cfg.ProbeInterval }
 // a node that was cut off does not know what was said about it meanwhile, and has
 // to refute it before the others bury it, or to come back if they did.
 func (c *core) wakeUp(now instant, peer *member) {
-	if c.cfg.Detector.NoWakeUp || c.cfg.ProbeInterval <= 0 || c.leaving {
+	if !c.wakesUp() {
 		return
 	}
 	if peer == nil || peer.gone() {
@@ -166,7 +275,37 @@ func (c *core) wakeUp(now instant, peer *member) {
 		}
 		peer = chosen[0]
 	}
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: peer.node})
+	c.visit(peer)
+	c.planSecondVisit(now, peer)
+}
+
+// wakesUp reports whether this node makes exchanges after it was cut off.
+func (c *core) wakesUp() bool {
+	return !c.cfg.Detector.NoWakeUp && c.cfg.ProbeInterval > 0 && !c.leaving
+}
+
+// visit makes a full exchange with m.
+func (c *core) visit(m *member) {
+	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: m.node})
+}
+
+// planSecondVisit sets the time of one more exchange, with another member than the
+// first, which may have been cut off itself.
+func (c *core) planSecondVisit(now instant, first *member) {
+	if !c.wakesUp() {
+		return
+	}
+	c.alarms.push(alarm{at: now.add(c.cfg.ProbeInterval), kind: alarmVisit, m: first})
+}
+
+// visitDue makes that exchange.
+func (c *core) visitDue(first *member) {
+	if c.leaving {
+		return
+	}
+	for _, m := range c.choose(1, func(m *member) bool { return m != first && c.syncsWith(m) }) {
+		c.visit(m)
+	}
 }
 
 // noticeStall handles timers that go off late: the process stood still, and what
@@ -180,6 +319,7 @@ func (c *core) noticeStall(now instant) {
 	}
 	c.adjustHealth(+1)
 	c.alibi.last = c.alibi.last.add(late) // nobody listened meanwhile
+	c.streamAlibi.last = c.streamAlibi.last.add(late)
 	back := late + c.moment()
 	for _, m := range c.table.order {
 		if s := m.suspicion(); s != nil && s.deadline() <= now {

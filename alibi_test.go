@@ -274,3 +274,166 @@ func TestAlibiVerdictOfALoneSurvivor(t *testing.T) {
 	require.Equal(t, "dead@1", c.view("x"))
 	require.LessOrEqual(t, c.now.sub(began), c.longestSuspicion(), "no later than without")
 }
+
+// streamOf is the stream ping that backs a ping up.
+func (c *testCore) streamOf(p *pendingPing) streamTask {
+	c.t.Helper()
+	for _, s := range c.fx.streams {
+		if s.kind == streamProbe && s.seq == p.seq {
+			return s
+		}
+	}
+	c.t.Fatal("not asked on a stream")
+	return streamTask{}
+}
+
+// streamsTo takes the stream pings: whom they go to.
+func (c *testCore) streamsTo() []string {
+	var list []string
+	for _, s := range c.fx.streams {
+		if s.kind == streamProbe {
+			list = append(list, s.node.Name)
+		}
+	}
+	c.fx.streams = nil
+	return list
+}
+
+// onStream is an answer of a member, now, to something sent on a stream at the given
+// time.
+func (c *testCore) onStream(name string, sent instant) {
+	c.heardOnStream(c.now, c.table.get(name).node, sent, false)
+}
+
+// Where packets bring no alibi the target is asked on a stream once more, together with
+// others. It is accused if one of them answers and it does not.
+func TestAlibiOnStreams(t *testing.T) {
+	nobody := func(*testCore, *pendingPing) {}
+	answers := func(name string) func(*testCore, *pendingPing) {
+		return func(c *testCore, _ *pendingPing) { c.onStream(name, c.now) }
+	}
+	for what, run := range map[string]struct {
+		inRound, after func(*testCore, *pendingPing)
+		want           string
+	}{
+		"nobody answers":                       {nobody, nobody, "alive@1"},
+		"a witness answers":                    {nobody, answers("a"), "suspect@1"},
+		"somebody answered in the round":       {answers("a"), nobody, "alive@1"},
+		"the target answers":                   {nobody, answers("x"), "alive@1"},
+		"the target answers after the witness": {nobody, func(c *testCore, _ *pendingPing) { c.onStream("a", c.now); c.onStream("x", c.now) }, "alive@1"},
+		"the witness answers an old question":  {nobody, func(c *testCore, _ *pendingPing) { c.onStream("a", c.now-instant(time.Second)) }, "alive@1"},
+		"the target was not asked after all":   {func(c *testCore, p *pendingPing) { c.notOnStream(p.seq) }, answers("a"), "alive@1"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := newDetectorCore(t)
+			c.know("x", "a", "b", "d")
+			c.alibi.last = c.now
+			p := c.probe("x")
+			c.live(700*time.Millisecond, nil)
+			require.False(t, c.streamOf(p).quiet)
+			c.fx.streams = nil
+			run.inRound(c, p)
+			c.live(300*time.Millisecond, nil)
+			require.Equal(t, probeIdle, c.probing.phase)
+			require.Equal(t, "alive@1", c.view("x"), "not before it was asked again")
+			c.live(100*time.Millisecond, nil)
+			run.after(c, p)
+			c.live(399*time.Millisecond, nil)
+			require.Equal(t, "alive@1", c.view("x"))
+			c.live(time.Millisecond, nil)
+			require.Equal(t, run.want, c.view("x"))
+			c.live(time.Second, nil)
+			require.Equal(t, run.want, c.view("x"))
+			require.Empty(t, c.pings[p.seq], "nothing is kept")
+		})
+	}
+}
+
+// The witnesses are members, and not those whose own silence is to be judged.
+func TestAlibiOnStreamsAsksOthers(t *testing.T) {
+	for what, run := range map[string]struct {
+		change func(*Config)
+		want   int
+	}{
+		"as usual":         {func(*Config) {}, 1 + streamWitnesses},
+		"no stream pings":  {func(cfg *Config) { cfg.DisableTcpPings = true }, 0},
+		"nobody is needed": {without(func(d *DetectorSwitches) { d.NoAlibi = true }), 0},
+	} {
+		c := newDetectorCore(t, run.change)
+		c.know("x", "a", "b", "d", "e", "f")
+		c.hearDead("d", 1, "d")
+		c.hearSuspect("e", 1, "a")
+		c.hearAlive("f", 2, withPMax(2))
+		c.alibi.last = c.now
+		c.probe("x")
+		c.live(999*time.Millisecond, nil)
+		c.fx.streams = nil
+		c.live(time.Millisecond, nil)
+		asked := c.streamsTo()
+		require.Len(t, asked, run.want, what)
+		if run.want > 0 {
+			require.ElementsMatch(t, []string{"x", "a", "b"}, asked)
+		}
+	}
+}
+
+// Answers on streams do not make up for packets when the target was asked by packet
+// alone: where those are blocked they would condemn everybody.
+func TestAlibiOnStreamsIsForThoseAskedOnStreams(t *testing.T) {
+	for _, disabled := range []bool{false, true} {
+		c := newDetectorCore(t, func(cfg *Config) { cfg.DisableTcpPings = disabled; cfg.SuspicionMaxTimeoutMult = 1 })
+		c.know("x", "a", "b", "d")
+		c.alibi.last = c.now
+		c.hearSuspect("x", 1, "a")
+		c.live(3900*time.Millisecond, nil)
+		c.onStream("a", c.now)
+		c.live(100*time.Millisecond, nil)
+		require.Equal(t, disabled, c.view("x") == "suspect@1", c.view("x"))
+	}
+}
+
+// The last question gets its witnesses with it where packets are known to fail, so that
+// the verdict is no later, and is put again on a stream.
+func TestLastQuestionCallsWitnessesWherePacketsFail(t *testing.T) {
+	c := newDetectorCore(t)
+	c.know("x", "a", "b", "d")
+	c.alibi.last = c.now
+	c.hearSuspect("x", 1, "a")
+	c.live(3500*time.Millisecond, nil)
+	asked := c.streamsTo()
+	require.Len(t, asked, 1+streamWitnesses)
+	require.Equal(t, "x", asked[0])
+	require.NotContains(t, asked[1:], "x")
+	c.live(499*time.Millisecond, nil)
+	require.Equal(t, []string{"x", "x"}, c.streamsTo())
+}
+
+// A node that hears others on streams is not the lone survivor.
+func TestAlibiOnStreamsEndsTheTimeAlone(t *testing.T) {
+	c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 1 })
+	c.know("x", "a", "b", "d")
+	c.alibi.last = c.now
+	c.now = c.now.add(c.loneAfter() + time.Minute)
+	c.onStream("a", c.now-1)
+	c.hearSuspect("x", 1, "a")
+	c.live(4*time.Second, nil)
+	require.Equal(t, "suspect@1", c.view("x"))
+	c.live(c.loneAfter(), nil)
+	require.Equal(t, "dead@1", c.view("x"))
+}
+
+// An answer on a stream counts for the node that lives at the address where it was
+// asked, and is remembered as its last one.
+func TestAlibiOnStreamsOfOneThatMoved(t *testing.T) {
+	c := newDetectorCore(t)
+	c.know("x", "a")
+	n := c.table.get("x").node
+	c.heardOnStream(c.now, n, c.now, false)
+	require.Equal(t, c.now, c.table.get("x").past().heard)
+	c.now++
+	moved := newNode("x", n.Addr, n.Port+1, nil, testVersions(), StateAlive)
+	c.heardOnStream(c.now, moved, c.now, false)
+	require.Equal(t, c.now-1, c.table.get("x").past().heard)
+	c.heardOnStream(c.now, newNode("stranger", n.Addr, n.Port, nil, testVersions(), StateAlive), c.now, false)
+	require.Equal(t, c.now-1, c.streamAlibi.last)
+}

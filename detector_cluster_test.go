@@ -3,6 +3,7 @@ package memberlist
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -598,7 +599,7 @@ func TestClusterNodeThatWasCutOffWakesUp(t *testing.T) {
 				require.Zero(t, exchanges.Load())
 				return
 			}
-			require.Equal(t, int64(1), exchanges.Load())
+			require.Equal(t, int64(2), exchanges.Load(), "and another with somebody else")
 			require.True(t, whole(nodes))
 			suspected := 0
 			for _, m := range nodes[:4] {
@@ -627,5 +628,88 @@ func TestClusterWordsOfOneThatWasCutOffHarmNobody(t *testing.T) {
 		for _, m := range nodes[:5] {
 			require.Zero(t, traces[m.LocalNode().Name].states(StateDead, names(nodes[:5])...))
 		}
+	})
+}
+
+// ---- 12. packets blocked, streams not
+
+// blocked makes each packet of a node get lost while on is set.
+func blocked(on *atomic.Bool) func(*Config) {
+	return func(cfg *Config) { cfg.Transport = mute{cfg.Transport.(*MockTransport), on} }
+}
+
+// While packets are blocked nobody is accused falsely, and a node that dies is found in
+// the time that a suspicion without confirmations has, however long they have been
+// blocked: round trips on streams are the alibi of those who find it.
+func TestClusterFindsTheDeadWherePacketsAreBlocked(t *testing.T) {
+	for _, since := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, 5 * time.Minute} {
+		for seed := range uint64(3) {
+			t.Run(fmt.Sprint(since, " seed ", seed), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					c := newMesh(t)
+					c.network.Seed(seed)
+					c.network.SetLatency(time.Millisecond, time.Millisecond)
+					var on atomic.Bool
+					nodes, traces := c.watched(5, blocked(&on))
+					time.Sleep(time.Duration(seed) * 700 * time.Millisecond)
+					on.Store(true)
+					time.Sleep(since)
+					require.NoError(t, nodes[4].Shutdown())
+					died := time.Now()
+					for _, m := range nodes[:4] {
+						within(t, 40*time.Second, "found", func() bool { return holdsFor(m, "n5", StateDead) })
+					}
+					require.Less(t, time.Since(died), 34*time.Second)
+					time.Sleep(2 * time.Minute)
+					require.True(t, whole(nodes[:4]))
+					for _, trace := range traces {
+						require.Zero(t, trace.states(StateSuspect, names(nodes[:4])...))
+					}
+				})
+			})
+		}
+	}
+}
+
+// A node that is cut off altogether accuses nobody, also where packets have been
+// blocked for so long that it could take itself for the survivor.
+func TestClusterOneThatIsCutOffWherePacketsAreBlockedAccusesNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		var on atomic.Bool
+		nodes, traces := c.watched(5, blocked(&on))
+		on.Store(true)
+		time.Sleep(2 * time.Minute)
+		c.network.Partition([]string{"n5"})
+		time.Sleep(15 * time.Second)
+		c.network.Heal()
+		time.Sleep(time.Minute)
+		require.True(t, whole(nodes))
+		require.Zero(t, traces["n5"].states(StateSuspect, names(nodes)...))
+	})
+}
+
+// A process that hangs takes streams and answers nothing. The stream pings of probe
+// rounds are errors (P150); those of last questions, and what is tried for an alibi,
+// are not.
+func TestClusterHangingProcessIsAnErrorOnceInAProbeRound(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		lines := new(logLines)
+		nodes, _ := c.watched(3, func(cfg *Config) {
+			if cfg.Name == "n1" {
+				cfg.LogOutput = lines
+			}
+		})
+		hung := c.puppet("hung", nil)
+		hung.accept(func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+		hung.introduce(nodes[0])
+		within(t, time.Minute, "it is found dead", func() bool { return holdsFor(nodes[0], "hung", StateDead) })
+		time.Sleep(2 * time.Minute)
+		rounds := lines.with("[DEBUG]", "Failed UDP ping: hung")
+		require.NotEmpty(t, rounds)
+		require.Len(t, lines.with("[ERR]", "Failed fallback TCP ping"), len(rounds))
+		require.NotEmpty(t, lines.with("[DEBUG]", "Failed fallback TCP ping"), "the last question")
+		require.Len(t, lines.with("[ERR]"), len(rounds))
 	})
 }

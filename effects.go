@@ -92,6 +92,7 @@ type streamTask struct {
 	node    *Node         // nil: a streamSync whose partners are still to be selected
 	seq     uint32        // streamProbe: of the ping that it backs up
 	timeout time.Duration // streamProbe
+	quiet   bool          // streamProbe: failing is nothing to tell
 }
 
 // roundTrip is a direct ack in time, for the ping delegate (P53).

@@ -564,7 +564,7 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 		case t.kind == streamSeeds:
 			m.crew.start(m.joinSeeds)
 		case t.kind == streamVisit:
-			m.crew.start(func() { m.syncWith(t.node) })
+			m.crew.start(func() { m.syncWith(t.node, levelDebug) })
 		case t.node == nil:
 			m.crew.start(func() { m.syncRound(m.selectNodes(m.config.PushPullNodes, (*core).syncTargets)) })
 		default:
@@ -580,14 +580,20 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 func (m *Memberlist) syncRound(nodes []*Node) {
 	defer m.step(func(c *core, _ instant) { c.syncing = false })
 	for _, n := range nodes {
-		m.syncWith(n)
+		m.syncWith(n, levelError)
 	}
 }
 
 // syncWith makes a full exchange that nobody waits for: failures are logged.
-func (m *Memberlist) syncWith(n *Node) {
-	if _, err := m.pushPull(m.life, n.FullAddress(), false); err != nil && !m.down.Load() {
-		m.log.errorf("Push/pull failed", logFields{node: n.Name, addr: n.Address(), err: err},
+func (m *Memberlist) syncWith(n *Node, level logLevel) {
+	asked := m.now()
+	_, err := m.pushPull(m.life, n.FullAddress(), false)
+	if err == nil {
+		m.step(func(c *core, now instant) { c.heardOnStream(now, n, asked, true) })
+		return
+	}
+	if !m.down.Load() {
+		m.log.log(level, "Push/pull failed", logFields{node: n.Name, addr: n.Address(), err: err},
 			"Push/Pull with %s failed: %v", n.Name, err)
 	}
 }
@@ -596,47 +602,66 @@ func (m *Memberlist) syncWith(n *Node) {
 // connect is no error; it just does not count as contact.
 func (m *Memberlist) probeByStream(t streamTask) {
 	if disabled := m.config.DisableTcpPingsForNode; disabled != nil && disabled(t.node.Name) {
+		m.step(func(c *core, _ instant) { c.notOnStream(t.seq) })
 		return
 	}
 	ctx, cancel := context.WithTimeout(m.life, t.timeout)
 	defer cancel()
-	if err := m.streamPing(ctx, t); err != nil {
-		if unreachable := (*UnreachableError)(nil); !errors.As(err, &unreachable) && !m.down.Load() {
-			m.log.errorf("Failed fallback TCP ping", logFields{node: t.node.Name, addr: t.node.Address(), err: err},
-				"Failed fallback TCP ping: %v", err)
-		}
+	asked, err := m.streamPing(ctx, t)
+	if err != nil {
+		m.logStreamPing(t, err)
 		return
 	}
-	m.step(func(c *core, now instant) { c.streamAnswered(now, t.seq) })
+	m.step(func(c *core, now instant) {
+		c.heardOnStream(now, t.node, asked, false)
+		c.streamAnswered(now, t.seq)
+	})
 }
 
-func (m *Memberlist) streamPing(ctx context.Context, t streamTask) error {
+// logStreamPing tells why a stream ping failed. That of a probe round is an error
+// (P150); the others only repeat what it said.
+func (m *Memberlist) logStreamPing(t streamTask, err error) {
+	if unreachable := (*UnreachableError)(nil); errors.As(err, &unreachable) || m.down.Load() {
+		return
+	}
+	level := levelError
+	if t.quiet {
+		level = levelDebug
+	}
+	m.log.log(level, "Failed fallback TCP ping", logFields{node: t.node.Name, addr: t.node.Address(), err: err},
+		"Failed fallback TCP ping: %v", err)
+}
+
+// streamPing pings a node on a stream. It returns when the ping was written, or a
+// moment before.
+func (m *Memberlist) streamPing(ctx context.Context, t streamTask) (asked instant, err error) {
 	conn, err := m.dial(ctx, t.node.FullAddress(), t.timeout)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer m.streams.remove(conn)
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}
 	me := m.self.Load()
+	asked = m.now()
 	p := ping{SeqNo: t.seq, Node: borrow(t.node.Name), SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: borrow(me.Name)}
 	if err := m.writeStream(conn, p.appendTo(nil), true); err != nil {
-		return err
+		return 0, err
 	}
 	r, kind, err := m.wire.openReply(conn)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if kind != ackMsg {
-		return newKindError(ErrMalformed, "unexpected msgType (%d) from ping %s", kind, LogConn(conn))
+		return 0, newKindError(ErrMalformed, "unexpected msgType (%d) from ping %s", kind, LogConn(conn))
 	}
 	var a ack
 	if err := a.decodeFrom(r); err != nil {
-		return err
+		return 0, err
 	}
 	if a.SeqNo != t.seq {
-		return newKindError(ErrMalformed, "sequence number from ack (%d) doesn't match ping (%d)", a.SeqNo, t.seq)
+		return 0, newKindError(ErrMalformed, "sequence number from ack (%d) doesn't match ping (%d)", a.SeqNo, t.seq)
 	}
-	return nil
+	return asked, nil
 }

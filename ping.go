@@ -42,6 +42,7 @@ type pendingPing struct {
 type inquiry struct {
 	msg         []byte  // the ping, for sending it again
 	asked       instant // when the relays were asked
+	onStream    instant // when the target was asked on a stream; 0 = it was not
 	nacksWanted int
 	nacks       int
 	contact     bool // the target answered on a stream (P56)
@@ -131,11 +132,17 @@ func (c *core) newPing(now instant, purpose pingPurpose, patience time.Duration)
 
 // expectAck gives a ping its sequence number.
 func (c *core) expectAck(p *pendingPing) {
-	p.seq = c.rng.Uint32()
-	for p.seq == 0 || c.pings[p.seq] != nil {
-		p.seq = c.rng.Uint32()
-	}
+	p.seq = c.unusedSeq()
 	c.pings[p.seq] = p
+}
+
+// unusedSeq draws a sequence number that no pending ping has.
+func (c *core) unusedSeq() uint32 {
+	seq := c.rng.Uint32()
+	for seq == 0 || c.pings[seq] != nil {
+		seq = c.rng.Uint32()
+	}
+	return seq
 }
 
 // pingMessage is an encoded ping to the node of that name, with this node as

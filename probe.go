@@ -77,6 +77,8 @@ func (c *core) tick(now instant) {
 			c.questionDue(now, a.m)
 		case alarmReconnect:
 			c.reconnectDue(now)
+		case alarmVisit:
+			c.visitDue(a.m)
 		}
 	}
 }
@@ -98,7 +100,7 @@ func (c *core) probeDue(now instant) {
 func (c *core) beginProbe(now instant) {
 	m := c.nextTarget(now)
 	if m == nil {
-		c.alibi.last = now // nobody was asked, so nobody was silent
+		c.alibi.last, c.streamAlibi.last = now, now // nobody was asked, so nobody was silent
 		return
 	}
 	interval := c.health.scale(c.cfg.ProbeInterval)
@@ -211,7 +213,7 @@ func (c *core) probeOverdue(now instant, p *pendingPing) {
 	pr := &c.probing
 	switch {
 	case p != pr.ping:
-		delete(c.pings, p.seq)
+		c.accusationDue(now, p)
 	case now >= pr.ends:
 		delete(c.pings, p.seq)
 		c.probeUnanswered(now)
@@ -263,10 +265,17 @@ func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
 		c.askRelay(p, r)
 	}
 	if !c.cfg.DisableTcpPings && p.node.PMax >= 3 { // W60
-		c.fx.streams = append(c.fx.streams, streamTask{
-			kind: streamProbe, node: p.node, seq: p.seq, timeout: timeout,
-		})
+		c.askOnStream(now, p, timeout)
 	}
+}
+
+// askOnStream tries the target of a ping on a stream. A failure is told only once, in
+// a probe round.
+func (c *core) askOnStream(now instant, p *pendingPing, timeout time.Duration) {
+	p.inquiry.onStream = now
+	c.fx.streams = append(c.fx.streams, streamTask{
+		kind: streamProbe, node: p.node, seq: p.seq, timeout: timeout, quiet: p != c.probing.ping,
+	})
 }
 
 // chooseRelays picks members to ask for an indirect ping: at random among those
@@ -277,19 +286,10 @@ func (c *core) chooseRelays(target *member) []*member {
 	fits := func(m *member) bool {
 		return m.state() == StateAlive && m != c.self && m != target && !c.onTrial(m)
 	}
-	var relays []*member
-	if !c.cfg.Detector.NoHeardRelays {
-		for _, i := range c.rng.Perm(len(c.alibi.recent)) {
-			m := c.alibi.recent[i]
-			if len(relays) < k && m != nil && fits(m) && !slices.Contains(relays, m) {
-				relays = append(relays, m)
-			}
-		}
+	if c.cfg.Detector.NoHeardRelays {
+		return c.choose(k, fits)
 	}
-	others := c.choose(k-len(relays), func(m *member) bool {
-		return fits(m) && !slices.Contains(relays, m)
-	})
-	return append(relays, others...)
+	return c.chooseHeard(&c.alibi, k, fits)
 }
 
 func (c *core) askRelay(p *pendingPing, r *member) {
@@ -334,6 +334,13 @@ func (c *core) probeSucceeded(now instant) {
 	c.endProbe(now)
 }
 
+// notOnStream notes that the target of a ping was not asked on a stream after all.
+func (c *core) notOnStream(seq uint32) {
+	if p := c.pings[seq]; p != nil {
+		p.inquiry.onStream = 0
+	}
+}
+
 // streamAnswered notes that the target answered the fallback ping. For a probe it
 // counts when the round ends without an ack (P56), for a last question at once.
 func (c *core) streamAnswered(now instant, seq uint32) {
@@ -368,9 +375,12 @@ func (c *core) probeUnanswered(now instant) {
 		c.adjustHealth(p.inquiry.nacksWanted - p.inquiry.nacks)
 	}
 	c.endProbe(now)
-	a := accusation{m: p.m, incarnation: pr.incarnation, asked: p.sent, until: now.add(c.cfg.ProbeInterval)}
+	a := accusation{
+		m: p.m, incarnation: pr.incarnation, asked: p.sent, onStream: p.inquiry.onStream,
+		until: now.add(c.cfg.ProbeInterval),
+	}
 	if !c.hasAlibi(now, p) {
-		c.awaitAlibi(a, p)
+		c.awaitAlibi(now, a, p)
 		return
 	}
 	c.accuse(now, a)

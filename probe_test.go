@@ -63,6 +63,7 @@ func TestAnsweredPingsWakeNobody(t *testing.T) {
 		cfg.PushPullInterval, cfg.QueueCheckInterval, cfg.ReconnectInterval = 0, 0, 0
 	})
 	c.know("x", "y")
+	c.alibi.last = c.now
 	c.start(c.now)
 	end := c.now.add(100 * time.Second)
 	wakes, probes := 0, 0

@@ -61,6 +61,9 @@ func (c *core) ask(now instant, m *member) {
 		to: toNode(m.node), msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq,
 	})
 	c.inquire(now, p, c.cfg.ProbeTimeout)
+	if p.inquiry.onStream != 0 && c.packetsFail(now) {
+		c.callWitnesses(now, m)
+	}
 	if !c.cfg.Detector.NoSecondPing {
 		for i := range repeatsOfQuestion {
 			at := now.add(c.cfg.ProbeTimeout * time.Duration(i+1) / (repeatsOfQuestion + 1))
@@ -80,6 +83,10 @@ func (c *core) questionOverdue(now instant, p *pendingPing) {
 		return
 	}
 	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(p.node), msg: p.inquiry.msg, urgent: urgentProbe})
+	if asked := p.inquiry.onStream; asked != 0 && c.packetsFail(now) {
+		c.askOnStream(now, p, c.cfg.ProbeTimeout)
+		p.inquiry.onStream = asked
+	}
 }
 
 // proven reports whether a suspicion that has run out may become a verdict: the
@@ -99,7 +106,7 @@ func (c *core) proven(now instant, m *member) bool {
 		c.judgeLater(answerDue, m)
 		return false
 	}
-	if c.hasAlibi(now, s.question) {
+	if c.hasAlibi(now, s.question) || c.hasStreamAlibi(s.question) {
 		return true
 	}
 	c.ask(now, m)

@@ -37,6 +37,7 @@ func questions(sent []string) []string {
 func TestLastQuestionIsAskedInEveryWay(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
+	c.alibi.last = c.now.add(time.Second)
 	c.suspectOf("x", "a")
 	sent := c.live(4*time.Second, nil)
 	require.Len(t, sent, 6)

@@ -15,8 +15,9 @@ type NodeStatus struct {
 	Incarnation uint32
 	// Since is when the node entered its state.
 	Since time.Time
-	// LastAck is when an answer of the node to a ping of the failure detector last
-	// came in, directly or through a relay; zero if none did.
+	// LastAck is when an answer of the node to a ping of the failure detector, or to
+	// a full exchange that this node began, last came in: directly, through a relay
+	// or on a stream. It is zero if none did.
 	LastAck time.Time
 	// RTT is the smoothed round trip time of its answers, and RTTVar the smoothed
 	// deviation (RFC 6298); 0 if none was measured.

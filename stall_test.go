@@ -201,6 +201,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 	} {
 		c := newDetectorCore(t)
 		c.know("x", "a")
+		c.alibi.last = c.now
 		c.roundTrip("a", c.now)
 		c.settle()
 		c.alarms.push(alarm{at: c.now, kind: alarmLeave})

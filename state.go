@@ -128,6 +128,7 @@ type core struct {
 	probing     prober
 	gossiping   gossipRounds
 	alibi       alibi
+	streamAlibi alibi
 	accusing    accusation // waits for an alibi; none if its member is nil
 	syncing     bool       // a periodic push/pull is on its way
 

@@ -91,3 +91,61 @@ func TestWakeUpEndsInARefutation(t *testing.T) {
 		require.Equal(t, StateAlive, c.self.state())
 	}
 }
+
+// A moment later it makes another exchange with another member: the first may have been
+// cut off itself, and know no more.
+func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
+	wakes := map[string]func(c *testCore) (first string){
+		"an answer": func(c *testCore) string {
+			c.roundTrip("x", c.now)
+			return c.syncs()[0]
+		},
+		"a stall": func(c *testCore) string {
+			c.wakeUp(c.now, nil)
+			return c.syncs()[0]
+		},
+		"an exchange": func(c *testCore) string {
+			c.heardOnStream(c.now, c.table.get("x").node, c.now, true)
+			require.Empty(c.t, c.syncs(), "that one was it")
+			return "x"
+		},
+	}
+	for what, wake := range wakes {
+		t.Run(what, func(t *testing.T) {
+			c := newDetectorCore(t)
+			c.know("x", "y")
+			c.alibi.last = c.now
+			c.now = c.now.add(time.Minute)
+			first := wake(c)
+			c.pass(c.cfg.ProbeInterval - 1)
+			require.Empty(t, c.syncs())
+			c.pass(1)
+			second := c.syncs()
+			require.Len(t, second, 1)
+			require.NotEqual(t, first, second[0])
+			c.pass(time.Hour)
+			require.Empty(t, c.syncs(), "that is all")
+		})
+	}
+	c := newDetectorCore(t)
+	c.know("x")
+	c.now = c.now.add(time.Minute)
+	c.roundTrip("x", c.now)
+	require.Equal(t, []string{"x"}, c.syncs())
+	c.pass(time.Hour)
+	require.Empty(t, c.syncs(), "there is nobody else")
+}
+
+// A cluster whose only traffic is on streams is not cut off.
+func TestWakeUpIsNotForThoseWhoHearOnStreams(t *testing.T) {
+	c := newDetectorCore(t)
+	c.know("x", "y")
+	c.alibi.last = c.now
+	for range 20 {
+		c.now = c.now.add(time.Second)
+		c.heardOnStream(c.now, c.table.get("x").node, c.now, false)
+		require.Empty(t, c.syncs())
+	}
+	c.roundTrip("y", c.now)
+	require.Equal(t, []string{"y"}, c.syncs(), "gossip has been missed")
+}
