@@ -1,5 +1,10 @@
 package memberlist
 
+import (
+	"math/rand/v2"
+	"slices"
+)
+
 // gossipRounds says when the next gossip round may be. While there is nothing to say
 // it sleeps: rounds of no use are most of what wakes an idle node up. With a
 // Delegate it never does, for only asking tells what that has to say.
@@ -8,7 +13,57 @@ type gossipRounds struct {
 	asleep bool
 }
 
-// gossipDue lets the queued broadcasts go to a few members (P69, P70). What
+// gossipTurns is the order in which nodes are sent gossip, round after round. It is
+// random, and stays as it is while there is something to say: what is sent k times in a
+// row reaches k different nodes, and in a small cluster all of them.
+type gossipTurns struct {
+	order []*member
+	next  int
+	stale bool // to be shuffled as soon as nothing is queued
+}
+
+// add gives a new node its turn at a random moment of what is left of this pass.
+func (g *gossipTurns) add(rng *rand.Rand, m *member) {
+	g.order = append(g.order, m)
+	last := len(g.order) - 1
+	place := min(g.next, last)
+	place += rng.IntN(len(g.order) - place)
+	g.order[place], g.order[last] = g.order[last], g.order[place]
+}
+
+// nextForGossip are the next nodes, up to k, that gossip goes to.
+func (c *core) nextForGossip(now instant, k int) []*member {
+	g := &c.table.turns
+	var chosen []*member
+	for range len(g.order) {
+		if g.next >= len(g.order) {
+			c.beginTurns()
+		}
+		m := g.order[g.next]
+		g.next++
+		if !c.gossipsTo(now, m) || slices.Contains(chosen, m) {
+			continue
+		}
+		if chosen = append(chosen, m); len(chosen) == k {
+			break
+		}
+	}
+	return chosen
+}
+
+// beginTurns begins the next pass, without the nodes that are forgotten.
+func (c *core) beginTurns() {
+	g := &c.table.turns
+	g.next = 0
+	known := slices.DeleteFunc(g.order, func(m *member) bool { return c.table.get(m.node.Name) != m })
+	g.order = known
+	if g.stale && c.queue.NumQueued() == 0 {
+		g.stale = false
+		c.rng.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+	}
+}
+
+// gossipDue lets the queued broadcasts go to the next few members (P69, P70). What
 // each of them gets is drawn when the packet is made.
 func (c *core) gossipDue(now instant) {
 	c.gossiping.next = now.add(jitter(c.rng, c.cfg.GossipInterval))
@@ -21,7 +76,7 @@ func (c *core) gossipDue(now instant) {
 		c.fx.selectGossip = true
 		return
 	}
-	for _, m := range c.choose(c.cfg.GossipNodes, func(m *member) bool { return c.gossipsTo(now, m) }) {
+	for _, m := range c.nextForGossip(now, c.cfg.GossipNodes) {
 		c.fx.gossip = append(c.fx.gossip, m.node)
 	}
 }

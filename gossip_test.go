@@ -69,6 +69,43 @@ func TestP69GossipNodesLimitsTheTargets(t *testing.T) {
 	require.NotContains(t, seen, "me")
 }
 
+// While there is something to say all others have their turn before anybody has a second one,
+// whoever comes and goes meanwhile; afterwards the order is another one.
+func TestGossipReachesAllBeforeAnybodyTwice(t *testing.T) {
+	c := newTestCore(t)
+	c.know(nodeNames("n", 8)...)
+	c.broadcast("news", []byte("news"), nil)
+	round := func() []string { c.gossipDue(c.now); return c.gossiped() }
+	for range 30 {
+		var told []string
+		for range 3 {
+			told = append(told, round()...)
+		}
+		require.Len(t, told, 9)
+		require.ElementsMatch(t, nodeNames("n", 8), told[:8])
+	}
+
+	c.hearAlive("new", 1)
+	require.Contains(t, append(append(round(), round()...), append(round(), round()...)...), "new")
+	c.hearDead("n000", 1, "a")
+	c.now = c.now.add(time.Hour)
+	c.reap(c.now)
+	for range 8 {
+		require.NotContains(t, round(), "n000")
+	}
+	require.Len(t, c.table.turns.order, 9, "me, seven others, and the new one")
+
+	orders := map[string]bool{}
+	for range 20 {
+		c.settle()
+		c.table.turns.stale = true
+		c.table.turns.next = len(c.table.turns.order)
+		c.beginTurns()
+		orders[fmt.Sprint(c.nextForGossip(c.now, 8)[0].node.Name)] = true
+	}
+	require.Greater(t, len(orders), 3)
+}
+
 func TestP70NothingToSayNoTargets(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")

@@ -183,6 +183,7 @@ func (c *core) reap(now instant) {
 		c.tombstones.note(now, borrow(m.node.Name), borrow(c.cfg.Name), rumour{incarnation: m.incarnation, state: m.state()})
 	}
 	c.table.shuffle(c.rng)
+	c.table.turns.stale = true
 }
 
 // pingUnsent handles a ping that could not be sent (P52): if the other end may

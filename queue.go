@@ -25,6 +25,10 @@ type TransmitLimitedQueue struct {
 	// at least once.
 	RetransmitMult int
 
+	// least is a lower bound of the retransmit limit: each broadcast is sent so many times,
+	// or once to each node if they are fewer.
+	least int
+
 	size atomic.Int64 // len of the queue: written under mu, read by anybody
 
 	mu struct {
@@ -103,7 +107,8 @@ func (q *TransmitLimitedQueue) drawInto(dst [][]byte, overhead, limit int) (out 
 	if q.size.Load() == 0 {
 		return dst, 0
 	}
-	transmits := retransmitLimit(q.RetransmitMult, q.NumNodes())
+	nodes := q.NumNodes()
+	transmits := max(retransmitLimit(q.RetransmitMult, nodes), min(q.least, nodes))
 	var scratch [32]finisher
 	finished := scratch[:0]
 
@@ -164,6 +169,12 @@ func finishAll(broadcasts []finisher) {
 		b.Finished()
 	}
 }
+
+// fewNodes is how often a broadcast about a member is sent at least in a cluster of at
+// least so many nodes. With k sends by each node, one node in e^k misses a broadcast: with
+// the two of the Local preset that is one in seven. A smaller cluster needs one send to each
+// node, and one more, for pings carry some of them to nodes that gossip reaches too.
+const fewNodes = 8
 
 // retransmitLimit returns how often a message is sent in a cluster of n nodes
 // (P77): mult × ⌈log₁₀(n + 1)⌉. The logarithm is the number of digits of n.

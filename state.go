@@ -157,6 +157,9 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 		NumNodes:       func() int { return int(c.table.view.known.Load()) },
 		RetransmitMult: cfg.RetransmitMult,
 	}
+	if cfg.RetransmitMult > 1 {
+		c.queue.least = fewNodes
+	}
 	return c
 }
 

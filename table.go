@@ -81,6 +81,7 @@ type table struct {
 	fresh  []member // made in advance
 	counts [4]int   // by state
 	coming int      // records that are expected to be added soon
+	turns  gossipTurns
 	view   memberView
 }
 
@@ -111,6 +112,7 @@ func (t *table) add(rng *rand.Rand, n *Node, now instant) *member {
 	*m = member{node: n, since: now, slot: uint32(t.view.take())}
 	t.order = append(t.order, m)
 	t.swap(len(t.order)-1, rng.IntN(len(t.order)))
+	t.turns.add(rng, m)
 	t.byName.add(m)
 	t.counts[n.State]++
 	t.publish(m)
