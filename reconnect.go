@@ -15,6 +15,7 @@ type lostNode struct {
 	incarnation uint32
 	place       int // index in lostNodes.order
 	since       instant
+	due         instant // when it is to be asked again
 }
 
 // maxLost bounds the nodes that are remembered.
@@ -85,19 +86,39 @@ func (l *lostNodes) swap(i, j int) {
 // startReconnecting sets the first alarm.
 func (c *core) startReconnecting(now instant) {
 	if c.cfg.ReconnectInterval > 0 {
-		c.nextReconnect = c.withinPeriod(now, c.reconnectPause())
+		c.nextReconnect = c.withinPeriod(now, c.cfg.ReconnectInterval)
 		c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
 	}
 }
 
-// reconnectPause is the time until the next lost node is tried: each of them once
-// in ReconnectInterval, but not more than one node in a probe interval. So single
-// failures cost next to nothing, and a partition, where many nodes look for many,
-// is found healed within a moment.
+// reconnectPause is the least time between two pings to lost nodes, so that a node
+// that looks for many sends no more of them than of probes.
 func (c *core) reconnectPause() time.Duration {
+	return min(max(c.cfg.ProbeInterval, time.Millisecond), c.cfg.ReconnectInterval)
+}
+
+// The search for a lost node slows down with the time since its death: it is due every
+// searchAge-th part of that, but no more than once in so many probe intervals.
+const (
+	searchProbes = 2
+	searchAge    = 240
+)
+
+// searchPeriod is the time between two pings to a lost node. All members look for it, so
+// each does its part of what is to be done: a node that was away for a time is found
+// within that time divided by searchAge. It is at most ReconnectInterval, for a lost node
+// may be within reach of this member alone.
+func (c *core) searchPeriod(now instant, lost *lostNode) time.Duration {
 	interval := c.cfg.ReconnectInterval
-	pause := interval / time.Duration(max(len(c.lost.order), 1))
-	return min(max(pause, c.cfg.ProbeInterval, time.Millisecond), interval)
+	if c.cfg.ProbeInterval <= 0 || c.cfg.ProbeInterval >= interval/searchProbes {
+		return interval
+	}
+	period := max(searchProbes*c.cfg.ProbeInterval, now.sub(lost.since)/searchAge)
+	members := time.Duration(max(c.table.live(), 1))
+	if period >= interval/members {
+		return interval
+	}
+	return period * members
 }
 
 // reconnectDue asks one of the lost nodes, by name, whether it is back, and lets
@@ -106,21 +127,35 @@ func (c *core) reconnectDue(now instant) {
 	if now < c.nextReconnect {
 		return // put forward since
 	}
-	c.nextReconnect = now.add(jitter(c.rng, c.reconnectPause()))
-	c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
-	if c.leaving {
-		return
+	if !c.leaving {
+		c.trySeeds(now)
+		c.searchLost(now)
 	}
-	c.trySeeds(now)
+	c.nextReconnect = c.nextSearch(now)
+	c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
+}
+
+// searchLost pings the lost node whose turn it is.
+func (c *core) searchLost(now instant) {
 	lost := c.nextLost(now)
 	if lost == nil {
 		return
 	}
+	lost.due = now.add(jitter(c.rng, c.searchPeriod(now, lost)))
 	p := c.newPing(now, pingLost, max(c.cfg.ProbeTimeout, c.cfg.ProbeInterval))
 	p.node = lost.node
 	c.fx.packets = append(c.fx.packets, outPacket{
 		to: toNode(lost.node), msg: c.pingMessage(p.seq, lost.node.Name), urgent: urgentProbe,
 	})
+}
+
+// nextSearch is when the next lost node is due, a pause from now at the earliest.
+func (c *core) nextSearch(now instant) instant {
+	at := now.add(jitter(c.rng, c.cfg.ReconnectInterval))
+	for _, lost := range c.lost.order {
+		at = min(at, lost.due)
+	}
+	return max(at, now.add(jitter(c.rng, c.reconnectPause())))
 }
 
 // trySeeds lets the seeds be joined while few members are left, once in
@@ -143,20 +178,24 @@ func (c *core) fewLeft() bool {
 	return others <= 0 || others <= few && others < len(c.lost.order)
 }
 
-// nextLost is the lost node whose turn it is; those that were dead for too long are
-// forgotten on the way.
+// nextLost is the next lost node that is due; nil if none is. Those that were dead for
+// too long are forgotten on the way.
 func (c *core) nextLost(now instant) *lostNode {
 	l := &c.lost
-	for len(l.order) > 0 {
+	for passed := 0; passed < len(l.order); {
 		if l.next >= len(l.order) {
 			l.next = 0
 		}
 		lost := l.order[l.next]
-		if now.sub(lost.since) <= c.lostFor() {
-			l.next++
+		if now.sub(lost.since) > c.lostFor() {
+			l.remove(lost.node.Name)
+			continue
+		}
+		l.next++
+		if lost.due <= now {
 			return lost
 		}
-		l.remove(lost.node.Name)
+		passed++
 	}
 	return nil
 }
@@ -179,13 +218,60 @@ func (c *core) lostFound(p *pendingPing) {
 	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: p.node})
 }
 
-// lose remembers a node that died, and looks for it soon if many did.
+// reunion is what is known of the lost nodes that came back a moment ago.
+type reunion struct {
+	back int     // how many there were
+	m    *member // one of them, at random
+}
+
+// reunionPartners is how many members of a cluster exchange state with a node that came
+// back, on average.
+const reunionPartners = 3
+
+// reunite takes in that a node is a member. After a partition each side has state that the
+// other has not heard of, and what is gossiped is who is there, not what programs keep: so
+// those that were lost and came back get a full exchange with a few of the members soon.
+func (c *core) reunite(now instant, m *member) {
+	if c.lost.byName[m.node.Name] == nil {
+		return
+	}
+	c.lost.remove(m.node.Name)
+	r := &c.reunion
+	r.back++
+	if c.rng.IntN(r.back) == 0 {
+		r.m = m
+	}
+	if r.back == 1 {
+		at := c.withinPeriod(now, max(c.cfg.ProbeInterval, time.Millisecond))
+		c.alarms.push(alarm{at: at, kind: alarmReunion})
+	}
+}
+
+// reunionDue exchanges state with one of those that came back. Where many members got few
+// back, most leave it to the others.
+func (c *core) reunionDue(instant) {
+	r := c.reunion
+	c.reunion = reunion{}
+	if c.leaving || c.cfg.NodeSelection != nil || r.m.gone() {
+		return
+	}
+	if c.rng.IntN(max(c.table.live(), 1)) < reunionPartners*r.back {
+		c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: r.m.node})
+	}
+}
+
+// lose remembers a node that died, and sees to it that it is looked for.
 func (c *core) lose(now instant, m *member) {
 	if c.cfg.ReconnectInterval <= 0 {
 		return
 	}
 	c.lost.add(c.rng, m.node, m.incarnation, now)
-	if sooner := now.add(jitter(c.rng, c.reconnectPause())); sooner < c.nextReconnect {
+	lost := c.lost.byName[m.node.Name]
+	if lost == nil {
+		return // no room
+	}
+	lost.due = c.withinPeriod(now, c.searchPeriod(now, lost))
+	if sooner := max(lost.due, now.add(jitter(c.rng, c.reconnectPause()))); sooner < c.nextReconnect {
 		c.nextReconnect = sooner
 		c.alarms.push(alarm{at: sooner, kind: alarmReconnect})
 	}

@@ -2,7 +2,9 @@ package memberlist
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -36,6 +38,14 @@ func (c *testCore) lookFor(d time.Duration) map[string][]instant {
 		c.fx.packets = nil
 	}
 	return found
+}
+
+// searchNow makes all lost nodes due.
+func (c *testCore) searchNow() {
+	c.nextReconnect = c.now
+	for _, lost := range c.lost.order {
+		lost.due = c.now
+	}
 }
 
 // die makes nodes known and dead.
@@ -92,49 +102,82 @@ func TestReconnectLooksForTheDeadAndNotForThoseThatLeft(t *testing.T) {
 	}
 }
 
-// Each is asked once in ReconnectInterval; all together not more than one in a probe
-// interval. The times are jittered by a tenth.
-func TestReconnectRate(t *testing.T) {
+// A lost node is due every two probe intervals, later on every 240th part of the time since
+// its death, and at least once in ReconnectInterval. The members share the work.
+func TestSearchSlowsDownWithTheTimeSinceTheDeath(t *testing.T) {
 	for _, run := range []struct {
-		lost  int
-		pause time.Duration
+		others    int
+		age, want time.Duration
 	}{
-		{1, 30 * time.Second}, {2, 15 * time.Second}, {10, 3 * time.Second}, {30, time.Second}, {300, time.Second},
+		{0, 0, 2 * time.Second},
+		{0, 8 * time.Minute, 2 * time.Second},
+		{0, time.Hour, 15 * time.Second},
+		{0, 2 * time.Hour, 30 * time.Second},
+		{0, 24 * time.Hour, 30 * time.Second},
+		{1, 2 * time.Minute, 4 * time.Second},
+		{1, time.Hour, 30 * time.Second},
+		{4, 10 * time.Minute, 12500 * time.Millisecond},
+		{14, 0, 30 * time.Second},
+		{500, 0, 30 * time.Second},
 	} {
 		c := quietDetector(t)
+		c.know(nodeNames("n", run.others)...)
+		c.die("x")
+		require.Equal(t, run.want, c.searchPeriod(c.now.add(run.age), c.lost.byName["x"]), "%+v", run)
+	}
+	for interval, want := range map[time.Duration]time.Duration{0: 30 * time.Second, -1: 30 * time.Second, time.Hour: 30 * time.Second, math.MaxInt64: 30 * time.Second, 5 * time.Second: 10 * time.Second} {
+		c := quietDetector(t, func(cfg *Config) { cfg.ProbeInterval = interval })
+		c.die("x")
+		require.Equal(t, want, c.searchPeriod(c.now, c.lost.byName["x"]), "probes each %v", interval)
+	}
+}
+
+// Each has its turn, and all together not more than one in a probe interval. The times are
+// jittered.
+func TestReconnectRate(t *testing.T) {
+	for _, lost := range []int{1, 2, 3, 10, 30, 300} {
+		c := quietDetector(t)
 		c.know("a")
-		names := nodeNames("n", run.lost)
+		names := nodeNames("n", lost)
 		c.die(names...)
-		require.Equal(t, run.pause, c.reconnectPause())
-		round := max(time.Duration(run.lost)*run.pause, c.cfg.ReconnectInterval)
-		c.nextReconnect = c.now
+		round := max(time.Duration(lost)*time.Second, 4*time.Second)
+		c.searchNow()
 		const rounds = 10
 		found := c.lookFor(rounds * round)
 		var all []instant
 		distinct := map[time.Duration]bool{}
 		for _, name := range names {
-			times := found[name]
-			require.InDelta(t, rounds, len(times), 2, "%d lost: each has its turn", run.lost)
-			for i := 1; i < len(times); i++ {
-				gap := times[i].sub(times[i-1])
-				require.GreaterOrEqual(t, gap, round*9/10)
-				require.LessOrEqual(t, gap, round*11/10)
-				distinct[gap] = true
-			}
-			all = append(all, times...)
+			require.InDelta(t, rounds, len(found[name]), 3, "%d lost: each has its turn", lost)
+			all = append(all, found[name]...)
+		}
+		slices.Sort(all)
+		for i := 1; i < len(all); i++ {
+			gap := all[i].sub(all[i-1])
+			require.GreaterOrEqual(t, gap, 900*time.Millisecond, "%d lost", lost)
+			distinct[gap] = true
 		}
 		require.Greater(t, len(distinct), 5, "jittered")
-		require.InDelta(t, rounds*round/run.pause, len(all), float64(rounds*run.lost)/5+2)
 	}
 }
 
-// The interval is also the longest pause where probes are rarer than that.
-func TestReconnectRateOfSlowProbes(t *testing.T) {
-	c := quietDetector(t, func(cfg *Config) { cfg.ProbeInterval = time.Hour })
-	require.Equal(t, c.cfg.ReconnectInterval, c.reconnectPause())
-	c = quietDetector(t, func(cfg *Config) { cfg.ProbeInterval = 0 })
-	c.die(nodeNames("n", 100)...)
-	require.Equal(t, 300*time.Millisecond, c.reconnectPause())
+// Looking for one that is gone for good costs a node no more than looking for it every half
+// minute would, and an eighth.
+func TestSearchForOneThatIsGoneForGoodIsCheap(t *testing.T) {
+	c := quietDetector(t)
+	c.die("x")
+	c.searchNow()
+	pings := len(c.lookFor(24 * time.Hour)["x"])
+	require.InDelta(t, 3550, pings, 150)
+}
+
+// The pause is an interval where probes are rarer than that, and hardly one without probes.
+func TestReconnectPauseFollowsTheProbes(t *testing.T) {
+	for interval, want := range map[time.Duration]time.Duration{
+		time.Second: time.Second, time.Hour: 30 * time.Second, 0: time.Millisecond,
+	} {
+		c := quietDetector(t, func(cfg *Config) { cfg.ProbeInterval = interval })
+		require.Equal(t, want, c.reconnectPause())
+	}
 }
 
 // When many are lost at once the search begins at once, and no faster than it goes on.
@@ -144,8 +187,7 @@ func TestReconnectBeginsSoonAfterManyWereLost(t *testing.T) {
 	c.start(c.now)
 	c.live(time.Minute, c.othersThan())
 	c.die("one")
-	require.LessOrEqual(t, c.nextReconnect.sub(c.now), 33*time.Second)
-	last := c.now
+	require.LessOrEqual(t, c.nextReconnect.sub(c.now), 4*time.Second)
 	names := nodeNames("n", 100)
 	c.die(names...)
 	var pings []instant
@@ -162,10 +204,10 @@ func TestReconnectBeginsSoonAfterManyWereLost(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 60, len(pings), 6)
-	for _, at := range pings {
-		require.GreaterOrEqual(t, at.sub(last), 900*time.Millisecond)
-		require.LessOrEqual(t, at.sub(last), 1100*time.Millisecond)
-		last = at
+	for i := 1; i < len(pings); i++ {
+		gap := pings[i].sub(pings[i-1])
+		require.GreaterOrEqual(t, gap, 900*time.Millisecond)
+		require.LessOrEqual(t, gap, 1100*time.Millisecond)
 	}
 }
 
@@ -290,7 +332,7 @@ func TestReconnectAnswerLeadsToAFullExchange(t *testing.T) {
 	c := quietDetector(t)
 	c.know("a")
 	c.die("x")
-	c.nextReconnect = c.now
+	c.searchNow()
 	c.reconnectDue(c.now)
 	p := c.pendingFor(pingLost, "x")
 	require.NotNil(t, p)
@@ -309,7 +351,7 @@ func TestReconnectWithoutAnswerChangesNothing(t *testing.T) {
 	c := quietDetector(t)
 	c.know("a")
 	c.die("x")
-	c.nextReconnect = c.now
+	c.searchNow()
 	c.reconnectDue(c.now)
 	c.settle()
 	c.pass(time.Second)
@@ -318,12 +360,59 @@ func TestReconnectWithoutAnswerChangesNothing(t *testing.T) {
 	require.Zero(t, c.health.score)
 }
 
+// Those that come back exchange state with about three members, one each at most; all who
+// lost many do. It happens within a probe interval, once however many came back.
+func TestThoseThatComeBackExchangeState(t *testing.T) {
+	visits := func(others, lost int, changes ...func(*Config)) (n int) {
+		for seed := range uint64(100) {
+			c := quietDetector(t, changes...)
+			c.rng = rand.New(rand.NewPCG(seed, 1))
+			c.know(nodeNames("n", others)...)
+			names := nodeNames("x", lost)
+			c.die(names...)
+			for _, name := range names {
+				c.hearAlive(name, 2)
+			}
+			c.pass(time.Second)
+			visited := c.syncs()
+			require.LessOrEqual(t, len(visited), 1)
+			for _, name := range visited {
+				require.Contains(t, names, name)
+			}
+			n += len(visited)
+		}
+		return n
+	}
+	require.Equal(t, 100, visits(0, 1))
+	require.Equal(t, 100, visits(1, 1))
+	require.Equal(t, 100, visits(11, 12))
+	require.InDelta(t, 12, visits(23, 1), 8)
+	require.InDelta(t, 1, visits(299, 1), 3)
+	require.Zero(t, visits(2, 1, func(cfg *Config) { cfg.NodeSelection = selectFunc(nil) }), "it decides on partners")
+
+	c := quietDetector(t)
+	c.know("a", "left")
+	c.hearDead("left", 1, "left")
+	c.hearAlive("left", 2)
+	c.hearSuspect("a", 1, "me")
+	c.hearAlive("a", 2)
+	c.hearAlive("new", 1)
+	c.pass(time.Second)
+	require.Empty(t, c.syncs(), "none of them was lost")
+
+	c.die("x")
+	c.hearAlive("x", 2)
+	c.hearDead("x", 2, "a")
+	c.pass(time.Second)
+	require.Empty(t, c.syncs(), "it is gone again")
+}
+
 // A node on its way out looks for nobody, and one that came back does again.
 func TestReconnectEndsWithLeave(t *testing.T) {
 	c := quietDetector(t, func(cfg *Config) { cfg.Seeds = []string{"seed"} })
 	c.know("a")
 	c.die("x")
-	c.nextReconnect = c.now
+	c.searchNow()
 	c.reconnectDue(c.now)
 	p := c.pendingFor(pingLost, "x")
 	c.leave(c.now)

@@ -133,6 +133,7 @@ type core struct {
 	syncing     bool       // a periodic push/pull is on its way
 
 	lost          lostNodes
+	reunion       reunion
 	nextReconnect instant
 	seeding       bool    // the seeds are being tried
 	nextSeeding   instant // not before
@@ -358,7 +359,7 @@ func (c *core) spreadAlive(name string, a *alive, raw []byte) {
 func (c *core) met(now instant, n *Node, incarnation uint32) *member {
 	m := c.table.add(c.rng, n, now)
 	m.incarnation = incarnation
-	c.lost.remove(n.Name)
+	c.reunite(now, m)
 	c.tell(eventJoin, Change{
 		Node: n, From: StateDead, To: StateAlive, New: true, By: n.Name, Incarnation: incarnation,
 	})
@@ -371,7 +372,7 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 	before, suspected, old := m.state(), m.suspicion(), m.node
 	change := c.change(now, m, StateAlive, by)
 	c.endSuspicion(m)
-	c.lost.remove(n.Name)
+	c.reunite(now, m)
 	if before != StateAlive {
 		m.remember().cameBack = max(now, 1)
 	}
@@ -627,6 +628,7 @@ func (c *core) merge(now instant, states []pushNodeState) {
 			}
 			a = s.alive()
 			c.aliveAbout(now, m, &a, nil)
+			c.hastenRefutation(now, c.table.find(s.Name))
 		case StateLeft:
 			if c.table.find(s.Name) == nil {
 				c.lost.left(s.Name, s.Incarnation)
@@ -637,6 +639,19 @@ func (c *core) merge(now instant, states []pushNodeState) {
 			c.mergeAccused(now, s)
 		}
 	}
+}
+
+// hastenRefutation pings a node that a partner holds for alive, and this node for gone, after
+// it was told so: the refutation rides on its ack. So both sides of a healed partition know
+// each other after a round trip, where gossip would miss some. The ack itself counts for
+// nothing.
+func (c *core) hastenRefutation(now instant, m *member) {
+	if m == nil || !m.gone() || m.past().told != now {
+		return
+	}
+	c.fx.packets = append(c.fx.packets, outPacket{
+		to: toNode(m.node), msg: c.pingMessage(c.rng.Uint32(), m.node.Name), urgent: urgentProbe,
+	})
 }
 
 // knowsAlive reports whether an entry that is alive says nothing new about m (P97):
