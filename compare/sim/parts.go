@@ -131,21 +131,21 @@ func (m partMeasure) of(library string, outcomes []Outcome) Figure {
 
 // WritePartsPlot draws the measures.
 func WritePartsPlot(name string, outcomes []Outcome) error {
-	charts := plotter{outcomes, Libraries(outcomes)}.parts()
+	charts := figures{outcomes, Libraries(outcomes)}.parts()
 	return writeFile(name, func(w io.Writer) error {
-		return writeFigure(w, "What each part of the detector is worth; less is better", 2, 4, charts)
+		return writeFigure(w, "What each part of the detector is worth; less is better", 2, charts)
 	})
 }
 
 // parts shows each measure for each part, alone and switched off.
-func (p plotter) parts() []chart {
+func (p figures) parts() []chart {
 	var charts []chart
 	for _, m := range partMeasures {
 		if m.of(withoutParts, p.outcomes).Count == 0 {
 			continue
 		}
-		alone := barSeries{name: "only this part on", color: "#e69f00"}
-		off := barSeries{name: "only this part off", color: "#0072b2"}
+		alone := barSeries{name: "only this part on", color: palette[4]}
+		off := barSeries{name: "only this part off", color: palette[1]}
 		labels := []string{"none /\nall"}
 		alone.values = append(alone.values, m.of(withoutParts, p.outcomes).Median)
 		off.values = append(off.values, m.of(LibraryOurs, p.outcomes).Median)

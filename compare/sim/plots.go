@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"image/color"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,29 +12,29 @@ import (
 // WritePlots writes a plot into dir for everything that was measured, and
 // returns the names of the files.
 func WritePlots(dir string, outcomes []Outcome) ([]string, error) {
-	p := plotter{outcomes, Libraries(outcomes)}
-	figures := []struct {
-		name, title     string
-		columns, widths int
-		charts          []chart
+	p := figures{outcomes, Libraries(outcomes)}
+	sheets := []struct {
+		name, title string
+		columns     int
+		charts      []chart
 	}{
-		{"kill", "One node of 128 killed: how long until it is noticed", 2, 2, p.kill()},
-		{"stalls", "False deaths of healthy nodes while others stall", 1, 2, p.stalls()},
-		{"split", "Split in halves, N=64: wrong entries in all views after healing", 3, 3, p.healing("split/")},
-		{"alone", "One against the rest, N=64: wrong entries in all views after healing", 3, 3, p.healing("alone/")},
-		{"faults", "One faulty node among healthy ones", 2, 2, p.faults()},
-		{"churn", "Wrong entries in all views", 3, 3, p.wrong("churn", "restart", "deaf")},
-		{"cost", "What a node sends", 3, 3, p.cost()},
+		{"kill", "One node of 128 killed: how long until it is noticed", 2, p.kill()},
+		{"stalls", "False deaths of healthy nodes while others stall", 1, p.stalls()},
+		{"split", "Split in halves, N=64: wrong entries in all views after healing", 3, p.healing("split/")},
+		{"alone", "One against the rest, N=64: wrong entries in all views after healing", 3, p.healing("alone/")},
+		{"faults", "One faulty node among healthy ones", 2, p.faults()},
+		{"churn", "Wrong entries in all views", 3, p.wrong("churn", "restart", "deaf")},
+		{"cost", "What a node sends", 3, p.cost()},
 	}
 	var names []string
-	for _, f := range figures {
+	for _, f := range sheets {
 		charts := slices.DeleteFunc(f.charts, func(c chart) bool { return c == nil })
 		if len(charts) == 0 {
 			continue
 		}
 		name := "detector-" + f.name + ".svg"
 		err := writeFile(filepath.Join(dir, name), func(w io.Writer) error {
-			return writeFigure(w, f.title, f.columns, f.widths, charts)
+			return writeFigure(w, f.title, f.columns, charts)
 		})
 		if err != nil {
 			return names, err
@@ -55,25 +56,30 @@ func writeFile(name string, write func(io.Writer) error) error {
 	return f.Close()
 }
 
-// plotter makes charts of outcomes. A chart without data is nil.
-type plotter struct {
+// figures makes charts of outcomes. A chart without data is nil.
+type figures struct {
 	outcomes  []Outcome
 	libraries []string
 }
 
 // color is that of a library in all plots, told apart by the colour-blind too.
-func (p plotter) color(library string) string {
-	colors := []string{"#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f"}
+func (p figures) color(library string) color.NRGBA {
 	standard := []string{LibraryTheirs, LibraryOurs, LibraryMixed}
 	if i := slices.Index(standard, library); i >= 0 {
-		return colors[i]
+		return palette[i]
 	}
 	others := slices.DeleteFunc(slices.Clone(p.libraries), func(l string) bool { return slices.Contains(standard, l) })
-	return colors[3+slices.Index(others, library)%4]
+	return palette[3+slices.Index(others, library)%4]
+}
+
+// palette is that of Okabe and Ito, which the colour-blind can tell apart.
+var palette = []color.NRGBA{
+	{0xd5, 0x5e, 0x00, 0xff}, {0x00, 0x72, 0xb2, 0xff}, {0x00, 0x9e, 0x73, 0xff}, {0xcc, 0x79, 0xa7, 0xff},
+	{0xe6, 0x9f, 0x00, 0xff}, {0x56, 0xb4, 0xe9, 0xff}, {0x7f, 0x7f, 0x7f, 0xff},
 }
 
 // kill shows the distribution of the times of the first report and of the last.
-func (p plotter) kill() []chart {
+func (p figures) kill() []chart {
 	var charts []chart
 	for _, what := range [][2]string{{"first", "until the first report"}, {"all", "until all know"}} {
 		var lines []line
@@ -97,15 +103,15 @@ func (p plotter) kill() []chart {
 }
 
 // shade is the color of a library, or a lighter kind of it.
-func (p plotter) shade(library string, light bool) string {
-	color := p.color(library)
+func (p figures) shade(library string, light bool) color.NRGBA {
+	shade := p.color(library)
 	if light {
-		return color + "80"
+		shade.A = 0x80
 	}
-	return color
+	return shade
 }
 
-func (p plotter) samples(scenario, library, key string) []float64 {
+func (p figures) samples(scenario, library, key string) []float64 {
 	var samples []float64
 	for _, o := range p.outcomes {
 		if o.Scenario == scenario && o.Library == library {
@@ -126,7 +132,7 @@ func distribution(samples []float64) [][2]float64 {
 }
 
 // stalls shows the false deaths of each cell.
-func (p plotter) stalls() []chart {
+func (p figures) stalls() []chart {
 	var charts []chart
 	charts = append(charts, p.bars("sends queue up while loops run on", "false deaths", "fp", []string{"stall-16", "stall-32"}, []string{"16 × 16.4 s\n64 ms between", "32 × 32.8 s\n1 s between"}, true))
 	for _, grid := range []struct{ prefix, title string }{
@@ -157,12 +163,12 @@ func indexes(n int) []int {
 	return all
 }
 
-func (p plotter) measured(scenario string) bool {
+func (p figures) measured(scenario string) bool {
 	return slices.ContainsFunc(p.outcomes, func(o Outcome) bool { return o.Scenario == scenario })
 }
 
 // bars shows the medians of one figure of some scenarios.
-func (p plotter) bars(title, yLabel, key string, scenarios, labels []string, logY bool) chart {
+func (p figures) bars(title, yLabel, key string, scenarios, labels []string, logY bool) chart {
 	c := barChart{title: title, yLabel: yLabel, labels: labels, logY: logY}
 	any := false
 	for _, library := range p.libraries {
@@ -185,12 +191,12 @@ func (p plotter) bars(title, yLabel, key string, scenarios, labels []string, log
 }
 
 // healing shows the wrong entries after healing, for each length of the fault.
-func (p plotter) healing(prefix string) []chart {
+func (p figures) healing(prefix string) []chart {
 	return p.wrong(prefix+"20s", prefix+"2m", prefix+"10m")
 }
 
 // wrong shows the wrong entries over time, medians of the seeds.
-func (p plotter) wrong(scenarios ...string) []chart {
+func (p figures) wrong(scenarios ...string) []chart {
 	var charts []chart
 	for _, scenario := range scenarios {
 		var lines []line
@@ -213,7 +219,7 @@ func (p plotter) wrong(scenarios ...string) []chart {
 
 // medianSeries is the median over the seeds, second by second, as long as one
 // of them was watched; a series that has ended keeps its last value.
-func (p plotter) medianSeries(scenario, library, key string) [][2]float64 {
+func (p figures) medianSeries(scenario, library, key string) [][2]float64 {
 	var all [][][2]float64
 	end := 0.0
 	for _, o := range p.outcomes {
@@ -249,7 +255,7 @@ func valueAt(series [][2]float64, at float64) float64 {
 }
 
 // faults shows what a single faulty node does to the others.
-func (p plotter) faults() []chart {
+func (p figures) faults() []chart {
 	return []chart{
 		p.bars("false deaths of healthy nodes", "false deaths", "fp", []string{"lossy", "flip-flop"}, []string{"loses 80 %\nof its sends", "cut off and\nback, 20 s"}, true),
 		p.bars("until every view is whole", "seconds", "whole", []string{"deaf", "restart"}, []string{"deaf for 60 s", "all restart"}, false),
@@ -257,7 +263,7 @@ func (p plotter) faults() []chart {
 }
 
 // cost shows packets and bytes per node-second.
-func (p plotter) cost() []chart {
+func (p figures) cost() []chart {
 	return []chart{
 		p.bars("healthy cluster: packets/s", "packets per node-second", "packets", []string{"healthy"}, []string{""}, false),
 		p.bars("healthy cluster: bytes/s", "packet bytes per node-second", "bytes", []string{"healthy"}, []string{""}, false),

@@ -1,71 +1,109 @@
 package main
 
 import (
-	"fmt"
-	"html"
+	"image/color"
 	"io"
-	"math"
+	"slices"
 	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // The chart has a bar for each row that compares the libraries: the ratio on a
-// logarithmic scale, 1 at the right end, and a tick where the goal is.
+// logarithmic scale that ends at 1, and a tick where the goal is.
 const (
-	chartWidth  = 900
-	labelWidth  = 380
-	plotWidth   = 440
-	barHeight   = 14
-	lineHeight  = 20
-	chartTop    = 50
-	chartFloor  = 0.0001 // left end of the scale
-	colorBetter = "#2a7f62"
-	colorMissed = "#c4682d"
+	chartWidth = 24 * vg.Centimeter
+	lineHeight = 14
+	barHeight  = 9
+	chartFloor = 0.0001 // left end of the scale
 )
 
-// chartX is where a ratio lies on the plot, counted from its left end.
-func chartX(ratio float64) float64 {
-	ratio = min(max(ratio, chartFloor), 1)
-	return plotWidth * (1 - math.Log10(ratio)/math.Log10(chartFloor))
-}
+var (
+	colorReached = color.NRGBA{0x2a, 0x7f, 0x62, 0xff}
+	colorMissed  = color.NRGBA{0xc4, 0x68, 0x2d, 0xff}
+)
 
 func writeChart(w io.Writer, results []result) error {
-	var bars []result
+	var rows []result
 	for _, r := range results {
 		if r.ratio > 0 && r.measured() {
-			bars = append(bars, r)
+			rows = append(rows, r)
 		}
 	}
-	height := chartTop + len(bars)*lineHeight + 20
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n", chartWidth, height)
-	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", chartWidth, height)
-	fmt.Fprintf(&b, `<text x="%d" y="18" fill="#222222">Ours / theirs, logarithmic: shorter is better. The black tick is the goal.</text>`+"\n", 10)
-	writeGrid(&b, height)
-	for i, r := range bars {
-		writeBar(&b, chartTop+i*lineHeight, r)
+	slices.Reverse(rows) // the first one is on top
+	p, err := newChart(rows)
+	if err != nil {
+		return err
 	}
-	b.WriteString("</svg>\n")
-	_, err := io.WriteString(w, b.String())
+	height := vg.Length(len(rows)*lineHeight) + 3*vg.Centimeter
+	svg := vgsvg.New(chartWidth, height)
+	p.Draw(draw.New(svg))
+	_, err = svg.WriteTo(w)
 	return err
 }
 
-func writeGrid(b *strings.Builder, height int) {
-	for ratio := 1.0; ratio >= chartFloor*0.99; ratio /= 10 {
-		x := labelWidth + chartX(ratio)
-		fmt.Fprintf(b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#dddddd"/>`+"\n", x, chartTop-6, x, height-16)
-		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle" fill="#666666">%.4g</text>`+"\n", x, chartTop-12, ratio)
+func newChart(rows []result) (*plot.Plot, error) {
+	p := plot.New()
+	p.Title.Text = "Ours / theirs, logarithmic: shorter is better. The black tick is the goal."
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{}
+	var names []string
+	goals := make(plotter.XYs, len(rows))
+	for i, r := range rows {
+		names = append(names, strings.ReplaceAll(r.work, "`", ""))
+		goals[i] = plotter.XY{X: onScale(r.ratio), Y: float64(i)}
+		bar, number, err := newBar(r, i)
+		if err != nil {
+			return nil, err
+		}
+		p.Add(bar, number)
 	}
+	ticks, err := plotter.NewScatter(goals)
+	if err != nil {
+		return nil, err
+	}
+	ticks.Shape, ticks.Radius = goalGlyph{}, barHeight*0.7
+	p.Add(ticks)
+	if len(names) > 0 {
+		p.NominalY(names...)
+	}
+	p.X.Min, p.X.Max = chartFloor, 2
+	p.Y.Min, p.Y.Max = -0.7, float64(len(rows))-0.3
+	return p, nil
 }
 
-func writeBar(b *strings.Builder, y int, r result) {
-	color := colorBetter
-	if !r.reached() {
-		color = colorMissed
+// newBar makes the bar of one row with its number.
+func newBar(r result, row int) (*plotter.Line, *plotter.Labels, error) {
+	end, y := onScale(r.ratioOf()), float64(row)
+	bar, err := plotter.NewLine(plotter.XYs{{X: chartFloor, Y: y}, {X: end, Y: y}})
+	if err != nil {
+		return nil, nil, err
 	}
-	x, goal := chartX(r.ratioOf()), labelWidth+chartX(r.ratio)
-	label := html.EscapeString(strings.ReplaceAll(r.work, "`", ""))
-	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" fill="#222222">%s</text>`+"\n", labelWidth-8, y+11, label)
-	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", labelWidth, y, x, barHeight, color)
-	fmt.Fprintf(b, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#000000" stroke-width="2"/>`+"\n", goal, y-2, goal, y+barHeight+2)
-	fmt.Fprintf(b, `<text x="%.1f" y="%d" fill="#222222">%s</text>`+"\n", labelWidth+plotWidth+8.0, y+11, formatRatio(r.ratioOf()))
+	bar.Width, bar.Color = barHeight, colorReached
+	if !r.reached() {
+		bar.Color = colorMissed
+	}
+	number, err := plotter.NewLabels(plotter.XYLabels{
+		XYs: plotter.XYs{{X: end, Y: y}}, Labels: []string{formatRatio(r.ratioOf())},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	number.Offset = vg.Point{X: 4, Y: -3}
+	number.TextStyle[0].Font.Size = 9
+	return bar, number, nil
+}
+
+// onScale is a ratio as far as the scale goes.
+func onScale(ratio float64) float64 { return min(max(ratio, chartFloor), 1) }
+
+// goalGlyph is an upright tick.
+type goalGlyph struct{}
+
+// DrawGlyph implements draw.GlyphDrawer.
+func (goalGlyph) DrawGlyph(c *draw.Canvas, style draw.GlyphStyle, at vg.Point) {
+	c.StrokeLine2(draw.LineStyle{Color: color.Black, Width: 2}, at.X, at.Y-style.Radius, at.X, at.Y+style.Radius)
 }
