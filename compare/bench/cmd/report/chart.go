@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -49,6 +50,9 @@ func writeChart(w io.Writer, results []result) error {
 func newChart(rows []result) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text = "Ours / theirs, logarithmic: shorter is better. The black tick is the goal."
+	p.Title.TextStyle.Font = sans(11)
+	p.X.Tick.Label.Font, p.Y.Tick.Label.Font = sans(9), sans(9)
+	p.Y.Padding = vg.Centimeter // for a viewer whose font is wider
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{}
 	var names []string
 	goals := make(plotter.XYs, len(rows))
@@ -75,6 +79,10 @@ func newChart(rows []result) (*plot.Plot, error) {
 	return p, nil
 }
 
+func sans(size vg.Length) font.Font {
+	return font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
+}
+
 // newBar makes the bar of one row with its number.
 func newBar(r result, row int) (*plotter.Line, *plotter.Labels, error) {
 	end, y := onScale(r.ratioOf()), float64(row)
@@ -93,7 +101,7 @@ func newBar(r result, row int) (*plotter.Line, *plotter.Labels, error) {
 		return nil, nil, err
 	}
 	number.Offset = vg.Point{X: 4, Y: -3}
-	number.TextStyle[0].Font.Size = 9
+	number.TextStyle[0].Font = sans(9)
 	return bar, number, nil
 }
 
