@@ -224,7 +224,7 @@ func (c *core) loneAfter() time.Duration {
 	const leastMult, leastMaxMult = 4, 6
 	mult := max(c.cfg.SuspicionMult, leastMult)
 	shortest := suspicionTimeout(mult, len(c.table.order), c.cfg.ProbeInterval)
-	return shortest * time.Duration(max(c.cfg.SuspicionMaxTimeoutMult, leastMaxMult)-1)
+	return times(shortest, max(c.cfg.SuspicionMaxTimeoutMult, leastMaxMult)-1)
 }
 
 // others counts the members besides this node and m.
@@ -246,7 +246,7 @@ func (c *core) shortestSuspicion() time.Duration {
 }
 
 func (c *core) longestSuspicion() time.Duration {
-	return time.Duration(c.cfg.SuspicionMaxTimeoutMult) * c.shortestSuspicion()
+	return times(c.shortestSuspicion(), c.cfg.SuspicionMaxTimeoutMult)
 }
 
 // accuse makes m a suspect on the own word (P57).

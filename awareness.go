@@ -24,5 +24,5 @@ func (a *awareness) apply(delta int) bool {
 
 // scale stretches d by the score (P48).
 func (a *awareness) scale(d time.Duration) time.Duration {
-	return d * time.Duration(a.score+1)
+	return times(d, a.score+1)
 }

@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log"
@@ -43,6 +44,10 @@ const MetaMaxSize = 512
 // each node its own. Create itself writes what it decided into it: Keyring, if
 // only SecretKey was given; BindPort and AdvertisePort, if BindPort was 0; and
 // defaults for the few fields below whose zero value says so (P8).
+//
+// A duration of more than nine years is taken for nine years, which is never, an
+// interval below a millisecond for a millisecond, and a number of nodes or factor
+// above a million for a million. So math.MaxInt64 may stand for never.
 //
 // The timing has to be the same on all nodes of a cluster to be of use: a node
 // with a shorter suspicion than the others accuses for all of them.
@@ -557,6 +562,8 @@ func (c *Config) complete() error {
 	if err := c.completeKeyring(); err != nil {
 		return err
 	}
+	c.boundTimes()
+	c.boundFactors()
 	if c.TCPTimeout <= 0 {
 		c.TCPTimeout = 10 * time.Second
 	}
@@ -566,10 +573,46 @@ func (c *Config) complete() error {
 	if c.HandoffQueueDepth <= 0 {
 		c.HandoffQueueDepth = 1024
 	}
-	c.AwarenessMaxMultiplier = max(c.AwarenessMaxMultiplier, 1) // P68
-	c.PushPullNodes = max(c.PushPullNodes, 1)                   // F1
 	return nil
 }
+
+// boundTimes replaces times that the protocol cannot reckon with by the next one
+// that it can: the largest durations stand for never, and would overflow.
+func (c *Config) boundTimes() {
+	for _, period := range []*time.Duration{
+		&c.ProbeInterval, &c.GossipInterval, &c.PushPullInterval,
+		&c.ReconnectInterval, &c.QueueCheckInterval,
+	} {
+		if *period > 0 { // else it is off
+			*period = max(*period, shortestPeriod)
+		}
+		*period = bounded(*period, 0, longestPeriod)
+	}
+	for _, limit := range []*time.Duration{
+		&c.TCPTimeout, &c.ProbeTimeout, &c.DeadNodeReclaimTime,
+		&c.GossipToTheDeadTime, &c.ReconnectTimeout,
+	} {
+		*limit = bounded(*limit, 0, longestPeriod)
+	}
+}
+
+// boundFactors does the same for numbers of nodes and factors.
+func (c *Config) boundFactors() {
+	for _, factor := range []*int{
+		&c.IndirectChecks, &c.SuspicionMult, &c.SuspicionMaxTimeoutMult,
+		&c.GossipNodes, &c.RetransmitMult,
+	} {
+		*factor = bounded(*factor, 0, maxFactor)
+	}
+	c.AwarenessMaxMultiplier = bounded(c.AwarenessMaxMultiplier, 1, maxFactor) // P68
+	c.PushPullNodes = bounded(c.PushPullNodes, 1, maxFactor)                   // F1
+}
+
+// maxFactor bounds what counts nodes or multiplies: more than any cluster has.
+const maxFactor = 1 << 20
+
+// bounded is the value nearest to v from low to high.
+func bounded[T cmp.Ordered](v, low, high T) T { return min(max(v, low), high) }
 
 // completeKeyring puts SecretKey into the ring as its primary key (P9).
 func (c *Config) completeKeyring() error {

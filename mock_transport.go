@@ -94,7 +94,7 @@ func (n *MockNetwork) NewTransport(name string) *MockTransport {
 func (n *MockNetwork) SetLatency(latency, jitter time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.latency, n.jitter = max(latency, 0), max(jitter, 0)
+	n.latency, n.jitter = bounded(latency, 0, longestPeriod), bounded(jitter, 0, longestPeriod)
 }
 
 // SetLoss has each packet lost with the given probability, between 0 and 1.

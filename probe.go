@@ -425,6 +425,7 @@ func (c *core) choose(k int, fits func(*member) bool) []*member {
 	if k <= 0 || len(order) == 0 {
 		return nil
 	}
+	k = min(k, len(order))
 	chosen := make([]*member, 0, k)
 	if len(order) < 3*k {
 		for _, i := range c.rng.Perm(len(order)) {

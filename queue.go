@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 )
@@ -182,6 +183,9 @@ func retransmitLimit(mult, n int) int {
 	digits := 0
 	for ; n > 0; n /= 10 {
 		digits++
+	}
+	if digits > 0 && mult > math.MaxInt/digits {
+		return math.MaxInt
 	}
 	return mult * digits
 }

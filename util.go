@@ -19,15 +19,49 @@ type instant int64
 // never is later than any deadline.
 const never = instant(math.MaxInt64)
 
-func (i instant) add(d time.Duration) instant { return i + instant(d) }
+// add never goes beyond never.
+func (i instant) add(d time.Duration) instant {
+	if d > 0 && i > never-instant(d) {
+		return never
+	}
+	return i + instant(d)
+}
 
 func (i instant) sub(j instant) time.Duration { return time.Duration(i - j) }
+
+// Times that a configuration may ask for. Within these bounds the sums and small
+// multiples that the protocol makes of them do not overflow.
+const (
+	// longestPeriod is some nine years, which for a process is never.
+	longestPeriod = time.Duration(1 << 58)
+	// shortestPeriod is the least time between two rounds of something.
+	shortestPeriod = time.Millisecond
+	// longestProduct bounds the products of times and factors.
+	longestProduct = 4 * longestPeriod
+)
+
+// times is d × n, bounded by longestProduct. Of what is negative nothing is left.
+func times(d time.Duration, n int) time.Duration { return ratio(d, n, 1) }
+
+// ratio is d × num / den, bounded by longestProduct. Of what is negative nothing is
+// left.
+func ratio(d time.Duration, num, den int) time.Duration {
+	if d <= 0 || num <= 0 {
+		return 0
+	}
+	hi, lo := bits.Mul64(uint64(d), uint64(num))
+	if hi >= uint64(den) {
+		return longestProduct
+	}
+	quotient, _ := bits.Div64(hi, lo, uint64(den))
+	return time.Duration(min(quotient, uint64(longestProduct)))
+}
 
 // suspicionTimeout is the shortest time a suspect has to refute in a table of n
 // nodes (P61). It grows with the logarithm of n, as dissemination does (SWIM §4.2).
 func suspicionTimeout(mult, n int, probeInterval time.Duration) time.Duration {
 	scale := math.Max(1, math.Log10(math.Max(1, float64(n))))
-	return time.Duration(mult) * time.Duration(scale*1000) * probeInterval / 1000
+	return ratio(times(probeInterval, mult), int(scale*1000), 1000)
 }
 
 // confirmationsWanted is k of P61: none when too few others could confirm.
@@ -47,7 +81,7 @@ func pushPullWait(interval time.Duration, n int) time.Duration {
 		return interval
 	}
 	doublings := bits.Len(uint(n-1)) - bits.Len(uint(unscaled-1))
-	return interval * time.Duration(doublings+1)
+	return times(interval, doublings+1)
 }
 
 // newRandom is a source for choices that must differ from node to node and,

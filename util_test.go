@@ -131,3 +131,23 @@ func TestW72AddressFormsAreOneAddress(t *testing.T) {
 	require.False(t, sameIP(v4, net.IP{10, 0, 0, 2}))
 	require.False(t, sameIP([]byte{1, 2, 3}, []byte{1, 2, 4}))
 }
+
+func TestTimesDoNotOverflow(t *testing.T) {
+	const most = time.Duration(math.MaxInt64)
+	require.Equal(t, never, instant(1).add(most))
+	require.Equal(t, never, never.add(1))
+	require.Equal(t, never, instant(0).add(most))
+	require.Equal(t, instant(5), instant(8).add(-3))
+	require.Equal(t, longestProduct, times(most, 2))
+	require.Equal(t, longestProduct, times(time.Second, math.MaxInt))
+	require.Equal(t, 3*time.Hour, times(time.Hour, 3))
+	require.Zero(t, times(-1, -1))
+	require.Equal(t, 1500*time.Millisecond, ratio(time.Second, 3, 2))
+	require.Equal(t, longestPeriod, ratio(longestPeriod, 1000, 1000), "no overflow half way")
+	require.Equal(t, longestProduct, suspicionTimeout(math.MaxInt, math.MaxInt, most))
+	require.Equal(t, longestProduct, pushPullWait(most, 1<<20))
+	require.Positive(t, jitter(rand.New(rand.NewPCG(1, 2)), longestProduct))
+	require.Equal(t, math.MaxInt, retransmitLimit(math.MaxInt, 10))
+	limit := awareness{score: math.MaxInt - 1, limit: math.MaxInt}
+	require.Equal(t, longestProduct, limit.scale(most))
+}
