@@ -266,7 +266,8 @@ type Config struct {
 	Seeds []string
 
 	// Detector switches off single parts of the failure detector that go beyond
-	// SWIM and Lifeguard, to compare or to rule one out. Zero: all are on.
+	// SWIM and Lifeguard, to compare or to rule one out. Zero: all are on, as they
+	// should be in production. Which parts there are can change between versions.
 	Detector DetectorSwitches
 
 	// ---- Encryption ----
@@ -321,7 +322,8 @@ type Config struct {
 	// P148).
 	LogOutput io.Writer
 
-	// Logger gets the classic log lines, in place of LogOutput.
+	// Logger gets the classic log lines, in place of LogOutput. With log.Lshortfile
+	// a line names the place in the library where it was written.
 	Logger *log.Logger
 
 	// StructuredLogger gets the same as records. The message is one of a fixed

@@ -70,9 +70,35 @@ type logAttr struct {
 // What other machines send is often the cause of a line, and part of it. So lines
 // are rate limited, and this is the one place that cuts and escapes them.
 type logger struct {
-	classic    *log.Logger  // nil if only structured is set, or nothing is wanted
+	classic    lineOutput   // nil if only structured is set, or nothing is wanted
 	structured *slog.Logger // nil if not configured
 	limiter    logLimiter
+}
+
+// lineOutput takes finished lines, as a *log.Logger does: calls says how far above
+// Output the source line is.
+type lineOutput interface {
+	Output(calls int, line string) error
+}
+
+// slogLines is the output of a *log.Logger that slog.NewLogLogger made. When the
+// handler wants sources, package slog takes that of the call two above the one of
+// Write, as if a method of *log.Logger had been called directly. To be found there,
+// the caller of Output's caller, lines go around the *log.Logger, which adds nothing.
+type slogLines struct{ w io.Writer }
+
+func (s slogLines) Output(_ int, line string) error {
+	_, err := s.w.Write([]byte(line + "\n"))
+	return err
+}
+
+// outputOf is the output for the lines of a configured logger.
+func outputOf(l *log.Logger) lineOutput {
+	w := l.Writer()
+	if l.Flags() == 0 && l.Prefix() == "" && fmt.Sprintf("%T", w) == "*slog.handlerWriter" {
+		return slogLines{w}
+	}
+	return l
 }
 
 // newLogger makes the logger of a configuration (P9.3): LogOutput or Logger for
@@ -82,14 +108,16 @@ func newLogger(cfg *Config) (*logger, error) {
 	if cfg.LogOutput != nil && cfg.Logger != nil {
 		return nil, errTwoLogOutputs
 	}
-	l := &logger{classic: cfg.Logger, structured: cfg.StructuredLogger}
+	l := &logger{structured: cfg.StructuredLogger}
 	l.limiter.now = time.Now
 	switch {
+	case cfg.Logger != nil:
+		l.classic = outputOf(cfg.Logger)
 	case cfg.LogOutput == io.Discard:
 		// No sink at all, so that lines are not even formatted.
 	case cfg.LogOutput != nil:
 		l.classic = log.New(cfg.LogOutput, "", log.LstdFlags)
-	case l.classic == nil && l.structured == nil:
+	case l.structured == nil:
 		l.classic = log.New(os.Stderr, "", log.LstdFlags)
 	}
 	return l, nil
@@ -111,29 +139,27 @@ func (l *logger) recordEnabled(level logLevel) bool {
 // attributes; only the classic line, which format and args make, has it in the
 // text.
 func (l *logger) log(level logLevel, message string, f logFields, format string, args ...any) {
-	l.logf(level, message, f, format, args...)
+	if line, ok := l.record(level, message, f, format, args...); ok {
+		_ = l.classic.Output(sourceDepth, line) // nobody could be told that it failed
+	}
 }
 
 func (l *logger) debugf(message string, f logFields, format string, args ...any) {
-	l.logf(levelDebug, message, f, format, args...)
+	if line, ok := l.record(levelDebug, message, f, format, args...); ok {
+		_ = l.classic.Output(sourceDepth, line)
+	}
 }
 
 func (l *logger) warnf(message string, f logFields, format string, args ...any) {
-	l.logf(levelWarn, message, f, format, args...)
+	if line, ok := l.record(levelWarn, message, f, format, args...); ok {
+		_ = l.classic.Output(sourceDepth, line)
+	}
 }
 
 func (l *logger) errorf(message string, f logFields, format string, args ...any) {
-	l.logf(levelError, message, f, format, args...)
-}
-
-// logf is one call below the methods that the rest of the package uses. args is
-// overwritten.
-func (l *logger) logf(level logLevel, message string, f logFields, format string, args ...any) {
-	if !l.enabled(level) || !l.admit(level, message) {
-		return
+	if line, ok := l.record(levelError, message, f, format, args...); ok {
+		_ = l.classic.Output(sourceDepth, line)
 	}
-	shortenAll(args)
-	l.emit(callDepth, logRecord{level: level, message: message, fields: f}, fmt.Sprintf(format, args...))
 }
 
 // writeLine writes a line that the core asked for. Its record has the place in
@@ -143,38 +169,43 @@ func (l *logger) writeLine(line *logLine) {
 	if !l.enabled(line.level) || !l.admit(line.level, line.message) {
 		return
 	}
-	shortenAll(line.args)
-	r := logRecord{level: line.level, message: line.message, fields: line.fields, pc: line.pc}
-	l.emit(callDepth-1, r, fmt.Sprintf(line.format, line.args...))
-}
-
-// callDepth is how far the caller of debugf and its sisters is above emit, for
-// loggers that name the source line.
-const callDepth = 3
-
-// logRecord is what a structured record is made of.
-type logRecord struct {
-	level   logLevel
-	message string
-	fields  logFields
-	pc      uintptr // the source line; 0: where emit was called from
-}
-
-// emit writes a record and its classic text to every sink that wants the level.
-// The source line is that of the call so many above emit.
-func (l *logger) emit(depth int, r logRecord, text string) {
+	l.handle(line.level, line.message, line.fields, line.pc)
 	if l.classic != nil {
-		// There is nobody to tell that a log line could not be written.
-		_ = l.classic.Output(depth+1, logTags[r.level]+logName+escaped(text, maxLogLine))
+		_ = l.classic.Output(sourceDepth, classicLine(line.level, line.format, line.args...))
 	}
-	if !l.recordEnabled(r.level) {
+}
+
+// sourceDepth tells a *log.Logger that a line comes from the caller of the method
+// that calls Output.
+const sourceDepth = 2
+
+// record hands a record to the StructuredLogger, and returns the classic line if
+// that is wanted as well. It is called by the methods above for their caller.
+func (l *logger) record(level logLevel, message string, f logFields, format string, args ...any) (line string, classic bool) {
+	if !l.enabled(level) || !l.admit(level, message) {
+		return "", false
+	}
+	l.handle(level, message, f, callerPC(2))
+	if l.classic == nil {
+		return "", false
+	}
+	return classicLine(level, format, args...), true
+}
+
+// classicLine is a line without the prefix that package log gives it. args is
+// overwritten.
+func classicLine(level logLevel, format string, args ...any) string {
+	shortenAll(args)
+	return logTags[level] + logName + escaped(fmt.Sprintf(format, args...), maxLogLine)
+}
+
+// handle hands a record to the StructuredLogger, if that wants the level.
+func (l *logger) handle(level logLevel, message string, f logFields, pc uintptr) {
+	if !l.recordEnabled(level) {
 		return
 	}
-	if r.pc == 0 {
-		r.pc = callerPC(depth)
-	}
-	record := slog.NewRecord(time.Now(), slogLevels[r.level], r.message, r.pc)
-	record.AddAttrs(r.fields.attrs()...)
+	record := slog.NewRecord(time.Now(), slogLevels[level], message, pc)
+	record.AddAttrs(f.attrs()...)
 	_ = l.structured.Handler().Handle(context.Background(), record)
 }
 
@@ -330,9 +361,11 @@ func (l *logger) flush() {
 
 func (l *logger) report(withheld []withheldLines) {
 	for _, w := range withheld {
-		text := fmt.Sprintf("%d more like this within %v were not logged: %s", w.count, logWindow, w.message)
 		f := logFields{more: []logAttr{{"count", w.count}, {"of", w.message}}}
-		l.emit(2, logRecord{level: w.level, message: "Lines were not logged", fields: f}, text)
+		l.handle(w.level, "Lines were not logged", f, callerPC(0))
+		if l.classic != nil {
+			_ = l.classic.Output(1, classicLine(w.level, "%d more like this within %v were not logged: %s", w.count, logWindow, w.message))
+		}
 	}
 }
 

@@ -64,14 +64,16 @@ func TestP9LogOutputGetsTheStandardFlags(t *testing.T) {
 	l, _ := recordedLog(t, &Config{LogOutput: &out})
 	l.warnf("hello", logFields{}, "hello")
 	require.Regexp(t, `^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[WARN\] memberlist: hello\n$`, out.String())
-	require.Equal(t, log.LstdFlags, l.classic.Flags())
+	require.Equal(t, log.LstdFlags, l.classic.(*log.Logger).Flags())
 }
 
+// Each of the ways to log leads to the line that asked for it, in all kinds of logs.
 func TestLogLinesNameTheirSource(t *testing.T) {
-	var classic, structured bytes.Buffer
+	var classic, bridged, structured bytes.Buffer
+	sources := &slog.HandlerOptions{AddSource: true, Level: slog.LevelDebug}
 	l, _ := recordedLog(t, &Config{
 		Logger:           log.New(&classic, "", log.Lshortfile),
-		StructuredLogger: slog.New(slog.NewJSONHandler(&structured, &slog.HandlerOptions{AddSource: true, Level: slog.LevelDebug})),
+		StructuredLogger: slog.New(slog.NewJSONHandler(&structured, sources)),
 	})
 	allLevels(l)
 	lines := strings.Split(strings.TrimSpace(classic.String()), "\n")
@@ -79,11 +81,16 @@ func TestLogLinesNameTheirSource(t *testing.T) {
 	for _, line := range lines {
 		require.Regexp(t, `^logging_test\.go:\d+: `, line)
 	}
-	for _, record := range records(t, &structured) {
+	l, _ = recordedLog(t, &Config{Logger: slog.NewLogLogger(slog.NewJSONHandler(&bridged, sources), slog.LevelInfo)})
+	allLevels(l)
+	list := append(records(t, &structured), records(t, &bridged)...)
+	require.Len(t, list, 10)
+	for _, record := range list {
 		source := record["source"].(map[string]any)
 		require.Equal(t, "logging_test.go", filepath.Base(source["file"].(string)))
 		require.Contains(t, source["function"], "allLevels")
 	}
+	require.Equal(t, "[DEBUG] memberlist: one 1", list[5]["msg"])
 }
 
 // records parses the output of a JSON handler.

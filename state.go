@@ -44,6 +44,10 @@ func (s NodeStateType) String() string {
 // has handed out: an update appears as a new Node in the next call or event. It
 // is shared by all who asked, so callers must not write to it either, nor to the
 // bytes of its Addr and Meta (P34).
+//
+// Two Nodes of one member are different pointers once anything about the member has
+// changed, its state included. So a *Node identifies no member, neither by == nor as
+// the key of a map: use Name.
 type Node struct {
 	// Name is the unique name of the node.
 	Name string
