@@ -37,11 +37,30 @@ func appendShorter(dst, msg []byte) ([]byte, bool) {
 	return packed, true
 }
 
-// appendLonger appends msg in compressed form, no matter whether that is shorter
-// (W20, streams).
-func appendLonger(dst, msg []byte) []byte {
-	packed, _ := appendCompressed(slices.Grow(dst, compressedRoom+len(msg)/2), msg, 2*len(msg)+16)
-	return packed
+// Sampling of a long message: so many windows of so many bytes, if it has more than
+// sampledFrom.
+const (
+	sampledFrom   = 256 << 10
+	sampleWindows = 8
+	sampleWindow  = 8 << 10
+)
+
+// promising reports whether it makes sense to compress a message. A long one that is
+// random or was compressed before would cost a hundredth of a second for each MiB in
+// vain, as much as all else that is done to it. So parts from all over it are tried,
+// and one that gets shorter by a sixteenth is enough.
+func promising(msg []byte) bool {
+	if len(msg) < sampledFrom {
+		return true
+	}
+	room := make([]byte, 0, 2*sampleWindow)
+	for i := range sampleWindows {
+		start := (len(msg) - sampleWindow) / (sampleWindows - 1) * i
+		if _, ok := appendLZW(room, msg[start:start+sampleWindow], sampleWindow*15/16); ok {
+			return true
+		}
+	}
+	return false
 }
 
 // appendCompressed appends msg in compressed form unless the data gets longer than

@@ -7,6 +7,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// appendLonger appends msg in compressed form, no matter whether that is shorter.
+func appendLonger(dst, msg []byte) []byte {
+	packed, _ := appendCompressed(dst, msg, 2*len(msg)+16)
+	return packed
+}
+
 // compressedWith makes a compressed message of data that need not be valid.
 func compressedWith(algo uint8, data []byte) []byte {
 	m := compressed{Algo: algo, Buf: data}

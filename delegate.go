@@ -73,8 +73,9 @@ type Delegate interface {
 	// It is called for each exchange, on either side, by the goroutine that
 	// does the exchange, so several calls can run at once. The exchange waits
 	// for it, within Config.TCPTimeout of its peer. The slice is read until the
-	// exchange is over and not changed. State beyond 20 MiB is refused by the
-	// receiver.
+	// exchange is over and not changed. State beyond 20 MiB fails the exchange
+	// with ErrTooLarge, on both sides; with encryption the limit is for all that is
+	// sent, after compression.
 	LocalState(join bool) []byte
 
 	// MergeRemoteState hands over what LocalState returned on the other side of

@@ -256,6 +256,9 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 		return fmt.Errorf("push/pull refused: %w", refusal)
 	}
 	if err := m.sendState(conn, local, remote.join, false); err != nil {
+		if errors.Is(err, ErrTooLarge) { // nothing was sent
+			m.answerError(conn, err.Error())
+		}
 		return err
 	}
 	if refusal != nil {
@@ -297,18 +300,22 @@ func (m *Memberlist) readTable(local *localState) {
 	}
 }
 
-// sendState writes the own side of a push/pull.
+// sendState writes the own side of a push/pull. State that no node would take is an
+// error (W62).
 func (m *Memberlist) sendState(conn net.Conn, local *localState, join, opener bool) error {
-	local.msg = m.appendLocalState(local.msg[:0], local.records, join)
-	return m.writeStream(conn, local.msg, opener)
-}
-
-// appendLocalState encodes the own side of a push/pull (W51, W54, P118).
-func (m *Memberlist) appendLocalState(dst []byte, records []nodeRecord, join bool) []byte {
 	var user []byte
 	if m.config.Delegate != nil {
 		user = m.config.Delegate.LocalState(join)
 	}
+	if len(user) > maxUserState {
+		return newKindError(ErrTooLarge, "user state of %d bytes is over the limit of %d", len(user), maxUserState)
+	}
+	local.msg = m.appendLocalState(local.msg[:0], local.records, user, join)
+	return m.writeStream(conn, local.msg, opener)
+}
+
+// appendLocalState encodes the own side of a push/pull (W51, W54, P118).
+func (m *Memberlist) appendLocalState(dst []byte, records []nodeRecord, user []byte, join bool) []byte {
 	const typicalRecord = 128
 	dst = slices.Grow(dst, typicalRecord*(len(records)+1)+len(user))
 	header := pushPullHeader{Nodes: len(records), UserStateLen: len(user), Join: join}

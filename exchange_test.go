@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -798,4 +799,66 @@ func TestShutdownLogsNoErrorsAboutItsOwnStreams(t *testing.T) {
 		require.NoError(t, m.Shutdown())
 		require.Empty(t, lines.with("[ERR]"))
 	})
+}
+
+// State that does not compress arrives up to the limit, sealed and compressed or not,
+// in both directions.
+func TestLargeStateThatDoesNotCompressArrives(t *testing.T) {
+	random := make([]byte, 15<<20)
+	_, _ = rand.Read(random)
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		var merged atomic.Int32
+		for i, name := range []string{"n1", "n2"} {
+			m := c.node(name, quiet, func(cfg *Config) {
+				cfg.SecretKey, cfg.EnableCompression = random[:32], true
+				cfg.Delegate = &hooks{
+					local: func(bool) []byte { return random },
+					merge: func(state []byte, _ bool) {
+						require.True(t, bytes.Equal(random, state))
+						merged.Add(1)
+					},
+				}
+			})
+			if i > 0 {
+				_, err := m.Join([]string{"127.0.0.1:1"})
+				require.NoError(t, err)
+			}
+		}
+		synctest.Wait()
+		require.EqualValues(t, 2, merged.Load())
+	})
+}
+
+// State that no node would take fails where it would be sent from, and the joiner is
+// told so, whichever side it is.
+func TestStateOverTheLimitFailsWithItsSize(t *testing.T) {
+	for name, tooMuch := range map[string][]byte{"sealed": make([]byte, maxUserState), "plain": make([]byte, maxUserState+1)} {
+		_, _ = rand.Read(tooMuch)
+		for _, large := range []string{"n1", "n2"} {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				node := func(node string) *Memberlist {
+					return c.node(node, quiet, func(cfg *Config) {
+						if name == "sealed" {
+							cfg.SecretKey = tooMuch[:32]
+						}
+						if node == large {
+							cfg.Delegate = &hooks{local: func(bool) []byte { return tooMuch }}
+						}
+					})
+				}
+				first, second := node("n1"), node("n2")
+				_, err := second.Join([]string{first.LocalNode().Address()})
+				require.ErrorContains(t, err, "over the limit of 20971520", "%s from %s", name, large)
+				if large == "n2" {
+					require.ErrorIs(t, err, ErrTooLarge)
+				} else {
+					remote := (*RemoteError)(nil)
+					require.ErrorAs(t, err, &remote)
+				}
+				require.NotErrorIs(t, err, ErrLabelMismatch)
+			})
+		}
+	}
 }

@@ -70,17 +70,22 @@ func keepForStreams(buf *[]byte, memory []byte) {
 	}
 }
 
-// appendStreamContent appends msg, compressed if so configured: on streams whether
-// or not that is shorter (W20).
+// appendStreamContent appends msg, compressed if so configured and if that is
+// shorter. Nodes of v0.7.0 send the compressed form even if it is longer, and take
+// either (W20, W21). What is longer than they accept out of compression goes as it is.
 func (w *wire) appendStreamContent(dst, msg []byte) []byte {
-	if w.cfg.EnableCompression {
-		return appendLonger(dst, msg)
+	if w.cfg.EnableCompression && len(msg) <= maxUnpacked && promising(msg) {
+		dst = slices.Grow(dst, compressedRoom+len(msg)/2)
+		if packed, shorter := appendShorter(dst, msg); shorter {
+			return packed
+		}
 	}
 	return append(dst, msg...)
 }
 
 // appendFrame appends msg in an encrypted frame (W36). The head of the frame is
-// authenticated with it, so the length has to be known before sealing.
+// authenticated with it, so the length has to be known before sealing. A frame that
+// no node would take is an error (W62).
 func (w *wire) appendFrame(dst, msg []byte, key sealingKey) ([]byte, error) {
 	version := boxVersion(w.cfg.ProtocolVersion)
 	head := len(dst)
@@ -93,6 +98,9 @@ func (w *wire) appendFrame(dst, msg []byte, key sealingKey) ([]byte, error) {
 	}
 	dst = w.appendStreamContent(dst, msg)
 	n := boxLen(version, len(dst)-box-boxHeadLen)
+	if n > maxFrame {
+		return nil, newKindError(ErrTooLarge, "message of %d bytes takes an encrypted frame of %d, over the limit of %d", len(msg), n, maxFrame)
+	}
 	binary.BigEndian.PutUint32(dst[head+1:], uint32(n))
 	return sealBox(dst, box, key, w.frameData(dst[head:box])), nil
 }

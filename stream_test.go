@@ -2,11 +2,13 @@ package memberlist
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -612,4 +614,47 @@ func FuzzPushPull(f *testing.F) {
 		require.Equal(t, states, statesAgain)
 		require.True(t, bytes.Equal(userState, userAgain))
 	})
+}
+
+// What does not get shorter goes as it is: short messages, and long ones that are
+// random all over (W20). One that is random in part is compressed.
+func TestStreamsNeverCarryTheLongerForm(t *testing.T) {
+	random := make([]byte, 1<<20)
+	_, _ = rand.Read(random)
+	half := slices.Concat(random[:512<<10], make([]byte, 512<<10))
+	plain, compressing := plainConfig(), plainConfig()
+	compressing.EnableCompression = true
+	for name, row := range map[string]struct {
+		payload    []byte
+		compressed bool
+	}{
+		"short":           {[]byte("text"), false},
+		"random":          {random, false},
+		"random at first": {half, true},
+		"random at last":  {slices.Concat(half[512<<10:], half[:512<<10]), true},
+		"text":            {bytes.Repeat([]byte("some text"), 100), true},
+	} {
+		var as, is memoryConn
+		_, err := newWire(compressing).writeUserMessage(&is, row.payload)
+		require.NoError(t, err)
+		_, err = newWire(plain).writeUserMessage(&as, row.payload)
+		require.NoError(t, err)
+		require.Equal(t, row.compressed, len(is.written) < len(as.written), name)
+		require.LessOrEqual(t, len(is.written), len(as.written), name)
+	}
+}
+
+// A frame that no node would take is not sent, and the error has the sizes (W62).
+func TestFrameOverTheLimitFailsAtTheSender(t *testing.T) {
+	random := make([]byte, maxFrame)
+	_, _ = rand.Read(random)
+	cfg := plainConfig()
+	cfg.Keyring, cfg.GossipVerifyOutgoing, cfg.EnableCompression = testRing(t, "a"), true, true
+	var conn memoryConn
+	_, err := newWire(cfg).writeUserMessage(&conn, random)
+	require.ErrorIs(t, err, ErrTooLarge)
+	require.ErrorContains(t, err, "20971538")
+	require.Empty(t, conn.written)
+	_, err = newWire(cfg).writeUserMessage(&conn, make([]byte, maxFrame))
+	require.NoError(t, err, "compressed it fits")
 }

@@ -3,8 +3,11 @@ package memberlist
 import (
 	"bytes"
 	"compress/lzw"
+	"crypto/rand"
 	"io"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 func BenchmarkDecode(b *testing.B) {
@@ -154,3 +157,25 @@ func BenchmarkLZW(b *testing.B) {
 		})
 	}
 }
+
+// State that does not compress, sealed: what it costs to find that out.
+func BenchmarkStreamOfRandomBytes(b *testing.B) {
+	random := make([]byte, 15<<20)
+	_, _ = rand.Read(random)
+	for name, compress := range map[string]bool{"compressed": true, "plain": false} {
+		b.Run(name, func(b *testing.B) {
+			cfg := plainConfig()
+			cfg.Keyring, cfg.GossipVerifyOutgoing, cfg.EnableCompression = testRing(b, "a"), true, compress
+			w := newWire(cfg)
+			for b.Loop() {
+				var conn discardConn
+				_, err := w.writeStream(&conn, random, true)
+				require.NoError(b, err)
+			}
+		})
+	}
+}
+
+type discardConn struct{ memoryConn }
+
+func (c *discardConn) Write(p []byte) (int, error) { return len(p), nil }
