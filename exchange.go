@@ -205,6 +205,9 @@ type remoteState struct {
 	join   bool
 	nodes  []pushNodeState
 	user   []byte
+
+	begun bool   // this side began the exchange
+	asked string // with which member; empty if it is a seed
 }
 
 // readState reads the body of a push/pull.
@@ -421,7 +424,13 @@ func nodesOf(states []pushNodeState) []*Node {
 // merge applies what the other side sent (P119). It returns the number of the
 // last event.
 func (m *Memberlist) merge(ctx context.Context, remote *remoteState) uint64 {
-	told := m.step(func(c *core, now instant) { c.merge(now, remote.nodes) })
+	told := m.step(func(c *core, now instant) {
+		if remote.begun {
+			c.mergeAnswer(now, remote.asked, remote.join, remote.nodes)
+		} else {
+			c.merge(now, remote.nodes)
+		}
+	})
 	if len(remote.user) == 0 || m.config.Delegate == nil {
 		return told
 	}
@@ -515,7 +524,10 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 	if err = cmp.Or(err, unsent); err != nil {
 		return 0, err
 	}
-	remote.join = join
+	remote.join, remote.begun = join, true
+	if !join {
+		remote.asked = to.Name // a member, at the address that the table has
+	}
 	m.readTable(local)
 	if err := m.judge(ctx, &remote, local.records); err != nil {
 		return 0, err

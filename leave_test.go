@@ -1,7 +1,6 @@
 package memberlist
 
 import (
-	"math"
 	"testing"
 	"time"
 
@@ -257,13 +256,4 @@ func TestP22LeaveWithoutProbeTimeoutHasPatienceAllTheSame(t *testing.T) {
 	require.Empty(t, c.departurePings())
 	c.pass(time.Millisecond)
 	require.Len(t, c.departurePings(), 1)
-}
-
-// The highest incarnation there is does not keep a node from returning.
-func TestP113IncarnationsWrap(t *testing.T) {
-	c := newTestCore(t)
-	c.refute(c.now, math.MaxUint32)
-	require.Equal(t, "alive@0", c.view("me"))
-	c.refute(c.now, 0)
-	require.Equal(t, "alive@1", c.view("me"))
 }

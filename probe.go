@@ -178,11 +178,12 @@ func (c *core) reap(now instant) {
 		if m == c.self || !m.gone() || now.sub(m.since) <= c.cfg.GossipToTheDeadTime {
 			continue
 		}
+		tombstone := m.tombstone()
 		c.table.remove(i)
 		if c.cfg.Detector.NoTombstones {
 			continue
 		}
-		c.tombstones.note(now, borrow(m.node.Name), borrow(c.cfg.Name), rumour{incarnation: m.incarnation, state: m.state()})
+		c.tombstones.note(now, borrow(m.node.Name), borrow(c.cfg.Name), tombstone)
 	}
 	c.table.shuffle(c.rng)
 	c.table.turns.stale = true

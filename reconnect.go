@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -13,9 +14,12 @@ import (
 type lostNode struct {
 	node        *Node
 	incarnation uint32
-	place       int // index in lostNodes.order
+	heard       bool // it answered once
+	place       int  // index in lostNodes.order
+	rank        int  // index in lostNodes.unheard, if it never answered
 	since       instant
 	due         instant // when it is to be asked again
+	successor   *member // the one that was found at its address
 }
 
 // maxLost bounds the nodes that are remembered.
@@ -24,28 +28,48 @@ const maxLost = 4096
 // lostNodes is the memory of nodes that died, in the random order in which they are
 // asked.
 type lostNodes struct {
-	byName map[string]*lostNode
-	order  []*lostNode
-	next   int // in order; those before have had their turn
+	byName  map[string]*lostNode
+	order   []*lostNode
+	next    int         // in order; those before have had their turn
+	unheard []*lostNode // those that never answered
 }
 
-// add remembers a node. When there is no room the new one is left out: the others
-// are as good a way back to a lost part of the cluster.
-func (l *lostNodes) add(rng *rand.Rand, n *Node, incarnation uint32, now instant) {
-	if old := l.byName[n.Name]; old != nil {
-		old.node, old.incarnation, old.since = n, incarnation, now
+// add remembers a node, which answered once or never did. Its node, incarnation, heard
+// and since are set. When there is no room it replaces one of those that never
+// answered, whose names may be made up. If all have answered the new one is left out:
+// the others are as good a way back to a lost part of the cluster.
+func (l *lostNodes) add(rng *rand.Rand, lost lostNode) {
+	if old := l.byName[lost.node.Name]; old != nil {
+		l.renew(old, lost)
 		return
 	}
 	if len(l.order) >= maxLost {
-		return
+		if len(l.unheard) == 0 {
+			return
+		}
+		l.remove(l.unheard[rng.IntN(len(l.unheard))].node.Name)
 	}
 	if l.byName == nil {
 		l.byName = make(map[string]*lostNode)
 	}
-	lost := &lostNode{node: n, incarnation: incarnation, place: len(l.order), since: now}
-	l.byName[n.Name] = lost
-	l.order = append(l.order, lost)
-	l.swap(lost.place, l.next+rng.IntN(len(l.order)-l.next))
+	lost.place = len(l.order)
+	added := &lost
+	l.byName[lost.node.Name] = added
+	l.order = append(l.order, added)
+	if !lost.heard {
+		added.rank = len(l.unheard)
+		l.unheard = append(l.unheard, added)
+	}
+	l.swap(added.place, l.next+rng.IntN(len(l.order)-l.next))
+}
+
+// renew takes over what is new about a node that is remembered. It keeps its turn.
+func (l *lostNodes) renew(old *lostNode, lost lostNode) {
+	old.node, old.incarnation, old.since = lost.node, lost.incarnation, lost.since
+	if lost.heard && !old.heard {
+		old.heard = true
+		l.removeUnheard(old)
+	}
 }
 
 // remove forgets a node. Those that have had their turn stay in front.
@@ -63,6 +87,24 @@ func (l *lostNodes) remove(name string) {
 	l.order[last] = nil
 	l.order = l.order[:last]
 	delete(l.byName, name)
+	if !lost.heard {
+		l.removeUnheard(lost)
+	}
+}
+
+// removeUnheard takes a node out of those that never answered.
+func (l *lostNodes) removeUnheard(lost *lostNode) {
+	last := len(l.unheard) - 1
+	moved := l.unheard[last]
+	l.unheard[lost.rank], moved.rank = moved, lost.rank
+	l.unheard[last] = nil
+	l.unheard = l.unheard[:last]
+}
+
+// heard reports whether a node of that name is remembered and answered once.
+func (l *lostNodes) heard(name borrowed) bool {
+	lost, ok := lookUp(l.byName, name)
+	return ok && lost.heard
 }
 
 // has reports whether a node of that name is remembered.
@@ -73,7 +115,7 @@ func (l *lostNodes) has(name borrowed) bool {
 
 // left forgets a node that left after it died here.
 func (l *lostNodes) left(name borrowed, incarnation uint32) {
-	if lost, ok := lookUp(l.byName, name); ok && incarnation >= lost.incarnation {
+	if lost, ok := lookUp(l.byName, name); ok && incarnation >= lost.incarnation && !far(incarnation, lost.incarnation) {
 		l.remove(lost.node.Name)
 	}
 }
@@ -178,11 +220,15 @@ func (c *core) fewLeft() bool {
 	return others <= 0 || others <= few && others < len(c.lost.order)
 }
 
+// skippedInTurn bounds the lost nodes that are passed over in one turn since a member
+// has their address. For each of them the table may have to be searched.
+const skippedInTurn = 8
+
 // nextLost is the next lost node that is due; nil if none is. Those that were dead for
-// too long are forgotten on the way.
+// too long are forgotten on the way, and those whose address a member has are put off.
 func (c *core) nextLost(now instant) *lostNode {
 	l := &c.lost
-	for passed := 0; passed < len(l.order); {
+	for passed, skipped := 0, 0; passed < len(l.order) && skipped < skippedInTurn; {
 		if l.next >= len(l.order) {
 			l.next = 0
 		}
@@ -192,12 +238,35 @@ func (c *core) nextLost(now instant) *lostNode {
 			continue
 		}
 		l.next++
-		if lost.due <= now {
+		passed++
+		if lost.due > now {
+			continue
+		}
+		if !c.replaced(lost) {
 			return lost
 		}
-		passed++
+		lost.due = now.add(jitter(c.rng, c.searchPeriod(now, lost)))
+		skipped++
 	}
 	return nil
+}
+
+// replaced reports whether a member has the address of a lost node: a process that was
+// started there under another name. It would answer each ping by warning of it. The
+// member must have answered once, or a made-up one could keep the lost node out.
+func (c *core) replaced(lost *lostNode) bool {
+	succeeds := func(m *member) bool {
+		return !m.gone() && m.node.Name != lost.node.Name && (m == c.self || m.everHeard()) &&
+			m.node.at(lost.node.Addr, lost.node.Port)
+	}
+	if lost.successor != nil && succeeds(lost.successor) {
+		return true
+	}
+	lost.successor = nil
+	if i := slices.IndexFunc(c.table.order, succeeds); i >= 0 {
+		lost.successor = c.table.order[i]
+	}
+	return lost.successor != nil
 }
 
 // lostFor is how long a node that died is looked for.
@@ -265,7 +334,7 @@ func (c *core) lose(now instant, m *member) {
 	if c.cfg.ReconnectInterval <= 0 {
 		return
 	}
-	c.lost.add(c.rng, m.node, m.incarnation, now)
+	c.lost.add(c.rng, lostNode{node: m.node, incarnation: m.incarnation, heard: m.everHeard(), since: now})
 	lost := c.lost.byName[m.node.Name]
 	if lost == nil {
 		return // no room

@@ -218,7 +218,7 @@ func TestReconnectOrderIsRandom(t *testing.T) {
 		var l lostNodes
 		rng := rand.New(rand.NewPCG(seed, 1))
 		for i := range 10 {
-			l.add(rng, &Node{Name: strconv.Itoa(i)}, 1, 0)
+			l.add(rng, lostNode{node: &Node{Name: strconv.Itoa(i)}, incarnation: 1, since: 0})
 		}
 		firsts[l.order[0].node.Name]++
 	}
@@ -235,7 +235,7 @@ func TestReconnectPassesAreFair(t *testing.T) {
 	l := &c.lost
 	node := func(i int) *Node { return &Node{Name: fmt.Sprint(i)} }
 	for i := range 50 {
-		l.add(c.rng, node(i), 1, c.now)
+		l.add(c.rng, lostNode{node: node(i), incarnation: 1, since: c.now})
 	}
 	asked := map[string]int{}
 	for i := range 200 {
@@ -244,7 +244,7 @@ func TestReconnectPassesAreFair(t *testing.T) {
 		}
 		switch {
 		case i%4 == 0:
-			l.add(c.rng, node(100+i), 1, c.now)
+			l.add(c.rng, lostNode{node: node(100 + i), incarnation: 1, since: c.now})
 		case i%4 == 2:
 			l.remove(l.order[c.rng.IntN(len(l.order))].node.Name)
 		}
@@ -267,23 +267,25 @@ func TestReconnectPassesAreFair(t *testing.T) {
 	require.Len(t, tried, len(l.order))
 }
 
-// At most 4096 are remembered; further ones are not.
+// At most 4096 are remembered.
 func TestReconnectMemoryIsBounded(t *testing.T) {
 	var l lostNodes
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i := range maxLost + 10 {
-		l.add(rng, &Node{Name: strconv.Itoa(i)}, 1, 0)
+		l.add(rng, lostNode{node: &Node{Name: strconv.Itoa(i)}, incarnation: 1, since: 0})
 	}
 	require.Len(t, l.order, 4096)
 	require.Len(t, l.byName, 4096)
-	require.Nil(t, l.byName["4096"])
-	l.add(rng, &Node{Name: "7", Port: 7}, 2, 5)
-	require.Equal(t, uint16(7), l.byName["7"].node.Port, "one that is known is renewed")
-	l.remove("7")
-	l.remove("7")
+	require.Len(t, l.unheard, 4096)
+	known := l.order[0].node.Name
+	l.add(rng, lostNode{node: &Node{Name: known, Port: 7}, incarnation: 2, since: 5})
+	require.Equal(t, uint16(7), l.byName[known].node.Port, "one that is known is renewed")
+	l.remove(known)
+	l.remove(known)
 	l.remove("never")
-	l.add(rng, &Node{Name: "4096"}, 1, 0)
-	require.NotNil(t, l.byName["4096"])
+	l.add(rng, lostNode{node: &Node{Name: "new"}})
+	require.NotNil(t, l.byName["new"])
+	require.Len(t, l.order, 4096)
 }
 
 // They are remembered for ReconnectTimeout after their death; without one until they
@@ -491,4 +493,159 @@ func TestSeedsAreTriedOncePerInterval(t *testing.T) {
 	require.Len(t, c.syncs(), 1)
 	c.lookFor(time.Hour)
 	require.Empty(t, c.syncs(), "the first attempt has not ended")
+}
+
+// Made-up names that are declared dead do not push a real node out of the memory, nor
+// keep one out that dies later: who answered once has precedence.
+func TestMadeUpNodesDoNotEndTheSearchForARealOne(t *testing.T) {
+	for _, when := range []string{"before", "after", "both"} {
+		c := quietDetector(t)
+		c.know("real", "a")
+		c.roundTrip("real", c.now)
+		if when != "before" {
+			c.hearDead("real", 1, "a")
+		}
+		if when == "both" {
+			c.pass(time.Hour)
+			c.reap(c.now)
+		}
+		c.die(nodeNames("made-up", 2*maxLost)...)
+		c.hearDead("real", 1, "a")
+		require.Len(t, c.lost.order, maxLost)
+		c.settle()
+		c.nextReconnect = c.now
+		require.NotEmpty(t, c.lookFor(maxLost * c.cfg.ProbeInterval * 12 / 10)["real"], when)
+	}
+}
+
+// Among those that never answered it is chance who stays, so that nobody can fill the
+// memory first.
+func TestLostNodesThatNeverAnsweredReplaceEachOtherAtRandom(t *testing.T) {
+	var l lostNodes
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range 3 * maxLost {
+		l.add(rng, lostNode{node: &Node{Name: strconv.Itoa(i)}})
+	}
+	require.Len(t, l.order, maxLost)
+	third := [3]int{}
+	for i := range 3 * maxLost {
+		if l.byName[strconv.Itoa(i)] != nil {
+			third[i/maxLost]++
+		}
+	}
+	e := math.Exp(-1) // what is left of 4096 after 4096 were replaced at random
+	for i, share := range []float64{e * e, e * (1 - e), 1 - e} {
+		require.InDelta(t, share*maxLost, third[i], 150)
+	}
+}
+
+// The two lists of the memory agree, whatever happens.
+func TestLostNodesKnowWhoNeverAnswered(t *testing.T) {
+	var l lostNodes
+	rng := rand.New(rand.NewPCG(2, 2))
+	for range 20000 {
+		name := strconv.Itoa(rng.IntN(maxLost * 5 / 4))
+		if rng.IntN(8) == 0 {
+			l.remove(name)
+		} else {
+			l.add(rng, lostNode{node: &Node{Name: name}, heard: rng.IntN(3) == 0})
+		}
+	}
+	unheard := 0
+	for place, lost := range l.order {
+		require.Equal(t, place, lost.place)
+		require.Same(t, lost, l.byName[lost.node.Name])
+		if !lost.heard {
+			unheard++
+			require.Same(t, lost, l.unheard[lost.rank])
+		}
+	}
+	require.Len(t, l.byName, len(l.order))
+	require.Len(t, l.unheard, unheard)
+	require.NotZero(t, unheard)
+}
+
+// When all have answered, a new one is left out, whoever it is.
+func TestLostNodesThatAnsweredStay(t *testing.T) {
+	var l lostNodes
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range maxLost {
+		l.add(rng, lostNode{node: &Node{Name: strconv.Itoa(i)}, heard: true})
+	}
+	for _, heard := range []bool{false, true} {
+		l.add(rng, lostNode{node: &Node{Name: "new"}, heard: heard})
+		require.Len(t, l.order, maxLost)
+		require.Nil(t, l.byName["new"])
+	}
+}
+
+// A lost node is not looked for at an address where a member of another name lives:
+// that would warn of each ping. It is again when that one is gone, or has moved.
+func TestLostNodesAreNotLookedForWhereAMemberLives(t *testing.T) {
+	for what, run := range map[string]struct {
+		happens func(c *testCore)
+		want    bool
+	}{
+		"an answering member":       {func(c *testCore) { c.roundTrip("y", c.now) }, false},
+		"one that never answered":   {func(c *testCore) {}, true},
+		"a suspect":                 {func(c *testCore) { c.roundTrip("y", c.now); c.hearSuspect("y", 1, "a") }, false},
+		"one that died":             {func(c *testCore) { c.roundTrip("y", c.now); c.lookFor(time.Minute); c.hearDead("y", 1, "a") }, true},
+		"one that left":             {func(c *testCore) { c.roundTrip("y", c.now); c.hearDead("y", 1, "y") }, true},
+		"the lost one as a suspect": {func(c *testCore) { c.roundTrip("x", c.now); c.hearDead("y", 1, "y"); c.hearSuspect("x", 2, "a") }, true},
+		"one at another port":       {func(c *testCore) { c.roundTrip("y", c.now); c.hearDead("y", 1, "y"); c.hearAlive("y", 2, withPort(1)) }, true},
+		"this node": {func(c *testCore) {
+			c.hearDead("y", 1, "y")
+			c.self.node = newNode("me", addrOfTestNode("x"), 7946, nil, nil, StateAlive)
+		}, false},
+	} {
+		c := quietDetector(t)
+		c.know("x", "a")
+		c.hearDead("x", 1, "a")
+		c.hearAlive("y", 1, func(a *alive) { a.Addr = addrOfTestNode("x").To16() })
+		run.happens(c)
+		c.settle()
+		c.nextReconnect = c.now
+		require.Equal(t, run.want, len(c.lookFor(10 * time.Minute)["x"]) > 0, what)
+		c.settle()
+		require.Equal(t, what == "one that died", len(c.lookFor(10 * time.Minute)["y"]) > 0, what)
+	}
+}
+
+// Lost nodes whose address is taken do not use up the turns of the others.
+func TestLostNodesWhoseAddressIsTakenArePassedOver(t *testing.T) {
+	c := quietDetector(t)
+	c.know("real", "successor", "a")
+	c.roundTrip("successor", c.now)
+	c.hearDead("real", 1, "a")
+	for _, name := range nodeNames("life", 100) {
+		c.hearAlive(name, 1, func(a *alive) { a.Addr = addrOfTestNode("successor") })
+		c.hearDead(name, 1, "a")
+	}
+	c.settle()
+	c.nextReconnect = c.now
+	found := c.lookFor(10 * time.Minute)
+	require.Len(t, found, 1)
+	require.Greater(t, len(found["real"]), 20)
+}
+
+// A process that is started again and again at one address under fresh names is not
+// warned of pings for its former names.
+func TestFreshNamesAtOneAddressCauseNoWarnings(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		c.grow(3, byAddress)
+		lines := new(logLines)
+		for i := range 4 {
+			c.restartAs(2, fmt.Sprint("life", i), byAddress, func(cfg *Config) { cfg.LogOutput = lines })
+			joinNode(t, c.nodes[2], c.nodes[0])
+			within(t, time.Minute, "the former name is gone", func() bool {
+				return c.nodes[0].NumMembers() == 3 && c.nodes[1].NumMembers() == 3
+			})
+		}
+		time.Sleep(c.nodes[0].config.GossipToTheDeadTime)
+		before := len(lines.with("unexpected node"))
+		time.Sleep(time.Hour)
+		require.Len(t, lines.with("unexpected node"), before)
+		require.True(t, inPlace(c.nodes))
+	})
 }

@@ -165,3 +165,72 @@ func TestP46TombstonesOverruleLateNews(t *testing.T) {
 func noteRumour(r *rumours, now instant, name string, said rumour) {
 	r.note(now, borrow(name), borrow(said.from), said)
 }
+
+// Words about names that are made up go first, however new they are; those about nodes
+// that were heard go by age among themselves.
+func TestRumoursAboutNodesThatWereHeardGoLast(t *testing.T) {
+	about := func(heard bool) rumour {
+		return rumour{incarnation: 1, state: StateDead, heard: heard}
+	}
+	r := newRumours(time.Hour, 4)
+	for i, name := range []string{"h1", "h2"} {
+		r.note(instant(i), borrow(name), borrow("from"), about(true))
+	}
+	for i := range 100 {
+		r.note(instant(2+i), borrow(fmt.Sprint(i)), borrow("from"), about(false))
+		require.LessOrEqual(t, len(r.byName), 4)
+	}
+	require.True(t, r.aboutHeard(borrow("h1")))
+	require.False(t, r.aboutHeard(borrow("99")))
+	require.False(t, r.aboutHeard(borrow("none")))
+	for i, name := range []string{"h3", "h4", "h5"} {
+		r.note(instant(102+i), borrow(name), borrow("from"), about(true))
+	}
+	r.note(105, borrow("new"), borrow("from"), about(false))
+	require.Len(t, r.byName, 4)
+	for name, kept := range map[string]bool{"h1": false, "h2": true, "h3": true, "h4": true, "h5": true, "new": false, "99": false} {
+		_, ok := r.take(106, name)
+		require.Equal(t, kept, ok, name)
+	}
+	r.note(instant(time.Hour)+200, borrow("later"), borrow("from"), about(false))
+	require.Len(t, r.order, 1)
+	require.Empty(t, r.heard)
+}
+
+// Neither thousands of made-up deaths nor as many rumours make the tombstone of a real
+// node go before its time.
+func TestMadeUpNamesDoNotPushOutRealTombstones(t *testing.T) {
+	c := newDetectorCore(t)
+	c.know("real", "a")
+	c.roundTrip("real", c.now)
+	c.buried("real", 3, "a")
+	for round := range 3 {
+		for _, name := range nodeNames(fmt.Sprint("made-up", round), maxTombstones) {
+			c.hearAlive(name, 1)
+			c.hearDead(name, 1, "a")
+			c.hearDead("rumoured "+name, 1, "a")
+		}
+		c.now = c.now.add(c.cfg.GossipToTheDeadTime + 1)
+		c.reap(c.now)
+		c.settle()
+		require.Len(t, c.tombstones.byName, maxTombstones)
+		c.hearAlive("real", 2)
+		require.Equal(t, "dead@3", c.view("real"), "also when it was made a record in between")
+	}
+}
+
+// What is said about a node that died and was reaped is kept before what is said about
+// names that nobody knows.
+func TestMadeUpNamesDoNotPushOutRumoursAboutRealNodes(t *testing.T) {
+	c := newDetectorCore(t)
+	c.know("real", "a")
+	c.roundTrip("real", c.now)
+	c.buried("real", 3, "a")
+	c.hearDead("real", 5, "a")
+	for _, name := range nodeNames("made-up", 2*maxRumours) {
+		c.hearDead(name, 1, "a")
+	}
+	require.Len(t, c.rumours.byName, maxRumours)
+	c.hearAlive("real", 4)
+	require.Equal(t, "dead@5", c.view("real"))
+}

@@ -142,6 +142,7 @@ type core struct {
 	seeding       bool    // the seeds are being tried
 	nextSeeding   instant // not before
 	reminded      instant // last time the own refutation was queued
+	mayLeap       instant // the next advance by more than one may not come before
 
 	messages []byte // the piece of memory that broadcasts are written to
 
@@ -172,7 +173,7 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 // address or meta of it (P12, P27). done, if not nil, is called when the
 // announcement has been sent often enough or was replaced.
 func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done func()) {
-	c.incarnation++
+	c.incarnation = nextIncarnation(c.incarnation)
 	versions := c.cfg.BuildVsnArray()
 	n := newNode(c.cfg.Name, ip, port, meta, versions, StateAlive)
 	if c.self == nil {
@@ -240,7 +241,7 @@ func (c *core) aliveAbout(now instant, m *member, a *alive, raw []byte) {
 		c.aliveStranger(now, a, raw)
 	case !m.node.at(a.Addr, a.Port):
 		c.aliveElsewhere(now, m, a, raw)
-	case a.Incarnation <= m.incarnation: // P97
+	case !m.yieldsTo(a.Incarnation): // P97
 		c.tellAccused(now, m)
 	case m.state() == StateAlive && m.node.says(a):
 		c.acceptNumber(m, a, raw)
@@ -255,11 +256,12 @@ func (c *core) aliveSelf(now instant, a *alive) {
 	n := c.self.node
 	switch {
 	case c.leaving:
-		c.incarnation = max(c.incarnation, a.Incarnation)
+		c.noteUsed(a.Incarnation)
 	case !n.at(a.Addr, a.Port):
 		c.conflict(c.self, a)
 	case a.Incarnation < c.self.incarnation:
 	case a.Incarnation == c.self.incarnation && n.sameContent(a.Meta, a.Vsn):
+	case !c.mayRefute(now, a.Incarnation):
 	default:
 		c.logf(levelWarn, "Refuting an alive message",
 			logFields{node: n.Name, addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation},
@@ -277,12 +279,9 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 		return
 	}
 	n := nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
-	rumour, accused := c.saidBefore(now, n.Name)
-	accused = accused && rumour.incarnation >= a.Incarnation
+	rumour, accused := c.saidBefore(now, n.Name, a.Incarnation)
 	if accused && rumour.state != StateSuspect {
-		m := c.table.add(c.rng, n.withState(rumour.state), now)
-		m.incarnation = rumour.incarnation
-		c.tellAccused(now, m)
+		c.tellAccused(now, c.exhume(now, n, rumour))
 		return
 	}
 	c.spreadAlive(n.Name, a, raw)
@@ -290,6 +289,21 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 	if accused {
 		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: borrow(n.Name), From: borrow(rumour.from)}, nil)
 	}
+}
+
+// exhume makes a record of n, which is held to be gone. The record is as old as what
+// it is made from, and so is the tombstone that comes after it: however often they
+// are made from each other, neither outlives its time.
+func (c *core) exhume(now instant, n *Node, said rumour) *member {
+	m := c.table.add(c.rng, n.withState(said.state), said.at)
+	m.incarnation = said.incarnation
+	file := m.remember()
+	file.knownSince = max(now, 1)
+	file.wasHeard = said.heard
+	if said.tombstone {
+		file.reaped = max(said.at, 1)
+	}
+	return m
 }
 
 // aliveElsewhere handles a known name at another address: the node has moved if
@@ -410,9 +424,11 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	m := c.table.find(s.Node)
 	switch {
 	case m == nil: // P103
-		c.rumours.note(now, s.Node, s.From, rumour{incarnation: s.Incarnation, state: StateSuspect})
+		c.noteRumour(now, s.Node, s.From, rumour{incarnation: s.Incarnation, state: StateSuspect})
 	case s.Incarnation < m.incarnation: // P103
 		c.remind(now, m)
+	case !m.mayBeAccused(s.Incarnation):
+		c.ignoreFar(now, m, s.Incarnation)
 	case m == c.self:
 		c.accused(now, s.Incarnation, s.From, suspectMsg)
 	case c.discredited(now, s.From, m):
@@ -431,7 +447,10 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 // the accusation is out of date (P106, P111).
 func (c *core) accused(now instant, incarnation uint32, from borrowed, kind messageType) {
 	if c.leaving {
-		c.incarnation = max(c.incarnation, incarnation)
+		c.noteUsed(incarnation)
+		return
+	}
+	if !c.mayRefute(now, incarnation) {
 		return
 	}
 	accuser := from.own()
@@ -520,9 +539,11 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		if state == StateLeft {
 			c.lost.left(d.Node, d.Incarnation)
 		}
-		c.rumours.note(now, d.Node, d.From, rumour{incarnation: d.Incarnation, state: state})
+		c.noteRumour(now, d.Node, d.From, rumour{incarnation: d.Incarnation, state: state})
 	case d.Incarnation < m.incarnation: // P108
 		c.remind(now, m)
+	case !m.mayBeAccused(d.Incarnation):
+		c.ignoreFar(now, m, d.Incarnation)
 	case m.gone():
 		c.goneAgain(now, m, d.Incarnation, state)
 	case m == c.self:
@@ -560,6 +581,9 @@ func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateT
 	c.endSuspicion(m)
 	m.incarnation = incarnation
 	c.table.setNode(m, m.node.withState(state), now)
+	if m.file != nil {
+		m.file.reaped = 0
+	}
 	if state == StateDead {
 		c.lose(now, m)
 	}
@@ -571,10 +595,7 @@ func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateT
 // (P113). It is bad news about the own health: others could not hear us.
 func (c *core) refute(now instant, accusation uint32) {
 	c.adjustHealth(+1)
-	c.incarnation++
-	if accusation >= c.incarnation {
-		c.incarnation = accusation + 1
-	}
+	c.incarnation = nextIncarnation(max(c.incarnation, accusation))
 	c.self.incarnation = c.incarnation
 	c.reminded = now
 	c.broadcastSelf(c.self.node.Addr.String(), nil)
@@ -697,7 +718,7 @@ func (c *core) mergeAccused(now instant, s *pushNodeState) {
 	default:
 		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
 		c.suspect(now, &said, nil)
-		if s.Incarnation >= m.incarnation {
+		if s.Incarnation >= m.incarnation && m.mayBeAccused(s.Incarnation) {
 			c.passOn(now, m, said.appendTo(nil))
 		}
 	}

@@ -31,6 +31,8 @@ type dossier struct {
 	cameBack     instant    // last time it became alive again
 	acquitted    instant    // last time it answered a last question
 	claimRefused instant    // last time it defended its address
+	reaped       instant    // when it was first reaped, if the record was made from its tombstone
+	wasHeard     bool       // it answered before the record was made
 	claimed      bool       // somebody else's claim to its name is being checked
 	srtt         float64    // smoothed round trip time in nanoseconds, 0 = not measured
 	rttvar       float64    // its smoothed deviation
@@ -63,6 +65,21 @@ func (m *member) suspicion() *suspicion {
 		return nil
 	}
 	return m.file.suspicion
+}
+
+// everHeard reports whether m has answered, now or in an earlier record. Names can be
+// made up, answers cannot.
+func (m *member) everHeard() bool {
+	past := m.past()
+	return past.heard != 0 || past.wasHeard
+}
+
+// tombstone is the last word on m, which is gone.
+func (m *member) tombstone() rumour {
+	return rumour{
+		incarnation: m.incarnation, state: m.state(), at: m.past().reaped,
+		heard: m.everHeard(), tombstone: true,
+	}
 }
 
 // knownSince is when the record was made.
@@ -98,6 +115,9 @@ func (t *table) get(name string) *member { return t.byName.get(borrow(name)) }
 
 // find is get for a name in a message.
 func (t *table) find(name borrowed) *member { return t.byName.get(name) }
+
+// holds reports whether a record is in the table. One that was reaped is not.
+func (t *table) holds(m *member) bool { return t.get(m.node.Name) == m }
 
 // reserve makes room for that many more records.
 func (t *table) reserve(more int) {
