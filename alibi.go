@@ -249,8 +249,12 @@ func (c *core) longestSuspicion() time.Duration {
 	return times(c.shortestSuspicion(), c.cfg.SuspicionMaxTimeoutMult)
 }
 
-// accuse makes m a suspect on the own word (P57).
+// accuse makes m a suspect on the own word (P57), unless the table has moved on since
+// the probe began: then the silence is old news.
 func (c *core) accuse(now instant, a accusation) {
+	if a.m.gone() || a.incarnation < a.m.incarnation || !c.table.holds(a.m) {
+		return
+	}
 	name := a.m.node.Name
 	c.logf(levelInfo, "Suspecting a node that did not answer", logFields{node: name, addr: a.m.node.Address(), incarnation: a.incarnation},
 		"Suspect %s has failed, no acks received", name)

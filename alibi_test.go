@@ -437,3 +437,36 @@ func TestAlibiOnStreamsOfOneThatMoved(t *testing.T) {
 	c.heardOnStream(c.now, newNode("stranger", n.Addr, n.Port, nil, testVersions(), StateAlive), c.now, false)
 	require.Equal(t, c.now-1, c.streamAlibi.last)
 }
+
+// An accusation that becomes possible when the table has moved on is not made, nor
+// logged: the silence is old news.
+func TestAccusationsThatComeTooLateAreNotMade(t *testing.T) {
+	for what, run := range map[string]struct {
+		happens func(c *testCore)
+		view    string
+		logged  bool
+	}{
+		"nothing":      {func(c *testCore) {}, "suspect@1", true},
+		"it died":      {func(c *testCore) { c.hearDead("x", 1, "x") }, "left@1", false},
+		"it refuted":   {func(c *testCore) { c.hearAlive("x", 2) }, "alive@2", false},
+		"it was found": {func(c *testCore) { c.hearDead("x", 1, "a"); c.hearAlive("x", 2) }, "alive@2", false},
+		"it is reaped": {func(c *testCore) { c.hearDead("x", 1, "x"); c.now = c.now.add(time.Minute); c.reap(c.now) }, "unknown", false},
+		"it came anew": {func(c *testCore) {
+			c.hearDead("x", 1, "x")
+			c.now = c.now.add(time.Minute)
+			c.reap(c.now)
+			c.hearAlive("x", 2)
+		}, "alive@2", false},
+	} {
+		c := newDetectorCore(t)
+		c.know("x", "a", "b")
+		a := accusation{m: c.table.get("x"), incarnation: 1, asked: c.now, until: c.now.add(time.Hour)}
+		c.accusing = a
+		run.happens(c)
+		c.settle()
+		c.roundTrip("a", c.now)
+		require.Equal(t, run.view, c.view("x"), what)
+		require.Equal(t, run.logged, len(c.logs(levelInfo)) > 0, what)
+		require.Empty(t, c.rumours.byName, what)
+	}
+}
