@@ -347,10 +347,11 @@ func (r *nodeRecord) appendTo(dst []byte) []byte {
 
 // judge decides whether what the other side sent may be merged: versions first,
 // then the MergeDelegate if this is a join, then the gates for each node that
-// is alive; nodes that do not pass are taken out (P119, P94). A join that is
-// left without a living node by the AliveDelegate is refused as a whole, so that
-// the joiner learns why.
+// is alive; nodes that do not pass are taken out (P119, P94), and before all that
+// those that are out of bounds. A join that is left without a living node is refused
+// as a whole, so that the joiner learns why.
 func (m *Memberlist) judge(ctx context.Context, remote *remoteState, local []nodeRecord) error {
+	refusal := m.dropOutOfBounds(remote)
 	if err := checkCompatible(remote.nodes, local); err != nil {
 		return err
 	}
@@ -359,12 +360,32 @@ func (m *Memberlist) judge(ctx context.Context, remote *remoteState, local []nod
 			return &RejectedError{Reason: err}
 		}
 	}
-	return m.passGates(ctx, remote)
+	return m.passGates(ctx, remote, refusal)
 }
 
-// passGates takes out the nodes that are alive and not admitted.
-func (m *Memberlist) passGates(ctx context.Context, remote *remoteState) error {
-	var refusal error
+// dropOutOfBounds takes out the entries that have what no node has, and returns what
+// is wrong with the last of them.
+func (m *Memberlist) dropOutOfBounds(remote *remoteState) (refusal error) {
+	before := len(remote.nodes)
+	remote.nodes = slices.DeleteFunc(remote.nodes, func(n pushNodeState) bool {
+		err := n.checkBounds()
+		if err != nil {
+			refusal = &RejectedError{Reason: err}
+		}
+		return err != nil
+	})
+	if refusal != nil {
+		dropped := before - len(remote.nodes)
+		m.countDropped(outOfBounds, dropped)
+		m.log.warnf("Ignoring entries of a push/pull that are out of bounds", logFields{err: refusal},
+			"Ignoring %d entries of a push/pull, one of them: %v", dropped, refusal)
+	}
+	return refusal
+}
+
+// passGates takes out the nodes that are alive and not admitted. refusal is why
+// others were taken out before, or nil.
+func (m *Memberlist) passGates(ctx context.Context, remote *remoteState, refusal error) error {
 	admitted, kept := 0, 0
 	var a alive // one for all of them: it moves to the heap
 	for i := range remote.nodes {

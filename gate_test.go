@@ -228,7 +228,7 @@ func TestP91W74MissingPortsAreFilledIn(t *testing.T) {
 	} {
 		m := gateOf(t, func(cfg *Config) { cfg.ProtocolVersion, cfg.BindPort = row.version, row.bindPort })
 		require.Equal(t, row.want, m.knownPort(row.port), "%+v", row)
-		item := incoming{alive: *aliveOf("x", 1, withPort(row.port)), raw: []byte("as it came")}
+		item := incoming{kind: aliveMsg, alive: *aliveOf("x", 1, withPort(row.port)), raw: []byte("as it came")}
 		require.True(t, m.admitPacket(&item, sender{}))
 		require.Equal(t, row.want, item.alive.Port)
 		require.Equal(t, row.want == row.port, item.raw != nil, "gossiped on with the port filled in")
@@ -312,7 +312,7 @@ func TestP123TurnAtTheAliveDelegateIsNotWaitedForForEver(t *testing.T) {
 // ---- versions of both sides
 
 func remoteNode(name string, state NodeStateType, vsn ...byte) pushNodeState {
-	return pushNodeState{Name: borrow(name), State: state, Vsn: vsn}
+	return pushNodeState{Name: borrow(name), Addr: addrOfTestNode(name), State: state, Vsn: vsn}
 }
 
 func localNode(name string, state NodeStateType, vsn ...byte) nodeRecord {

@@ -36,7 +36,12 @@ func (m *Memberlist) count(key []string, n int) {
 	}
 }
 
-// countDropped counts messages that were not handled for lack of room, by kind.
+// outOfBounds is the kind of messages, and entries of a push/pull, that were dropped
+// since they are out of bounds.
+const outOfBounds = "out of bounds"
+
+// countDropped counts messages that were not handled, by kind: for lack of room, or
+// because no node sends such.
 func (m *Memberlist) countDropped(kind string, n int) {
 	labels := append([]metrics.Label{{Name: "kind", Value: kind}}, m.config.MetricLabels...)
 	metrics.IncrCounterWithLabels(metricDropped, float32(n), labels)

@@ -293,9 +293,22 @@ func (in *intake) decode(msg message, from sender) {
 	if canonical {
 		item.raw = msg
 	}
-	if item.kind == aliveMsg && !in.m.admitPacket(item, from) {
+	if !in.m.admitPacket(item, from) {
 		in.items = in.items[:len(in.items)-1]
 	}
+}
+
+// checkBounds reports what is out of bounds in the message.
+func (item *incoming) checkBounds() error {
+	switch item.kind {
+	case aliveMsg:
+		return item.alive.checkBounds()
+	case suspectMsg, deadMsg:
+		return item.said.checkBounds()
+	case indirectPingMsg:
+		return item.ind.checkBounds()
+	}
+	return nil
 }
 
 func (item *incoming) decode(msg message) (canonical bool, err error) {
@@ -317,9 +330,16 @@ func (item *incoming) decode(msg message) (canonical bool, err error) {
 	return item.ind.decode(msg.body())
 }
 
-// admitPacket is the way of an alive message through the gates. It fills in the
-// port (W74, P91).
+// admitPacket holds a message to the bounds and lets an alive message through the
+// gates. It fills in the port (W74, P91).
 func (m *Memberlist) admitPacket(item *incoming, from sender) bool {
+	if err := item.checkBounds(); err != nil {
+		m.refuseOutOfBounds(item.kind, err, from)
+		return false
+	}
+	if item.kind != aliveMsg {
+		return true
+	}
 	a := &item.alive
 	if port := m.knownPort(a.Port); port != a.Port {
 		a.Port, item.raw = port, nil
@@ -332,6 +352,14 @@ func (m *Memberlist) admitPacket(item *incoming, from sender) bool {
 		return false
 	}
 	return true
+}
+
+// refuseOutOfBounds tells of a message that has what no node has.
+func (m *Memberlist) refuseOutOfBounds(kind messageType, err error, from sender) {
+	m.countDropped(outOfBounds, 1)
+	m.log.warnf("Ignoring a message that is out of bounds",
+		logFields{addr: from.String(), err: err, more: []logAttr{{"kind", kind.String()}}},
+		"Ignoring %s message: %v %s", kind, err, from.log())
 }
 
 // knownPort is the port of a message: the own bind port where none is given,
@@ -430,6 +458,10 @@ func (in *intake) answer(body []byte, from sender) {
 	if _, err := p.decode(body); err != nil {
 		m.log.errorf("Failed to decode a message", logFields{addr: from.String(), err: err, more: []logAttr{{"kind", pingMsg.String()}}},
 			"Failed to decode ping message: %v %s", err, from.log())
+		return
+	}
+	if err := p.checkBounds(); err != nil {
+		m.refuseOutOfBounds(pingMsg, err, from)
 		return
 	}
 	if !p.Node.empty() && !p.Node.is(m.config.Name) {
