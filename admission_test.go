@@ -12,14 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bounded is a message that is held to bounds.
-type bounded interface{ checkBounds() error }
+// boundedMessage is a message that is held to bounds.
+type boundedMessage interface{ checkBounds() error }
 
 func TestBoundsOfMessages(t *testing.T) {
 	longest := borrow(strings.Repeat("n", maxNameLen))
 	tooLong := borrow(strings.Repeat("n", maxNameLen+1))
 	v4, v6 := make([]byte, 4), make([]byte, 16)
-	for name, m := range map[string]bounded{
+	for name, m := range map[string]boundedMessage{
 		"alive, at its longest":    &alive{Node: longest, Addr: v6, Meta: make([]byte, MetaMaxSize), Vsn: make([]byte, maxVersionsLen)},
 		"alive, with little":       &alive{Addr: v4},
 		"entry, at its longest":    &pushNodeState{Name: longest, Addr: v6, Meta: make([]byte, MetaMaxSize), Vsn: make([]byte, maxVersionsLen)},
@@ -31,7 +31,7 @@ func TestBoundsOfMessages(t *testing.T) {
 	} {
 		require.NoError(t, m.checkBounds(), name)
 	}
-	for name, m := range map[string]bounded{
+	for name, m := range map[string]boundedMessage{
 		"alive: name":        &alive{Node: tooLong, Addr: v4},
 		"alive: meta":        &alive{Addr: v4, Meta: make([]byte, MetaMaxSize+1)},
 		"alive: versions":    &alive{Addr: v4, Vsn: make([]byte, maxVersionsLen+1)},
@@ -116,11 +116,15 @@ func TestMemoryOfPendingVerdictsIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m, tr := recorded(t)
 		before := heapSize()
+		accuse := func(size, i int) {
+			name := borrow(fmt.Sprintf("%s%08d", strings.Repeat("n", size), i))
+			s := suspect{Incarnation: 1, Node: name, From: name}
+			tr.arrive("10.99.0.9:7946", appendLonger(nil, s.appendTo(nil)))
+		}
 		for i := range 2 * maxRumours {
-			for _, size := range []int{maxNameLen - 10, 1 << 18} {
-				name := borrow(fmt.Sprintf("%s%08d", strings.Repeat("n", size), i))
-				s := suspect{Incarnation: 1, Node: name, From: name}
-				tr.arrive("10.99.0.9:7946", appendLonger(nil, s.appendTo(nil)))
+			accuse(maxNameLen-10, i)
+			if i%32 == 0 {
+				accuse(1<<18, i)
 			}
 		}
 		require.Len(t, m.locked.core.rumours.byName, maxRumours)
