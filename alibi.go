@@ -215,7 +215,9 @@ func (c *core) hasStreamAlibi(p *pendingPing) bool {
 
 // packetsFail reports whether no packet has been answered for so long that they seem
 // to get lost, or to be blocked while streams are not.
-func (c *core) packetsFail(now instant) bool { return now.sub(c.alibi.last) > c.cutOffAfter() }
+func (c *core) packetsFail(now instant) bool {
+	return c.cfg.ProbeInterval > 0 && now.sub(c.alibi.last) > c.cutOffAfter()
+}
 
 // loneAfter is how long nobody may answer before a node judges without alibi. The
 // suspicions that begin then take the shortest time at least. A small SuspicionMult is

@@ -84,6 +84,7 @@ const (
 	streamSync                    // periodic push/pull (P115)
 	streamVisit                   // push/pull for a reason
 	streamSeeds                   // a join with the configured seeds
+	streamLeave                   // tells a member of the own departure
 )
 
 // streamTask is an exchange that the core wants on a stream.
@@ -91,8 +92,11 @@ type streamTask struct {
 	kind    streamKind
 	node    *Node         // nil: a streamSync whose partners are still to be selected
 	seq     uint32        // streamProbe: of the ping that it backs up
-	timeout time.Duration // streamProbe
+	timeout time.Duration // streamProbe, streamLeave
 	quiet   bool          // streamProbe: failing is nothing to tell
+
+	departure *departure // streamLeave
+	notice    *notice    // streamLeave
 }
 
 // roundTrip is a direct ack in time, for the ping delegate (P53).

@@ -603,6 +603,8 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 			m.crew.start(func() { m.probeByStream(t) })
 		case t.kind == streamSeeds:
 			m.crew.start(m.joinSeeds)
+		case t.kind == streamLeave:
+			m.crew.start(func() { m.departOnStream(t) })
 		case t.kind == streamVisit:
 			m.crew.start(func() { m.syncWith(t.node, levelDebug) })
 		case t.node == nil:

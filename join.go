@@ -263,7 +263,7 @@ func (m *Memberlist) LeaveContext(ctx context.Context) error {
 		err = m.waitFor(ctx, done, errLeaveTimeout)
 	}
 	if err != nil {
-		m.step(func(c *core, _ instant) { c.giveUpDeparture() })
+		m.step(func(c *core, now instant) { c.giveUpDeparture(now) })
 	}
 	return err
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -382,4 +384,187 @@ func TestMethodsAfterLeave(t *testing.T) {
 		require.NoError(t, m.Shutdown())
 		require.False(t, errors.Is(m.Leave(0), ErrLeft))
 	})
+}
+
+// leaveAll lets the nodes leave within a time, each at a random moment, and shuts each
+// down as soon as its Leave has returned. It returns how long they took.
+func leaveAll(nodes []*Memberlist, within, timeout time.Duration, random *rand.Rand, end func(*Memberlist)) (took []time.Duration, failed int) {
+	var work sync.WaitGroup
+	var mu sync.Mutex
+	for _, m := range nodes {
+		wait := time.Duration(random.Int64N(int64(within) + 1))
+		work.Go(func() {
+			time.Sleep(wait)
+			var err error
+			d := duration(func() { err = m.Leave(timeout) })
+			end(m)
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, d)
+			if err != nil {
+				failed++
+			}
+		})
+	}
+	work.Wait()
+	slices.Sort(took)
+	return took, failed
+}
+
+// vanish cuts a node off from the others and then ends it: nobody refuses a connection
+// to it, as when its host is taken down too.
+func (c *mesh) vanish(m *Memberlist, from []*Memberlist) {
+	name := m.LocalNode().Name
+	for _, other := range names(from) {
+		if other != name {
+			c.network.Cut(name, other)
+			c.network.Cut(other, name)
+		}
+	}
+	_ = m.Shutdown()
+}
+
+// Everybody leaves at once and is shut down at once, as when a deployment is taken
+// down: nobody waits in vain for those who are gone already.
+func TestEverybodyLeavesAtOnce(t *testing.T) {
+	for _, run := range []struct {
+		loss    float64
+		latency time.Duration
+		within  time.Duration
+		vanish  bool
+	}{
+		{0, 0, 0, false},
+		{0, time.Millisecond, 0, false},
+		{0, time.Millisecond, 300 * time.Millisecond, false},
+		{0, 20 * time.Millisecond, time.Second, false},
+		{0.25, time.Millisecond, 300 * time.Millisecond, false},
+		{0, time.Millisecond, 300 * time.Millisecond, true},
+	} {
+		for _, n := range []int{2, 3, 5, 8, 24} {
+			t.Run(fmt.Sprintf("%d nodes within %v, latency %v, loss %v, vanish %v", n, run.within, run.latency, run.loss, run.vanish), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					seed := rand.Uint64()
+					c := newMesh(t)
+					c.network.Seed(seed)
+					nodes := c.grow(n)
+					end := func(m *Memberlist) { _ = m.Shutdown() }
+					if run.vanish {
+						end = func(m *Memberlist) { c.vanish(m, nodes) }
+					}
+					c.network.SetLatency(run.latency, run.latency)
+					c.network.SetLoss(run.loss)
+					took, failed := leaveAll(nodes, run.within, 5*time.Second, rand.New(rand.NewPCG(seed, 1)), end)
+					t.Logf("median %v, longest %v", took[n/2], took[n-1])
+					require.Zero(t, failed, "seed %d: %v", seed, took)
+				})
+			})
+		}
+	}
+}
+
+// Of those who leave at once, each has told a member that stays, though it is shut down
+// as soon as it may be.
+func TestThoseWhoStayLearnOfAllWhoLeaveAtOnce(t *testing.T) {
+	for seed := range uint64(5) {
+		inBubble(t, func(t *testing.T) {
+			c := newMesh(t)
+			c.network.Seed(seed)
+			nodes := c.grow(8)
+			c.network.SetLatency(time.Millisecond, time.Millisecond)
+			_, failed := leaveAll(nodes[:6], 300*time.Millisecond, 5*time.Second, rand.New(rand.NewPCG(seed, 1)),
+				func(m *Memberlist) { _ = m.Shutdown() })
+			require.Zero(t, failed)
+			for _, m := range nodes[:6] {
+				require.NotZero(t, knowing(nodes[6:], m.LocalNode().Name, StateLeft))
+			}
+		})
+	}
+}
+
+// Where packets are blocked and streams are not, the departure goes over streams: at
+// once if that is known, and when the pings have not been answered if it is not.
+func TestLeaveGoesOverStreamsWherePacketsAreBlocked(t *testing.T) {
+	for blockedFor, limit := range map[time.Duration]time.Duration{
+		time.Minute: 250 * time.Millisecond,
+		0:           750 * time.Millisecond,
+	} {
+		for _, n := range []int{2, 3, 8} {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				var on atomic.Bool
+				nodes, _ := c.watched(n, blocked(&on))
+				time.Sleep(5 * time.Second)
+				on.Store(true)
+				time.Sleep(blockedFor)
+				took := duration(func() { require.NoError(t, nodes[0].Leave(5*time.Second)) })
+				require.Less(t, took, limit)
+				require.GreaterOrEqual(t, knowing(nodes[1:], "n1", StateLeft), min(3, n-1))
+			})
+		}
+	}
+}
+
+// The departure on a stream is a push/pull with one entry, the node itself, and without
+// user state. The answer, read to its end, is the proof; other ends of the stream are none.
+func TestLeaveOnStreamIsAPushPullOfOneEntry(t *testing.T) {
+	for what, run := range map[string]struct {
+		answer func(p *puppet, s remoteState) []byte
+		fails  bool
+	}{
+		"answered":  {func(p *puppet, s remoteState) []byte { return p.state(s.join, []byte("text"), p.self()) }, false},
+		"refused":   {func(*puppet, remoteState) []byte { return (&errorReply{Error: borrow("no")}).appendTo(nil) }, true},
+		"cut short": {func(p *puppet, s remoteState) []byte { return p.state(s.join, []byte("text"), p.self())[:20] }, true},
+		"incompatible": {func(p *puppet, s remoteState) []byte {
+			n := p.self()
+			n.Vsn = []byte{3, 5, 4, 0, 0, 0}
+			return p.state(s.join, nil, n)
+		}, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				m := c.node("n1", quiet, func(cfg *Config) {
+					cfg.Delegate = &hooks{local: func(bool) []byte { t.Error("asked for user state"); return nil }}
+				})
+				p := c.puppet("p", nil)
+				received := p.acceptState(func(s remoteState) []byte { return run.answer(p, s) })
+				p.introduce(m)
+				err := m.Leave(5 * time.Second)
+				require.Equal(t, run.fails, err != nil, "%v", err)
+				states := received()
+				require.NotEmpty(t, states)
+				require.False(t, states[0].join)
+				require.Empty(t, states[0].user)
+				require.Len(t, states[0].nodes, 1)
+				require.Equal(t, StateLeft, states[0].nodes[0].State)
+				require.Equal(t, m.LocalNode().Name, states[0].nodes[0].Name.own())
+				require.Equal(t, incarnationOf(m, "n1"), states[0].nodes[0].Incarnation)
+			})
+		})
+	}
+}
+
+// A process that is gone, but not found dead yet, is not waited for: it refuses the
+// connection. One that cannot be reached is, unless as many have just left.
+func TestLeaveDoesNotWaitForThoseWhoRefuse(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		nodes := c.grow(2)
+		require.NoError(t, nodes[1].Shutdown())
+		took := duration(func() { require.NoError(t, nodes[0].Leave(5*time.Second)) })
+		require.Less(t, took, time.Second)
+	})
+	for left := range 3 {
+		inBubble(t, func(t *testing.T) {
+			c := newMesh(t)
+			nodes := c.grow(2 + left + 1)
+			for _, m := range nodes[3:] {
+				require.NoError(t, m.Leave(5*time.Second))
+			}
+			within(t, 5*time.Second, "all know", func() bool { return nodes[0].NumMembers() == 3 })
+			c.network.Partition([]string{"n1"})
+			err := nodes[0].Leave(5 * time.Second)
+			require.Equal(t, left < 2, err != nil, "%d have left, two are silent: %v", left, err)
+		})
+	}
 }

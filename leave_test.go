@@ -1,6 +1,8 @@
 package memberlist
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -176,7 +178,7 @@ func TestP21P23FurtherCallsOfLeave(t *testing.T) {
 	c.know("x")
 	done := c.leaves()
 	require.Equal(t, done, c.leave(c.now))
-	c.giveUpDeparture()
+	c.giveUpDeparture(c.now)
 	require.Nil(t, c.leave(c.now))
 	require.Equal(t, "left@1", c.view("me"))
 	c.departurePings()
@@ -256,4 +258,189 @@ func TestP22LeaveWithoutProbeTimeoutHasPatienceAllTheSame(t *testing.T) {
 	require.Empty(t, c.departurePings())
 	c.pass(time.Millisecond)
 	require.Len(t, c.departurePings(), 1)
+}
+
+// calls takes the streams that carry the departure.
+func (c *testCore) calls() map[string]*streamTask {
+	found := map[string]*streamTask{}
+	for _, s := range c.fx.streams {
+		if s.kind == streamLeave {
+			found[s.node.Name] = &s
+		}
+	}
+	c.fx.streams = nil
+	return found
+}
+
+// heardNow makes packets count as working.
+func heardNow(c *testCore) { c.alibi.last = c.now }
+
+// Members that do not ack in time are called on a stream; where packets fail anyway,
+// at once.
+func TestDepartureGoesOnStreamsWhenPingsAreNotAcked(t *testing.T) {
+	c := newTestCore(t)
+	c.know(nodeNames("n", 6)...)
+	heardNow(c)
+	done := c.leaves()
+	first := c.departurePings()
+	require.Empty(t, c.calls())
+	c.pass(c.cfg.ProbeTimeout)
+	calls := c.calls()
+	require.Len(t, calls, 3)
+	for name, s := range calls {
+		require.Contains(t, first, name)
+		c.callEnded(c.now, s, callHeard)
+	}
+	c.pass(0)
+	require.True(t, c.isClosed(done))
+
+	c = newTestCore(t)
+	c.know(nodeNames("n", 6)...)
+	c.leaves()
+	require.Len(t, c.departurePings(), 3)
+	require.Len(t, c.calls(), 3, "no packet has been answered for long")
+}
+
+// What a stream comes to.
+func TestDepartureOutcomesOfStreams(t *testing.T) {
+	for _, run := range []struct {
+		outcome  callOutcome
+		departed int
+		done     bool
+	}{
+		{callHeard, 0, true},
+		{callRefused, 0, true},
+		{callSilent, 0, false},
+		{callSilent, 1, false},
+		{callSilent, 2, true},
+		{callFailed, 2, false},
+	} {
+		c := newTestCore(t)
+		c.know("a", "b")
+		for _, name := range nodeNames("left", run.departed) {
+			c.know(name)
+			c.hearDead(name, 1, name)
+		}
+		done := c.leaves()
+		c.departurePings()
+		for _, s := range c.calls() {
+			c.callEnded(c.now, s, run.outcome)
+		}
+		c.pass(0)
+		require.Equal(t, run.done, c.isClosed(done), "%+v", run)
+		for _, s := range c.calls() {
+			c.callEnded(c.now, s, callHeard)
+		}
+	}
+}
+
+// Only members that stay are proofs: one that has confirmed and leaves too may be shut
+// down before it has passed the departure on.
+func TestDepartureIsProvedByThoseWhoStay(t *testing.T) {
+	c := newTestCore(t)
+	c.know(nodeNames("n", 5)...)
+	heardNow(c)
+	done := c.leaves()
+	first := c.departurePings()
+	names := sortedNames(first)
+	for _, name := range names[:2] {
+		c.ack(c.now, &ack{SeqNo: first[name]}, c.now)
+		c.hearDead(name, 1, name)
+	}
+	c.queue.Reset()
+	c.pass(0)
+	second := c.departurePings()
+	require.Len(t, second, 2, "others are asked at once")
+	c.ack(c.now, &ack{SeqNo: first[names[2]]}, c.now)
+	require.False(t, c.isClosed(done))
+	c.ackAll(second)
+	require.True(t, c.isClosed(done))
+	require.Len(t, c.fx.packets, 2)
+	for _, p := range c.fx.packets {
+		require.Contains(t, names[:2], p.to.name)
+		require.Equal(t, "dead me@1 by me", inWords(t, p.msg), "those who leave too are told at the end")
+	}
+}
+
+func sortedNames(pings map[string]uint32) []string {
+	return slices.Sorted(maps.Keys(pings))
+}
+
+// Nobody is waited for, but those who have just left may wait for this node.
+func TestDepartureIsToldToThoseWhoAreLeaving(t *testing.T) {
+	c := newTestCore(t)
+	c.know("long ago", "dead", "leaving")
+	c.hearDead("long ago", 1, "long ago")
+	c.now = c.now.add(leaveLimit + 1)
+	c.hearDead("leaving", 1, "leaving")
+	c.hearDead("dead", 1, "x")
+	c.settle()
+	require.Nil(t, c.leave(c.now))
+	require.Equal(t, []string{"leaving: dead me@1 by me"}, c.packets())
+
+	c = newTestCore(t)
+	c.know(nodeNames("n", 100)...)
+	for _, name := range nodeNames("n", 100) {
+		c.hearDead(name, 1, name)
+	}
+	c.settle()
+	require.Nil(t, c.leave(c.now))
+	require.Len(t, c.packets(), maxDeparting)
+}
+
+// Others that leave make this node ask more at a time, within bounds, and never open
+// too many streams.
+func TestDepartureAsksMoreWhileOthersLeave(t *testing.T) {
+	for _, departed := range []int{0, 1} {
+		c := newTestCore(t)
+		c.know(nodeNames("n", 100)...)
+		heardNow(c)
+		for _, name := range nodeNames("left", departed) {
+			c.know(name)
+			c.hearDead(name, 1, name)
+		}
+		c.leaves()
+		asked, called := []int{len(c.departurePings())}, len(c.calls())
+		for range 5 {
+			c.pass(c.cfg.ProbeTimeout)
+			asked = append(asked, len(c.departurePings()))
+			called += len(c.calls())
+		}
+		want := []int{3, 3, 3, 3, 3, 3}
+		if departed > 0 {
+			want = []int{3, 6, 12, 16, 16, 16}
+		}
+		require.Equal(t, want, asked)
+		require.LessOrEqual(t, called, departureCalls)
+	}
+}
+
+// After the caller's time has run out no more streams are opened.
+func TestDepartureThatWasGivenUpOpensNoStreams(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.leaves()
+	for _, s := range c.calls() {
+		c.callEnded(c.now, s, callSilent)
+	}
+	c.departurePings()
+	c.giveUpDeparture(c.now)
+	c.pass(time.Minute)
+	require.NotEmpty(t, c.departurePings())
+	require.Empty(t, c.calls())
+}
+
+// What comes of a stream of an earlier departure proves nothing about a later one.
+func TestDepartureStreamOfAnEarlierOneDoesNotCount(t *testing.T) {
+	c := newTestCore(t)
+	c.know("x")
+	c.leaves()
+	earlier := c.calls()["x"]
+	c.returning()
+	c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+	c.settle()
+	done := c.leaves()
+	c.callEnded(c.now, earlier, callHeard)
+	c.pass(0)
+	require.False(t, c.isClosed(done))
 }

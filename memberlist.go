@@ -397,14 +397,14 @@ func (m *Memberlist) perform(fx *effects) {
 	for i := range fx.logs {
 		m.log.writeLine(&fx.logs[i])
 	}
-	for _, done := range fx.signals {
-		close(done)
-	}
 	for _, w := range fx.answered {
 		w.done <- struct{}{}
 	}
 	for i := range fx.packets {
 		m.send(&fx.packets[i])
+	}
+	for _, done := range fx.signals { // after the packets: Shutdown may follow
+		close(done)
 	}
 	m.gossip(fx)
 	m.runStreams(fx.streams)

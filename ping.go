@@ -194,7 +194,7 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 		p.waiter.answered = arrived
 		c.fx.answered = append(c.fx.answered, p.waiter)
 	case pingLeave:
-		c.departureHeard(p)
+		c.departureHeard(now, p)
 	case pingQuestion:
 		c.acquit(now, p.m)
 	case pingClaim:

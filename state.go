@@ -589,6 +589,7 @@ func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateT
 	}
 	change.Node, change.Incarnation = m.node, incarnation
 	c.tell(eventLeave, change)
+	c.hurryDeparture(now)
 }
 
 // refute overrules what was said about this node with the given incarnation
