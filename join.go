@@ -237,8 +237,12 @@ const leaveLimit = 30 * time.Second
 
 // LeaveContext announces that this node departs: it counts as left, here and
 // soon everywhere, instead of being found dead. It returns nil once three live
-// members have confirmed that they know, or all if there are fewer (P22), and the own
-// NotifyLeave has been delivered. The departure goes on spreading by gossip.
+// members that stay have confirmed that they know, or all if there are fewer (P22), and
+// the own NotifyLeave has been delivered. The departure goes on spreading by gossip.
+//
+// Members are told by packet, and on a stream if they do not confirm. Those that leave
+// at the same time are not waited for, nor are those whose processes have ended: all
+// nodes of a cluster can leave, and be shut down, at once.
 //
 // If ctx ends first the error says so (errors.Is: [ErrTimeout] after a deadline);
 // the node has left all the same, and a second call returns nil (P23). A ctx without

@@ -26,6 +26,7 @@ var worldlyFiles = []string{
 	"exchange.go",
 	"gate.go",
 	"join.go",
+	"leave_stream.go",
 	"memberlist.go",
 	"message.go",
 	"metrics.go",
