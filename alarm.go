@@ -19,6 +19,7 @@ const (
 	alarmQuestion                   // a suspect is to be asked once more
 	alarmReconnect                  // a lost node is to be tried
 	alarmVisit                      // a second full exchange after waking up
+	alarmRejoin                     // the seeds are to be looked up
 	alarmReunion                    // exchange state with one that came back
 )
 

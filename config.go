@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -216,8 +217,10 @@ type Config struct {
 	GossipToTheDeadTime time.Duration
 
 	// RetransmitMult is the factor of how often a broadcast is sent:
-	// RetransmitMult × ceil(log10(nodes + 1)) times. Default: 4 / 4 / 2. Zero
-	// or less: once (P77).
+	// RetransmitMult × ceil(log10(nodes + 1)) times (P77). Above 1, news of members
+	// are sent eight times at least, or as often as there are nodes if these are
+	// fewer: with less, small clusters miss some. Default: 4 / 4 / 2. Zero or less:
+	// once.
 	RetransmitMult int
 
 	// EnableCompression compresses what is sent, where that makes it shorter.
@@ -248,10 +251,12 @@ type Config struct {
 	// after the other. Default: 1. Zero or less: 1.
 	PushPullNodes int
 
-	// ReconnectInterval is the time between two attempts to reach nodes that
-	// died, not left, so that a cluster which was parted becomes whole again.
-	// It is jittered, and the rate grows when many were lost at once. Default:
-	// 30 s / 60 s / 30 s. Zero or less: none.
+	// ReconnectInterval is the longest time between two pings to a node that died,
+	// not left, so that a cluster which was parted becomes whole again. A node that
+	// died a short while ago is pinged more often, every two probe intervals at
+	// first, and later each 240th part of the time since its death. The members
+	// share that work; each sends not more than one such ping in a probe interval.
+	// Default: 30 s / 60 s / 30 s. Zero or less: nobody is looked for.
 	ReconnectInterval time.Duration
 
 	// ReconnectTimeout is how long a node is remembered for that after its
@@ -260,10 +265,29 @@ type Config struct {
 	ReconnectTimeout time.Duration
 
 	// Seeds are entries in the form that Join takes, and names of the form
-	// "_service._proto.name" for SRV records. They are resolved anew and tried
-	// each ReconnectInterval while no other node is left, or at most two and more
-	// than that were lost. They do not replace the first Join. Empty: none.
+	// "_service._proto.name" for SRV records. Each RejoinInterval they are
+	// resolved anew, and state is exchanged with the addresses that neither a
+	// living member nor this node has; nothing is sent if there are none. So parts
+	// of a cluster that never met become one. An entry with a node name in front
+	// counts as known while a node of that name lives, at whatever address. A seed
+	// that cannot be resolved is warned of, once an hour. After Leave the seeds are
+	// left in peace until the next Join. Empty: none.
 	Seeds []string
+
+	// SeedSource returns further entries for Seeds, from a file, an API or
+	// anything else. It is called each time before the seeds are resolved, by one
+	// goroutine of the library at a time, under no lock. The context ends after
+	// RejoinInterval, without one after ReconnectInterval, and with Shutdown; while
+	// the call has not returned, no seeds are contacted. An error is warned of, once
+	// an hour, and Seeds alone are contacted this time. nil: none.
+	SeedSource func(context.Context) ([]string, error)
+
+	// RejoinInterval is the time, jittered by a tenth, between two times that the
+	// seeds are resolved and contacted, the first of which comes within one interval
+	// of Create. Without Seeds and SeedSource it has no effect. Default: 30 s / 60 s
+	// / 30 s. Zero or less: they are contacted each ReconnectInterval, only while no
+	// other node is left, or at most two and more than that were lost.
+	RejoinInterval time.Duration
 
 	// Detector switches off single parts of the failure detector that go beyond
 	// SWIM and Lifeguard, to compare or to rule one out. Zero: all are on, as they
@@ -411,6 +435,7 @@ func DefaultLANConfig() *Config {
 		PushPullNodes:     1,
 		ReconnectInterval: 30 * time.Second,
 		ReconnectTimeout:  24 * time.Hour,
+		RejoinInterval:    30 * time.Second,
 
 		GossipVerifyIncoming: true,
 		GossipVerifyOutgoing: true,
@@ -433,6 +458,7 @@ func DefaultWANConfig() *Config {
 	c.PushPullInterval = 60 * time.Second
 	c.ReconnectInterval = 60 * time.Second
 	c.ReconnectTimeout = 72 * time.Hour
+	c.RejoinInterval = 60 * time.Second
 	return c
 }
 
@@ -583,7 +609,7 @@ func (c *Config) complete() error {
 func (c *Config) boundTimes() {
 	for _, period := range []*time.Duration{
 		&c.ProbeInterval, &c.GossipInterval, &c.PushPullInterval,
-		&c.ReconnectInterval, &c.QueueCheckInterval,
+		&c.ReconnectInterval, &c.RejoinInterval, &c.QueueCheckInterval,
 	} {
 		if *period > 0 { // else it is off
 			*period = max(*period, shortestPeriod)

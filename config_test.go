@@ -51,6 +51,7 @@ func TestP1Presets(t *testing.T) {
 		"QueueCheckInterval":      {30 * s, 30 * s, 30 * s},
 		"ReconnectInterval":       {30 * s, 60 * s, 30 * s},
 		"ReconnectTimeout":        {24 * h, 72 * h, 24 * h},
+		"RejoinInterval":          {30 * s, 60 * s, 30 * s},
 	}
 	for i, preset := range []func() *Config{DefaultLANConfig, DefaultWANConfig, DefaultLocalConfig} {
 		c := reflect.ValueOf(*preset())

@@ -458,14 +458,17 @@ func TestClusterFewThatAreLeftFindTheRestBySeeds(t *testing.T) {
 	}
 }
 
-// A cluster that is whole, and one that has lost its smaller part, ask no seeds.
+// Without a RejoinInterval a cluster that is whole, and one that has lost its smaller part,
+// ask no seeds.
 func TestClusterInGoodHealthLeavesTheSeedsInPeace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var asked atomic.Int64
 		seed := c.puppet("seed", nil)
 		seed.accept(func(net.Conn) { asked.Add(1) })
-		nodes, _ := c.watched(3, func(cfg *Config) { cfg.Seeds = []string{seed.tr.addr.String()} })
+		nodes, _ := c.watched(3, func(cfg *Config) {
+			cfg.Seeds, cfg.RejoinInterval = []string{seed.tr.addr.String()}, 0
+		})
 		asked.Store(0)
 		time.Sleep(10 * time.Minute)
 		require.Zero(t, asked.Load())

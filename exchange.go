@@ -602,7 +602,7 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 		case t.kind == streamProbe:
 			m.crew.start(func() { m.probeByStream(t) })
 		case t.kind == streamSeeds:
-			m.crew.start(m.joinSeeds)
+			m.crew.start(m.rejoin)
 		case t.kind == streamLeave:
 			m.crew.start(func() { m.departOnStream(t) })
 		case t.kind == streamVisit:

@@ -145,23 +145,6 @@ func (m *Memberlist) contactEntry(ctx context.Context, entry string, slots chan 
 	return results
 }
 
-// joinSeeds contacts the configured seeds, whose names are looked up anew each
-// time. Failures are logged: nobody waits for the result.
-func (m *Memberlist) joinSeeds() {
-	defer m.step(func(c *core, _ instant) { c.seeding = false })
-	slots := make(chan struct{}, maxJoins)
-	for _, seed := range m.config.Seeds {
-		addrs, err := m.resolver.resolveSeed(m.life, seed)
-		if err != nil {
-			m.log.warnf("Failed to resolve a seed", logFields{addr: seed, err: err}, "Failed to resolve %s: %v", seed, err)
-			continue
-		}
-		for _, addr := range addrs {
-			m.contact(m.life, seed, addr, slots)
-		}
-	}
-}
-
 func takeSlot(ctx context.Context, slots chan struct{}) bool {
 	select {
 	case slots <- struct{}{}:
@@ -171,12 +154,17 @@ func takeSlot(ctx context.Context, slots chan struct{}) bool {
 	}
 }
 
-// contact exchanges state with one address.
+// contact exchanges state with one address when there is a slot.
 func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, slots chan struct{}) joinResult {
 	if !takeSlot(ctx, slots) {
 		return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: cause(ctx)}}
 	}
 	defer func() { <-slots }()
+	return m.exchangeState(ctx, entry, addr)
+}
+
+// exchangeState makes the exchange of a join. A failure is logged.
+func (m *Memberlist) exchangeState(ctx context.Context, entry string, addr Address) joinResult {
 	var told uint64
 	var err error
 	m.inherit(ctx, func() { told, err = m.pushPull(ctx, addr, true) })

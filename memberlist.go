@@ -66,6 +66,8 @@ type Memberlist struct {
 	self       atomic.Pointer[Node]
 	health     atomic.Int64
 
+	seedWarned map[string]time.Time // last warning by seed; for rejoin alone
+
 	hanging atomic.Uint64 // events up to this number were waited for in vain
 
 	crew        crew

@@ -79,6 +79,8 @@ func (c *core) tick(now instant) {
 			c.reconnectDue(now)
 		case alarmVisit:
 			c.visitDue(a.m)
+		case alarmRejoin:
+			c.rejoinDue(now)
 		case alarmReunion:
 			c.reunionDue(now)
 		}

@@ -125,11 +125,14 @@ func (l *lostNodes) swap(i, j int) {
 	l.order[i].place, l.order[j].place = i, j
 }
 
-// startReconnecting sets the first alarm.
+// startReconnecting sets the first alarms.
 func (c *core) startReconnecting(now instant) {
 	if c.cfg.ReconnectInterval > 0 {
 		c.nextReconnect = c.withinPeriod(now, c.cfg.ReconnectInterval)
 		c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
+	}
+	if c.cfg.RejoinInterval > 0 && c.hasSeeds() {
+		c.alarms.push(alarm{at: c.withinPeriod(now, c.cfg.RejoinInterval), kind: alarmRejoin})
 	}
 }
 
@@ -200,16 +203,32 @@ func (c *core) nextSearch(now instant) instant {
 	return max(at, now.add(jitter(c.rng, c.reconnectPause())))
 }
 
-// trySeeds lets the seeds be joined while few members are left, once in
-// ReconnectInterval.
+// rejoinDue lets the seeds be looked up and those be contacted that are no members: there may
+// be a part of the cluster that this one never met.
+func (c *core) rejoinDue(now instant) {
+	c.alarms.push(alarm{at: now.add(jitter(c.rng, c.cfg.RejoinInterval)), kind: alarmRejoin})
+	c.contactSeeds(now)
+}
+
+// trySeeds does the same while few members are left, once in ReconnectInterval, unless that
+// is done anyway.
 func (c *core) trySeeds(now instant) {
-	if len(c.cfg.Seeds) == 0 || c.seeding || now < c.nextSeeding || !c.fewLeft() {
+	always := c.cfg.RejoinInterval > 0 && c.cfg.RejoinInterval <= c.cfg.ReconnectInterval
+	if !always && now >= c.nextSeeding && c.fewLeft() {
+		c.contactSeeds(now)
+	}
+}
+
+func (c *core) contactSeeds(now instant) {
+	if !c.hasSeeds() || c.seeding || c.leaving {
 		return
 	}
 	c.seeding = true
 	c.nextSeeding = now.add(c.cfg.ReconnectInterval * 9 / 10) // the alarm is jittered by a tenth
 	c.fx.streams = append(c.fx.streams, streamTask{kind: streamSeeds})
 }
+
+func (c *core) hasSeeds() bool { return len(c.cfg.Seeds) > 0 || c.cfg.SeedSource != nil }
 
 // fewLeft reports whether this node is alone, or has at most two others left and has
 // lost more than that. A small cluster that is whole, or has lost its smaller part,

@@ -314,7 +314,7 @@ func TestReconnectGivesUpInTheEnd(t *testing.T) {
 // Without a ReconnectInterval nothing is remembered, asked or tried.
 func TestReconnectIsOffWithoutAnInterval(t *testing.T) {
 	c := quietDetector(t, func(cfg *Config) {
-		cfg.ReconnectInterval, cfg.Seeds = 0, []string{"seed"}
+		cfg.ReconnectInterval, cfg.RejoinInterval, cfg.Seeds = 0, 0, []string{"seed"}
 	})
 	c.know("a")
 	c.start(c.now)
@@ -427,7 +427,10 @@ func TestReconnectEndsWithLeave(t *testing.T) {
 	require.NotEmpty(t, c.lookFor(10 * time.Minute)["x"])
 }
 
-// Seeds are tried by a node that is alone, and by one that has at most two others left
+// seedsForFew are seeds that are not contacted all the time.
+func seedsForFew(cfg *Config) { cfg.Seeds, cfg.RejoinInterval = []string{"seed"}, 0 }
+
+// Without a RejoinInterval seeds are tried by a node that is alone, and by one that has at most two others left
 // and has lost more than that. Others leave them in peace: healthy clusters of any
 // size, small ones that lost their smaller part, and large ones.
 func TestSeedsAreTriedWhenFewAreLeft(t *testing.T) {
@@ -441,7 +444,7 @@ func TestSeedsAreTriedWhenFewAreLeft(t *testing.T) {
 		{3, 0, false}, {3, 2, false}, {3, 4, false}, {3, 100, false},
 		{50, 0, false}, {50, 100, false},
 	} {
-		c := quietDetector(t, func(cfg *Config) { cfg.Seeds = []string{"seed"} })
+		c := quietDetector(t, seedsForFew)
 		c.know(nodeNames("alive", run.others)...)
 		c.die(nodeNames("dead", run.lost)...)
 		c.nextReconnect = c.now
@@ -452,6 +455,33 @@ func TestSeedsAreTriedWhenFewAreLeft(t *testing.T) {
 	c.nextReconnect = c.now
 	c.reconnectDue(c.now)
 	require.Empty(t, c.syncs(), "there are none")
+}
+
+// With one they are contacted whoever is there, at that interval alone if it is no longer
+// than ReconnectInterval.
+func TestSeedsAreContactedEachRejoinInterval(t *testing.T) {
+	for _, run := range []struct {
+		others, lost int
+		interval     time.Duration
+		want         int // in an hour
+	}{
+		{0, 0, 30 * time.Second, 120}, {0, 10, 30 * time.Second, 120}, {50, 0, 30 * time.Second, 120}, {50, 0, time.Minute, 60},
+		{0, 0, 10 * time.Minute, 126}, {50, 0, 0, 0},
+	} {
+		c := quietDetector(t, func(cfg *Config) {
+			cfg.Seeds, cfg.RejoinInterval, cfg.ProbeInterval = []string{"seed"}, run.interval, 0
+		})
+		c.know(nodeNames("alive", run.others)...)
+		c.die(nodeNames("dead", run.lost)...)
+		c.start(c.now)
+		tries := 0
+		for range 3600 {
+			c.pass(time.Second)
+			tries += len(c.syncs())
+			c.seeding = false // the attempt has ended
+		}
+		require.InDelta(t, run.want, tries, float64(run.want)/12, "%+v", run)
+	}
 }
 
 // Those that left are not missed.
@@ -469,7 +499,7 @@ func TestSeedsAreNotTriedForThoseThatLeft(t *testing.T) {
 // while an attempt lasts.
 func TestSeedsAreTriedOncePerInterval(t *testing.T) {
 	for _, lost := range []int{0, 1, 100} {
-		c := quietDetector(t, func(cfg *Config) { cfg.Seeds = []string{"seed"} })
+		c := quietDetector(t, seedsForFew)
 		c.die(nodeNames("n", lost)...)
 		c.nextReconnect = c.now
 		var tries []instant
@@ -487,7 +517,7 @@ func TestSeedsAreTriedOncePerInterval(t *testing.T) {
 			require.LessOrEqual(t, tries[i].sub(tries[i-1]), 33*time.Second)
 		}
 	}
-	c := quietDetector(t, func(cfg *Config) { cfg.Seeds = []string{"seed"} })
+	c := quietDetector(t, seedsForFew)
 	c.nextReconnect = c.now
 	c.reconnectDue(c.now)
 	require.Len(t, c.syncs(), 1)

@@ -1,0 +1,205 @@
+package memberlist
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// seedContacts is how many seeds are resolved, and how many addresses are contacted,
+	// at the same time.
+	seedContacts = 16
+
+	// seedWarnings is the time between two warnings of the same seed.
+	seedWarnings = time.Hour
+)
+
+// seedAddress is what a seed resolves to.
+type seedAddress struct {
+	seed string
+	addr Address
+}
+
+// rejoin looks the seeds up and exchanges state with those that no living member is
+// reached at. There is one at a time. What takes longer than a period is left to the next
+// one, which tries the addresses in another order.
+func (m *Memberlist) rejoin() {
+	defer m.step(func(c *core, _ instant) { c.seeding = false })
+	period := m.config.RejoinInterval
+	if period <= 0 {
+		period = m.config.ReconnectInterval
+	}
+	ctx, cancel := context.WithTimeout(m.life, period)
+	defer cancel()
+	addrs := m.strangers(m.resolveSeeds(ctx, m.seeds(ctx)))
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	atATime(addrs, func(a seedAddress) {
+		// An exchange that began before may have made it known.
+		if ctx.Err() == nil && len(m.strangers([]seedAddress{a})) > 0 {
+			m.exchangeState(m.life, a.seed, a.addr)
+		}
+	})
+}
+
+// atATime calls f for all of the list, seedContacts of them at a time.
+func atATime[T any](list []T, f func(T)) {
+	slots := make(chan struct{}, seedContacts)
+	var all sync.WaitGroup
+	for _, item := range list {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			f(item)
+		})
+	}
+	all.Wait()
+}
+
+// seeds are the entries that are configured, and those that the SeedSource has now.
+func (m *Memberlist) seeds(ctx context.Context) []string {
+	if m.config.SeedSource == nil {
+		return m.config.Seeds
+	}
+	found, err := m.config.SeedSource(ctx)
+	if err != nil {
+		m.seedFailed("", err)
+		return m.config.Seeds
+	}
+	delete(m.seedWarned, "")
+	return append(slices.Clone(m.config.Seeds), found...)
+}
+
+// resolveSeeds are the addresses of the entries, each once.
+func (m *Memberlist) resolveSeeds(ctx context.Context, entries []string) []seedAddress {
+	type result struct {
+		seed  string
+		addrs []Address
+		err   error
+	}
+	var mu sync.Mutex
+	var results []result
+	atATime(entries, func(seed string) {
+		addrs, err := m.resolver.resolveSeed(ctx, seed)
+		mu.Lock()
+		defer mu.Unlock()
+		results = append(results, result{seed, addrs, err})
+	})
+	var list []seedAddress
+	seen := make(map[Address]bool)
+	for _, r := range results {
+		if r.err != nil {
+			m.seedFailed(r.seed, r.err)
+			continue
+		}
+		delete(m.seedWarned, r.seed)
+		for _, addr := range r.addrs {
+			if !seen[addr] {
+				seen[addr] = true
+				list = append(list, seedAddress{r.seed, addr})
+			}
+		}
+	}
+	return list
+}
+
+// seedFailed logs that an entry could not be resolved, or, without one, that the
+// SeedSource failed. It warns of each now and then: what fails once fails mostly for long.
+func (m *Memberlist) seedFailed(seed string, err error) {
+	if m.life.Err() != nil {
+		return
+	}
+	level, now := levelWarn, time.Now()
+	if last, warned := m.seedWarned[seed]; warned && now.Sub(last) < seedWarnings {
+		level = levelDebug
+	} else {
+		m.noteSeedWarning(seed, now)
+	}
+	if seed == "" {
+		m.log.log(level, "Failed to get seeds", logFields{err: err}, "Failed to get seeds: %v", err)
+		return
+	}
+	m.log.log(level, "Failed to resolve a seed", logFields{addr: seed, err: err}, "Failed to resolve %s: %v", seed, err)
+}
+
+// noteSeedWarning remembers a warning, and forgets those that are long ago: a SeedSource can
+// come with ever new entries.
+func (m *Memberlist) noteSeedWarning(seed string, now time.Time) {
+	for other, at := range m.seedWarned {
+		if now.Sub(at) >= seedWarnings {
+			delete(m.seedWarned, other)
+		}
+	}
+	if m.seedWarned == nil {
+		m.seedWarned = make(map[string]time.Time)
+	}
+	m.seedWarned[seed] = now
+}
+
+// strangers are those of the addresses that lead neither to a living member nor to this node.
+// An entry with a node name stands for the node of that name, at whatever address that is.
+func (m *Memberlist) strangers(list []seedAddress) []seedAddress {
+	names, addrs := make(map[string]bool), make(map[netip.AddrPort]bool)
+	for _, a := range list {
+		names[a.addr.Name], addrs[a.addrPort()] = false, false
+	}
+	for _, n := range append(m.Members(), m.LocalNode()) {
+		if _, wanted := names[n.Name]; wanted {
+			names[n.Name] = true
+		}
+		at := addrPortOf(n.Addr, n.Port)
+		if _, wanted := addrs[at]; wanted {
+			addrs[at] = true
+		}
+	}
+	listening := m.listeningAt()
+	return slices.DeleteFunc(slices.Clone(list), func(a seedAddress) bool {
+		if a.addr.Name != "" {
+			return names[a.addr.Name]
+		}
+		return addrs[a.addrPort()] || slices.Contains(listening, a.addrPort())
+	})
+}
+
+// addrPort is the address for comparing; an invalid one if it is no IP address.
+func (a seedAddress) addrPort() netip.AddrPort {
+	at, _ := netip.ParseAddrPort(a.addr.Addr)
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
+}
+
+// listeningAt are the addresses of this machine at which this node accepts streams, if that
+// is known: a list of seeds that is the same on all nodes may name it by another address
+// than the one it advertises.
+func (m *Memberlist) listeningAt() []netip.AddrPort {
+	if m.udp == nil {
+		return nil
+	}
+	var list []netip.AddrPort
+	for _, l := range m.udp.tcp {
+		bound := l.Addr().(*net.TCPAddr).AddrPort()
+		ips := []netip.Addr{bound.Addr()}
+		if bound.Addr().IsUnspecified() {
+			ips = ownIPs()
+		}
+		for _, ip := range ips {
+			list = append(list, netip.AddrPortFrom(ip.Unmap().WithZone(""), bound.Port()))
+		}
+	}
+	return list
+}
+
+// ownIPs are the addresses of this machine's interfaces.
+func ownIPs() []netip.Addr {
+	var ips []netip.Addr
+	addrs, _ := net.InterfaceAddrs()
+	for _, addr := range addrs {
+		if prefix, err := netip.ParsePrefix(addr.String()); err == nil {
+			ips = append(ips, prefix.Addr())
+		}
+	}
+	return ips
+}
