@@ -116,7 +116,9 @@ func TestPartedClusterIsWholeWithinSeconds(t *testing.T) {
 			require.LessOrEqual(t, members[runs/2], 3*time.Second, "the median")
 			require.LessOrEqual(t, members[runs-1], 8*time.Second, "the worst")
 			require.LessOrEqual(t, met[runs-1], 8*time.Second)
-			require.LessOrEqual(t, state[runs-1], 12*time.Second)
+			if apart > time.Minute { // before, some are still suspects on one side, and so not lost
+				require.LessOrEqual(t, state[runs-1], 8*time.Second)
+			}
 		}
 	}
 }

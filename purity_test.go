@@ -32,6 +32,7 @@ var worldlyFiles = []string{
 	"metrics.go",
 	"net.go",
 	"notify.go",
+	"rejoin.go",
 	"send.go",
 	"send_batch.go",
 	"snapshot.go",
