@@ -8,59 +8,11 @@ import (
 	"io"
 	"net"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-metrics"
 )
-
-// maxPushPulls is how many incoming full exchanges run at once (P122).
-const maxPushPulls = 127
-
-// streamSet holds the open streams, so that Shutdown can close them.
-type streamSet struct {
-	pushPulls atomic.Int32 // incoming full exchanges
-
-	mu struct {
-		sync.Mutex
-		open   map[net.Conn]struct{}
-		closed bool
-	}
-}
-
-// add takes a stream in; false, and the stream is closed, after closeAll.
-func (s *streamSet) add(conn net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mu.closed {
-		_ = conn.Close()
-		return false
-	}
-	if s.mu.open == nil {
-		s.mu.open = make(map[net.Conn]struct{})
-	}
-	s.mu.open[conn] = struct{}{}
-	return true
-}
-
-// remove closes a stream.
-func (s *streamSet) remove(conn net.Conn) {
-	_ = conn.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.mu.open, conn)
-}
-
-func (s *streamSet) closeAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.closed = true
-	for conn := range s.mu.open {
-		_ = conn.Close()
-	}
-}
 
 // acceptStreams takes streams from the transport until Shutdown. The first one may
 // have been taken already.
@@ -84,27 +36,15 @@ func (m *Memberlist) acceptStreams(first net.Conn) {
 	}
 }
 
-// takeStream serves a stream on a goroutine of its own.
-func (m *Memberlist) takeStream(conn net.Conn) {
-	if !m.crew.start(func() { m.serveStream(conn) }) {
-		_ = conn.Close()
-	}
-}
-
 // serveStream handles a stream that another node opened: one message, perhaps
 // one answer (W45). Messages of a kind that opens no stream are not answered (W47).
 func (m *Memberlist) serveStream(conn net.Conn) {
-	if !m.streams.add(conn) {
-		return
-	}
 	defer m.streams.remove(conn)
 	m.count(metricTCPAccept, 1)
 	if m.log.enabled(levelDebug) {
 		m.log.debugf("Stream connection", logFields{addr: addrText(conn)}, "Stream connection %s", LogConn(conn))
 	}
-	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
-
-	r, kind, err := m.wire.openInbound(conn)
+	r, kind, err := m.openStream(conn)
 	if err != nil {
 		m.refuseStream(conn, err)
 		return
@@ -114,7 +54,7 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 	case pingMsg:
 		err = m.servePing(conn, r)
 	case userMsg:
-		err = m.serveUserMessage(r)
+		err = m.serveUserMessage(conn, r)
 	case pushPullMsg:
 		err = m.servePushPull(conn, r)
 	default:
@@ -124,6 +64,20 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 		m.log.errorf("Stream failed", logFields{addr: addrText(conn), err: err, more: []logAttr{{"kind", kind.String()}}},
 			"Stream %s: %v %s", kind, err, LogConn(conn))
 	}
+}
+
+// openStream reads the beginning of a stream. Who says nothing at all has less time
+// than one who has begun.
+func (m *Memberlist) openStream(conn net.Conn) (*streamReader, messageType, error) {
+	start := time.Now()
+	_ = conn.SetDeadline(start.Add(m.firstByteTimeout()))
+	r := m.wire.newReader(conn)
+	if _, err := r.Peek(1); err != nil {
+		return nil, 0, err
+	}
+	_ = conn.SetDeadline(start.Add(m.config.TCPTimeout))
+	kind, err := m.wire.openInboundFrom(r)
+	return r, kind, err
 }
 
 // refuseStream tells the other side why its stream could not be read, where W48
@@ -187,12 +141,15 @@ func (m *Memberlist) servePing(conn net.Conn, r *streamReader) error {
 	return m.writeStream(conn, reply.appendTo(nil), false)
 }
 
-// serveUserMessage delivers a user message (W58); an empty one is not delivered.
-func (m *Memberlist) serveUserMessage(r *streamReader) error {
+// serveUserMessage delivers a user message (W58); an empty one is not delivered. The
+// stream is closed before: there is no answer, and slow user code shall not make
+// streams scarce.
+func (m *Memberlist) serveUserMessage(conn net.Conn, r *streamReader) error {
 	msg, err := readUserMessage(r)
 	if err != nil {
 		return err
 	}
+	m.streams.remove(conn)
 	if len(msg) > 0 && m.config.Delegate != nil {
 		m.config.Delegate.NotifyMsg(msg)
 	}
@@ -235,21 +192,24 @@ func (m *Memberlist) done(s *remoteState) {
 	}
 }
 
+var errTooManyPushPulls = errors.New("Too many pending push/pull requests")
+
 // servePushPull answers a full exchange (P117): it reads everything, judges it,
 // sends the own state with the join flag that it received (W56), and merges (W57).
 // A refusal by a delegate is sent instead of the own state, so that the joiner
 // learns of it.
 func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
-	if m.streams.pushPulls.Add(1) > maxPushPulls {
-		m.streams.pushPulls.Add(-1)
-		return errors.New("Too many pending push/pull requests")
-	}
-	defer m.streams.pushPulls.Add(-1)
 	remote, err := m.readState(r)
 	defer m.done(&remote)
 	if err != nil {
 		return err
 	}
+	give, ok := m.streams.takePlace()
+	if !ok {
+		m.answerError(conn, errTooManyPushPulls.Error())
+		return errTooManyPushPulls
+	}
+	defer give()
 	local := m.takeLocalState()
 	defer m.giveLocalState(local)
 	refusal := m.judge(m.life, &remote, local.records)

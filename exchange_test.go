@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-metrics"
 	"github.com/stretchr/testify/require"
 )
 
@@ -385,47 +386,45 @@ func TestP93P121UselessVersionsAreIgnored(t *testing.T) {
 	})
 }
 
-// P122, W62: 127 exchanges run at once; the 128th is turned away, and there is room
-// again when one is over.
+// P122, W62: 127 exchanges are answered at once; the 128th is turned away, is told why,
+// and there is room again when one is over. Those that have not been read do not count.
 func TestP122W62TooManyExchanges(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
-		lines := new(logLines)
-		m := c.node("n1", still, func(cfg *Config) { cfg.LogOutput, cfg.TCPTimeout = lines, time.Hour })
+		lines, hold := new(logLines), make(chan struct{})
+		m := c.node("n1", still, func(cfg *Config) {
+			cfg.LogOutput, cfg.TCPTimeout = lines, time.Hour
+			cfg.Delegate = &hooks{local: func(bool) []byte { <-hold; return nil }}
+		})
 		p := c.puppet("p", nil)
 		full := p.state(false, nil, p.self())
+		open := func(sent []byte) net.Conn {
+			conn := p.dial(m)
+			_, err := conn.Write(sent)
+			require.NoError(t, err)
+			return conn
+		}
 		var conns []net.Conn
 		for range maxPushPulls {
-			conn := p.dial(m)
-			_, err := conn.Write(full[:len(full)-1]) // the rest is long in coming
-			require.NoError(t, err)
-			conns = append(conns, conn)
+			open(full[:len(full)-1])
+			conns = append(conns, open(full))
 		}
 		synctest.Wait()
-		turnedAway := p.dial(m)
-		_, _ = turnedAway.Write(full)
-		_, err := io.ReadAll(turnedAway)
-		require.NoError(t, err, "closed without an answer")
+		kind, _, refusal, err := p.readReply(open(full))
+		require.NoError(t, err)
+		require.Equal(t, errorMsg, kind)
+		require.Contains(t, refusal, "Too many pending push/pull requests")
+		synctest.Wait()
 		require.Len(t, lines.with("[ERR] memberlist: ", "Too many pending push/pull requests", "from="), 1)
 
-		require.NoError(t, finish(conns[0], full[len(full)-1:]))
+		close(hold)
 		synctest.Wait()
-		conn := p.dial(m)
-		_, err = p.wire.writeStream(conn, full, true)
-		require.NoError(t, err)
-		kind, _, _, err := p.readReply(conn)
-		require.NoError(t, err)
-		require.Equal(t, pushPullMsg, kind)
+		for _, conn := range append(conns, open(full)) {
+			kind, _, _, err := p.readReply(conn)
+			require.NoError(t, err)
+			require.Equal(t, pushPullMsg, kind)
+		}
 	})
-}
-
-// finish writes the last bytes of a stream and reads the answer.
-func finish(conn net.Conn, rest []byte) error {
-	if _, err := conn.Write(rest); err != nil {
-		return err
-	}
-	_, err := io.ReadAll(conn)
-	return err
 }
 
 // P117: who says nothing, or not enough, has TCPTimeout.
@@ -861,4 +860,77 @@ func TestStateOverTheLimitFailsWithItsSize(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Streams that say nothing, or not enough, keep nobody out: there are bounds for all
+// of them and for those of one source, and who is turned away is told why.
+func TestOpenStreamsAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s, c := recordMetrics(t), newMesh(t)
+		lines := new(logLines)
+		m := c.node("n1", still, s.measured, func(cfg *Config) { cfg.LogOutput = lines })
+		var far []net.Conn
+		open := func(from string) net.Conn {
+			near, there := net.Pipe()
+			m.takeStream(addressedConn{near, from})
+			far = append(far, there)
+			return there
+		}
+		answer := func(conn net.Conn) string {
+			r, kind, err := newWire(plainConfig()).openReply(conn)
+			require.NoError(t, err)
+			require.Equal(t, errorMsg, kind)
+			var reply errorReply
+			require.NoError(t, reply.decodeFrom(r))
+			return reply.Error.own()
+		}
+		for range maxStreamsPerSource {
+			open("192.0.2.1:7")
+		}
+		require.Equal(t, "too many open streams", answer(open("192.0.2.1:8")))
+		for i := maxStreamsPerSource; i < maxStreams; i++ {
+			open("127.0.0.1:9") // not counted by source
+		}
+		require.Equal(t, "too many open streams", answer(open("[2001:db8::1]:9")))
+		require.NotEmpty(t, lines.with("[WARN] memberlist: too many open streams", "from=192.0.2.1:8"))
+		require.EqualValues(t, 2, s.sum("msg.dropped", metrics.Label{Name: "kind", Value: "stream"}))
+
+		_ = far[0].Close()
+		synctest.Wait()
+		there := open("192.0.2.1:8")
+		_, err := there.Write((&ping{SeqNo: 5}).appendTo(nil))
+		require.NoError(t, err, "there is room again")
+		_, kind, err := newWire(plainConfig()).openReply(there)
+		require.NoError(t, err)
+		require.Equal(t, ackMsg, kind)
+		time.Sleep(m.config.TCPTimeout / 4)
+		synctest.Wait()
+		require.LessOrEqual(t, m.streams.mu.inbound, maxStreams/4+1, "in a crowd those that are idle have less time")
+		time.Sleep(m.config.TCPTimeout)
+		require.Zero(t, m.streams.mu.inbound)
+		require.Empty(t, m.streams.mu.bySource)
+	})
+}
+
+// addressedConn is a connection from somewhere else.
+type addressedConn struct {
+	net.Conn
+	from string
+}
+
+func (c addressedConn) RemoteAddr() net.Addr { return vectorAddr(c.from) }
+
+// While a user message is delivered its stream is closed already, and does not count.
+func TestSlowDeliveryHoldsNoStream(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c, hold := newMesh(t), make(chan struct{})
+		m := c.node("n1", still, func(cfg *Config) { cfg.Delegate = &hooks{msg: func([]byte) { <-hold }} })
+		sender := c.node("n2", still)
+		for range 10 {
+			require.NoError(t, sender.SendReliable(m.LocalNode(), []byte("text")))
+		}
+		synctest.Wait()
+		require.Zero(t, m.streams.mu.inbound)
+		close(hold)
+	})
 }

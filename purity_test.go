@@ -36,6 +36,7 @@ var worldlyFiles = []string{
 	"send.go",
 	"send_batch.go",
 	"snapshot.go",
+	"stream_set.go",
 	"user_message.go",
 
 	// What a program sets, implements and gets back.

@@ -129,19 +129,28 @@ func answersWithError(err error) bool {
 // (W41), encryption and compression (W46). It returns the type of the message and
 // a reader for its body. If the stream ends in there, the error is io.EOF.
 func (w *wire) openInbound(conn net.Conn) (*streamReader, messageType, error) {
-	r := &streamReader{conn: conn, spent: w.spent}
-	label, err := readLabel(r)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, 0, err
-	}
-	if err := checkLabel(w.cfg, label); err != nil {
-		return nil, 0, err
-	}
-	kind, err := w.openContent(r)
+	r := w.newReader(conn)
+	kind, err := w.openInboundFrom(r)
 	if err != nil {
 		return nil, 0, err
 	}
 	return r, kind, nil
+}
+
+func (w *wire) newReader(conn io.Reader) *streamReader {
+	return &streamReader{conn: conn, spent: w.spent}
+}
+
+// openInboundFrom is openInbound for a stream that a reader has begun to read.
+func (w *wire) openInboundFrom(r *streamReader) (messageType, error) {
+	label, err := readLabel(r)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	if err := checkLabel(w.cfg, label); err != nil {
+		return 0, err
+	}
+	return w.openContent(r)
 }
 
 // openReply reads the beginning of the answer on a stream that this node opened.

@@ -1,0 +1,202 @@
+package memberlist
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of the streams that others open to a node. A node needs few at a time; many
+// are open only if somebody opens them for nothing, or if very many nodes join at
+// once.
+const (
+	// maxPushPulls is how many incoming full exchanges are answered at once (P122).
+	maxPushPulls = 127
+
+	// maxStreams is how many incoming streams are open at once, and
+	// maxStreamsPerSource how many of them from one IP address, or from one network
+	// of 64 bits with IPv6. Nodes on the same machine count only for the whole.
+	maxStreams          = 1024
+	maxStreamsPerSource = 256
+
+	// maxTurnedAway is how many that are too many are told so at once. The rest are
+	// closed without a word.
+	maxTurnedAway = 32
+
+	// turnAwayTime is how long one of them may take to hear it.
+	turnAwayTime = time.Second
+)
+
+// streamSet holds the open streams, so that they can be counted, and closed by
+// Shutdown.
+type streamSet struct {
+	pushPulls  atomic.Int32 // incoming full exchanges that are answered
+	turnedAway atomic.Int32 // streams that are being told that they are too many
+
+	mu struct {
+		sync.Mutex
+		open     map[net.Conn]streamSource
+		inbound  int
+		bySource map[streamSource]int
+		closed   bool
+	}
+}
+
+// streamSource is whose share of the streams a stream takes. The zero value is
+// nobody's: of streams that this node opened.
+type streamSource struct {
+	inbound bool
+	network netip.Prefix // not valid if the streams of the source are not counted
+}
+
+// sourceOf tells where an incoming stream comes from.
+func sourceOf(conn net.Conn) streamSource {
+	source := streamSource{inbound: true}
+	ap, err := netip.ParseAddrPort(addrText(conn))
+	if addr := ap.Addr().Unmap(); err == nil && !addr.IsLoopback() {
+		const ipv6Network = 64
+		source.network, _ = addr.Prefix(min(addr.BitLen(), ipv6Network))
+	}
+	return source
+}
+
+// add takes in a stream that this node opened; false, and the stream is closed, after
+// closeAll.
+func (s *streamSet) add(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.closed {
+		_ = conn.Close()
+		return false
+	}
+	s.keep(conn, streamSource{})
+	return true
+}
+
+// admit takes in a stream that somebody else opened, and reports whether it is not
+// one too many.
+func (s *streamSet) admit(conn net.Conn) bool {
+	source := sourceOf(conn)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tooMany := s.mu.inbound >= maxStreams ||
+		source.network.IsValid() && s.mu.bySource[source] >= maxStreamsPerSource
+	if tooMany {
+		return false
+	}
+	s.keep(conn, source)
+	return true
+}
+
+// keep enters a stream. The lock is held.
+func (s *streamSet) keep(conn net.Conn, source streamSource) {
+	if s.mu.open == nil {
+		s.mu.open = make(map[net.Conn]streamSource)
+		s.mu.bySource = make(map[streamSource]int)
+	}
+	s.mu.open[conn] = source
+	if source.inbound {
+		s.mu.inbound++
+	}
+	if source.network.IsValid() {
+		s.mu.bySource[source]++
+	}
+}
+
+// remove closes a stream. It may have been removed before.
+func (s *streamSet) remove(conn net.Conn) {
+	_ = conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	source, open := s.mu.open[conn]
+	if !open {
+		return
+	}
+	delete(s.mu.open, conn)
+	if source.inbound {
+		s.mu.inbound--
+	}
+	if source.network.IsValid() {
+		s.mu.bySource[source]--
+		if s.mu.bySource[source] == 0 {
+			delete(s.mu.bySource, source)
+		}
+	}
+}
+
+func (s *streamSet) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.closed = true
+	for conn := range s.mu.open {
+		_ = conn.Close()
+	}
+}
+
+// takePlace takes one of the places for full exchanges, if one is free. give gives
+// it back.
+func (s *streamSet) takePlace() (give func(), ok bool) {
+	if s.pushPulls.Add(1) > maxPushPulls {
+		s.pushPulls.Add(-1)
+		return nil, false
+	}
+	return func() { s.pushPulls.Add(-1) }, true
+}
+
+// crowded reports whether so many streams are open that most of them must be idle.
+func (s *streamSet) crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.inbound > maxStreams/4
+}
+
+// firstByteTimeout is how long a stream may stay without a byte. Nodes write at once
+// after connecting, unless their LocalState takes long, so in a crowd it is less.
+func (m *Memberlist) firstByteTimeout() time.Duration {
+	if m.streams.crowded() {
+		return m.config.TCPTimeout / 4
+	}
+	return m.config.TCPTimeout
+}
+
+// takeStream serves a stream on a goroutine of its own.
+func (m *Memberlist) takeStream(conn net.Conn) {
+	serve := m.serveStream
+	if !m.streams.admit(conn) {
+		m.countDropped("stream", 1)
+		m.log.warnf("Too many streams", logFields{addr: addrText(conn)}, "too many open streams, closing one %s", LogConn(conn))
+		serve = m.turnAway
+	}
+	if !m.crew.start(func() { serve(conn) }) {
+		m.streams.remove(conn)
+	}
+}
+
+// turnAway tells somebody whose stream is one too many so, if that is quickly done.
+// What it sends meanwhile is read: to close a stream with something unread would
+// cancel the answer.
+func (m *Memberlist) turnAway(conn net.Conn) {
+	defer m.streams.remove(conn)
+	if m.streams.turnedAway.Add(1) <= maxTurnedAway {
+		_ = conn.SetDeadline(time.Now().Add(turnAwayTime))
+		m.answerError(conn, "too many open streams")
+		m.discardRest(conn)
+	}
+	m.streams.turnedAway.Add(-1)
+}
+
+// discardRest reads some of what is still to come, until the other side has had time
+// to read an answer.
+func (m *Memberlist) discardRest(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+		var rest [firstChunk]byte
+		for range pooledChunk / len(rest) {
+			if _, err := conn.Read(rest[:]); err != nil {
+				return
+			}
+		}
+	}
+}
