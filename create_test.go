@@ -470,6 +470,7 @@ func TestCreateOnAClosedTransportInMemoryIsAnError(t *testing.T) {
 		require.NoError(t, c.start(cfg).Shutdown(), "channels may be closed")
 		_, err = Create(cfg)
 		require.ErrorIs(t, err, net.ErrClosed)
+		synctest.Wait()
 		require.Empty(t, bubbleGoroutines())
 	})
 }
