@@ -82,7 +82,7 @@ func (c *core) ignoreFar(now instant, m *member, incarnation uint32) {
 // pauseAfterLeap is the time between two refutations that advance the own incarnation
 // by maxAdvance: some rounds of gossip. The others have to hear of the first one, or
 // the second one would be too far for them.
-func (c *core) pauseAfterLeap() time.Duration { return 20 * c.cfg.GossipInterval }
+func (c *core) pauseAfterLeap() time.Duration { return times(c.cfg.GossipInterval, 20) }
 
 // mayRefute reports whether this node refutes what is said about it with the given
 // incarnation, which is not older than its own: not if it is too far away, nor while
