@@ -64,6 +64,8 @@ type outPacket struct {
 	riders bool    // broadcasts may ride along (P75)
 	urgent urgency // the lane it takes where sending may block
 	seq    uint32  // of the ping in it, 0 = none: its sending is reported back
+
+	passed chan struct{} // not a packet: to be closed when those before it were sent
 }
 
 // urgency is the lane of a packet on transports whose sending may block, so

@@ -257,6 +257,7 @@ func (m *Memberlist) LeaveContext(ctx context.Context) error {
 	if err != nil {
 		m.step(func(c *core, now instant) { c.giveUpDeparture(now) })
 	}
+	m.awaitSent(ctx)
 	return err
 }
 

@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -72,6 +73,27 @@ func (m *Memberlist) send(p *outPacket) {
 	}
 }
 
+// outboxPatience bounds the wait for packets on transports whose sending may block.
+const outboxPatience = 100 * time.Millisecond
+
+// awaitSent waits, for a short time, until what is queued in the lane of probes was
+// given to the transport, since Shutdown drops the rest.
+func (m *Memberlist) awaitSent(ctx context.Context) {
+	l := m.outbox[urgentProbe]
+	passed := make(chan struct{})
+	if l == nil || m.inCallback() || !l.put(outPacket{passed: passed}) {
+		return
+	}
+	patience := time.NewTimer(outboxPatience)
+	defer patience.Stop()
+	select {
+	case <-passed:
+	case <-patience.C:
+	case <-ctx.Done():
+	case <-m.life.Done():
+	}
+}
+
 func (m *Memberlist) outboxFull(to destination) {
 	m.countDropped("outgoing packet", 1)
 	addr := m.address(to)
@@ -82,6 +104,10 @@ func (m *Memberlist) outboxFull(to destination) {
 // sendNow sends a packet, tells the core if there is a ping in it, and logs a
 // failure.
 func (m *Memberlist) sendNow(p *outPacket) {
+	if p.passed != nil {
+		close(p.passed)
+		return
+	}
 	at, err := m.transmit(p)
 	if p.seq != 0 {
 		m.pingOut(p.seq, at, err)
