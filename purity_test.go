@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,18 +151,53 @@ func TestPurityIsChecked(t *testing.T) {
 	}
 }
 
-// A program takes the package by a replace of another module path. An import
-// from below our own path could not be resolved there, nor could one in a test:
-// go mod tidy reads the tests of what a program imports.
-func TestRootImportsNothingOfItsOwnModule(t *testing.T) {
+// A program takes the module by a replace of another module path. An import of our
+// own path could not be resolved there, nor could one in a test: go mod tidy reads
+// the tests of what a program imports. So what can be imported imports nothing of ours.
+func TestPackagesImportNothingOfTheirOwnModule(t *testing.T) {
 	module := modulePath(t)
-	for _, name := range goFiles(t) {
-		for path := range parseSource(t, name).imports {
-			if path == module || strings.HasPrefix(path, module+"/") {
-				t.Errorf("%s imports %s", name, path)
+	packages := importablePackages(t)
+	require.Contains(t, packages, ".")
+	require.Contains(t, packages, "transporttest")
+	for _, dir := range packages {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		require.NoError(t, err)
+		for _, name := range files {
+			for path := range parseSource(t, name).imports {
+				if path == module || strings.HasPrefix(path, module+"/") {
+					t.Errorf("%s imports %s", name, path)
+				}
 			}
 		}
 	}
+}
+
+// importablePackages are the directories of the module with a package that others can
+// import: no program, and not tests alone.
+func importablePackages(t *testing.T) []string {
+	t.Helper()
+	var dirs []string
+	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != "." && (strings.HasPrefix(entry.Name(), ".") || fileExists(filepath.Join(path, "go.mod"))):
+			return filepath.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		dir := filepath.Dir(path)
+		if !slices.Contains(dirs, dir) && parseSource(t, path).file.Name.Name != "main" {
+			dirs = append(dirs, dir)
+		}
+		return nil
+	}))
+	return dirs
+}
+
+func fileExists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // Clusters run side by side, each perhaps in a synctest bubble of its own, so

@@ -1,4 +1,4 @@
-package transporttest_test
+package transporttest
 
 import (
 	"bytes"
@@ -8,9 +8,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/seed-83836a96/memberlist"
-	"github.com/seed-83836a96/memberlist/transporttest"
 )
 
 // faultyAs is the environment variable that makes the test program one that runs
@@ -19,25 +16,25 @@ const faultyAs = "TRANSPORTTEST_FAULT"
 
 // wrong is a good transport, changed in one place by what is not nil.
 type wrong struct {
-	*memberlist.MockTransport
+	*memoryTransport
 	write    func(b []byte)
-	deliver  func(*memberlist.Packet)
+	deliver  func(*memoryPacket)
 	sent     func(time.Time) time.Time
 	dial     func(net.Conn) net.Conn
 	shutdown func()
 	channel  bool // a new one at each call
 
-	packets chan *memberlist.Packet
+	packets chan *memoryPacket
 	ended   chan struct{}
 	once    atomic.Bool
 }
 
 func (w *wrong) start() *wrong {
-	w.packets, w.ended = make(chan *memberlist.Packet), make(chan struct{})
+	w.packets, w.ended = make(chan *memoryPacket), make(chan struct{})
 	go func() {
 		for {
 			select {
-			case p := <-w.MockTransport.PacketCh():
+			case p := <-w.memoryTransport.PacketCh():
 				if w.deliver != nil {
 					w.deliver(p)
 				}
@@ -54,15 +51,15 @@ func (w *wrong) start() *wrong {
 	return w
 }
 
-func (w *wrong) PacketCh() <-chan *memberlist.Packet {
+func (w *wrong) PacketCh() <-chan *memoryPacket {
 	if w.channel {
-		return make(chan *memberlist.Packet)
+		return make(chan *memoryPacket)
 	}
 	return w.packets
 }
 
 func (w *wrong) WriteTo(b []byte, addr string) (time.Time, error) {
-	at, err := w.MockTransport.WriteTo(b, addr)
+	at, err := w.memoryTransport.WriteTo(b, addr)
 	if w.write != nil {
 		w.write(b)
 	}
@@ -73,7 +70,7 @@ func (w *wrong) WriteTo(b []byte, addr string) (time.Time, error) {
 }
 
 func (w *wrong) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	conn, err := w.MockTransport.DialTimeout(addr, timeout)
+	conn, err := w.memoryTransport.DialTimeout(addr, timeout)
 	if err == nil && w.dial != nil {
 		conn = w.dial(conn)
 	}
@@ -87,7 +84,7 @@ func (w *wrong) Shutdown() error {
 	if w.shutdown != nil {
 		w.shutdown()
 	}
-	return w.MockTransport.Shutdown()
+	return w.memoryTransport.Shutdown()
 }
 
 // timeless is a connection that takes no deadline.
@@ -102,14 +99,14 @@ var faults = map[string]struct {
 }{
 	"receiver shares one buffer": {"PacketBufferBelongsToReceiver", func(w *wrong) {
 		shared := make([]byte, 1<<16)
-		w.deliver = func(p *memberlist.Packet) { p.Buf = shared[:copy(shared, p.Buf)] }
+		w.deliver = func(p *memoryPacket) { p.Buf = shared[:copy(shared, p.Buf)] }
 	}},
 	"packets lose their last byte": {"PacketsArriveWhole", func(w *wrong) {
-		w.deliver = func(p *memberlist.Packet) { p.Buf = p.Buf[:max(0, len(p.Buf)-1)] }
+		w.deliver = func(p *memoryPacket) { p.Buf = p.Buf[:max(0, len(p.Buf)-1)] }
 	}},
 	"sender's bytes are changed":  {"PacketBufferOfSenderIsNotChanged", func(w *wrong) { w.write = func(b []byte) { clear(b) } }},
-	"packets come from nowhere":   {"PacketTellsWhereToAnswer", func(w *wrong) { w.deliver = func(p *memberlist.Packet) { p.From = nil } }},
-	"packets carry no time":       {"TimesEncloseTheRoundTrip", func(w *wrong) { w.deliver = func(p *memberlist.Packet) { p.Timestamp = time.Time{} } }},
+	"packets come from nowhere":   {"PacketTellsWhereToAnswer", func(w *wrong) { w.deliver = func(p *memoryPacket) { p.From = nil } }},
+	"packets carry no time":       {"TimesEncloseTheRoundTrip", func(w *wrong) { w.deliver = func(p *memoryPacket) { p.Timestamp = time.Time{} } }},
 	"packets are sent in future":  {"TimesEncloseTheRoundTrip", func(w *wrong) { w.sent = func(t time.Time) time.Time { return t.Add(time.Hour) } }},
 	"each call has a channel":     {"ChannelsAreAlwaysTheSame", func(w *wrong) { w.channel = true }},
 	"streams take no deadline":    {"StreamHonoursDeadlines", func(w *wrong) { w.dial = func(c net.Conn) net.Conn { return timeless{c} } }},
@@ -140,14 +137,14 @@ func TestFaultsAreFound(t *testing.T) {
 func TestTransportWithFault(t *testing.T) {
 	fault := faults[os.Getenv(faultyAs)]
 	if fault.make != nil { // what is lost for good need not be waited for long
-		transporttest.SetPatience(500 * time.Millisecond)
-		defer transporttest.SetPatience(10 * time.Second)
+		patience = 500 * time.Millisecond
+		defer func() { patience = 10 * time.Second }()
 	}
-	transporttest.Run(t, func(*testing.T) (a, b memberlist.Transport) {
-		var network memberlist.MockNetwork
+	Run(t, func(*testing.T) (a, b *wrong) {
+		var network memoryNetwork
 		var pair []*wrong
-		for _, name := range []string{"a", "b"} {
-			w := &wrong{MockTransport: network.NewTransport(name)}
+		for range 2 {
+			w := &wrong{memoryTransport: network.open()}
 			if fault.make != nil {
 				fault.make(w)
 			}

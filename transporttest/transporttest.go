@@ -7,6 +7,12 @@
 //		})
 //	}
 //
+// The package imports no memberlist: it takes the types of whichever the program
+// uses. So the same suite serves transports for this library, for this library in
+// the place of github.com/hashicorp/memberlist by a replace directive, where the
+// import path is github.com/hashicorp/memberlist/transporttest, and for that one
+// itself.
+//
 // The suite holds a transport to what the library relies on (P138) and to what
 // the documentation of the interfaces promises. It asks for no more than a
 // network can give: packets may be lost, so it sends them again; they must not
@@ -15,6 +21,7 @@ package transporttest
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,13 +29,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"reflect"
 	"runtime"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/seed-83836a96/memberlist"
 )
 
 // patience is how long anything may take that must happen. Only the suite's own
@@ -45,13 +51,40 @@ const (
 	packetSize = 1400
 )
 
+// Packet is memberlist.Packet, of whichever module.
+type Packet interface {
+	~struct {
+		Buf       []byte
+		From      net.Addr
+		Timestamp time.Time
+	}
+}
+
+// Transport is memberlist.Transport, whose packets are of type P.
+type Transport[P Packet] interface {
+	PacketCh() <-chan *P
+	calls
+}
+
+// calls are the methods of a transport in which only built-in types and those of the
+// standard library appear.
+type calls interface {
+	FinalAdvertiseAddr(ip string, port int) (net.IP, int, error)
+	WriteTo(b []byte, addr string) (time.Time, error)
+	DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
+	StreamCh() <-chan net.Conn
+	Shutdown() error
+}
+
 // NewPair returns two transports that reach each other at the addresses that
 // they advertise, and that nothing else uses. The suite shuts them down. It is
 // called once for each test.
-type NewPair func(t *testing.T) (a, b memberlist.Transport)
+type NewPair[T any] func(t *testing.T) (a, b T)
 
-// Run runs the suite, each test as a subtest of t with a new pair.
-func Run(t *testing.T, newPair NewPair) {
+// Run runs the suite, each test as a subtest of t with a new pair. T is
+// memberlist.Transport or a type that implements it; both type arguments are
+// inferred.
+func Run[T Transport[P], P Packet](t *testing.T, newPair NewPair[T]) {
 	for _, test := range []struct {
 		name string
 		run  func(t *testing.T, a, b *endpoint)
@@ -78,7 +111,7 @@ func Run(t *testing.T, newPair NewPair) {
 		t.Run(test.name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
 			a, b := newPair(t)
-			left, right := start(t, "a", a), start(t, "b", b)
+			left, right := start[P](t, "a", a), start[P](t, "b", b)
 			t.Cleanup(func() {
 				left.shutdown(t)
 				right.shutdown(t)
@@ -92,11 +125,14 @@ func Run(t *testing.T, newPair NewPair) {
 // endpoint is a transport whose channels are read as the library reads them: by
 // one goroutine each, until Shutdown has returned.
 type endpoint struct {
-	memberlist.Transport
+	calls
 	name string
 	addr string // as advertised
 
-	packets chan *memberlist.Packet // unread ones
+	packetCh func() any                          // the channel of packets
+	received func(until <-chan struct{}) *packet // from there; nil if until is closed before
+
+	packets chan *packet // unread ones
 	streams chan net.Conn
 
 	stop    chan struct{}
@@ -104,35 +140,56 @@ type endpoint struct {
 	once    sync.Once
 }
 
-func start(t *testing.T, name string, transport memberlist.Transport) *endpoint {
+// packet is a Packet of a type that this package can name.
+type packet struct {
+	Buf       []byte
+	From      net.Addr
+	Timestamp time.Time
+}
+
+func start[P Packet](t *testing.T, name string, transport Transport[P]) *endpoint {
 	t.Helper()
 	ip, port, err := transport.FinalAdvertiseAddr("", 0)
 	if err != nil {
 		t.Fatalf("FinalAdvertiseAddr: %v", err)
 	}
 	e := &endpoint{
-		Transport: transport,
-		name:      name,
-		addr:      net.JoinHostPort(ip.String(), strconv.Itoa(port)),
-		packets:   make(chan *memberlist.Packet, 4096),
-		streams:   make(chan net.Conn, 64),
-		stop:      make(chan struct{}),
+		calls:    transport,
+		name:     name,
+		addr:     net.JoinHostPort(ip.String(), strconv.Itoa(port)),
+		packetCh: func() any { return transport.PacketCh() },
+		received: func(until <-chan struct{}) *packet { return receive(transport, until) },
+		packets:  make(chan *packet, 4096),
+		streams:  make(chan net.Conn, 64),
+		stop:     make(chan struct{}),
 	}
 	e.readers.Go(e.readPackets)
 	e.readers.Go(e.readStreams)
 	return e
 }
 
+func receive[P Packet](from Transport[P], until <-chan struct{}) *packet {
+	select {
+	case p := <-from.PacketCh():
+		if p == nil {
+			return nil
+		}
+		got := packet(*p)
+		return &got
+	case <-until:
+		return nil
+	}
+}
+
 func (e *endpoint) readPackets() {
 	for {
-		select {
-		case p := <-e.PacketCh():
-			select {
-			case e.packets <- p:
-			default: // as the library drops what it has no room for
-			}
-		case <-e.stop:
+		p := e.received(e.stop)
+		if p == nil {
 			return
+		}
+		select {
+		case e.packets <- p:
+		default: // as the library drops what it has no room for
 		}
 	}
 }
@@ -196,7 +253,7 @@ func checkGoroutines(t *testing.T, before int) {
 }
 
 // exchange sends a packet from e until to has received it, and returns it.
-func (e *endpoint) exchange(t *testing.T, to *endpoint, payload []byte) *memberlist.Packet {
+func (e *endpoint) exchange(t *testing.T, to *endpoint, payload []byte) *packet {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
@@ -216,7 +273,7 @@ func (e *endpoint) exchange(t *testing.T, to *endpoint, payload []byte) *memberl
 
 // await returns the next packet with this content, or nil after a while. Others
 // are repetitions of earlier ones.
-func (e *endpoint) await(payload []byte, limit time.Duration) *memberlist.Packet {
+func (e *endpoint) await(payload []byte, limit time.Duration) *packet {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
@@ -288,8 +345,8 @@ func testAdvertisedAddress(t *testing.T, a, b *endpoint) {
 }
 
 func testChannels(t *testing.T, a, _ *endpoint) {
-	packets, streams := a.PacketCh(), a.StreamCh()
-	if packets == nil || packets != a.PacketCh() {
+	packets, streams := a.packetCh(), a.StreamCh()
+	if reflect.ValueOf(packets).IsNil() || packets != a.packetCh() {
 		t.Error("PacketCh is nil or changes")
 	}
 	if streams == nil || streams != a.StreamCh() {
@@ -530,14 +587,13 @@ func testDialGivesUp(t *testing.T, a, b *endpoint) {
 }
 
 func testNodeAware(t *testing.T, a, b *endpoint) {
-	aware, ok := a.Transport.(memberlist.NodeAwareTransport)
+	aware, ok := nodeAwareOf(a.calls)
 	if !ok {
 		t.Skip("not a NodeAwareTransport")
 	}
-	to := memberlist.Address{Addr: b.addr}
 	arrived := false
 	for deadline := time.Now().Add(patience); !arrived && time.Now().Before(deadline); {
-		if _, err := aware.WriteToAddress([]byte("no name"), to); err != nil {
+		if err := aware.write([]byte("no name"), b.addr); err != nil {
 			t.Fatalf("WriteToAddress without a name: %v", err)
 		}
 		arrived = b.await([]byte("no name"), resendAfter) != nil
@@ -545,12 +601,52 @@ func testNodeAware(t *testing.T, a, b *endpoint) {
 	if !arrived {
 		t.Error("a packet to an address without a name never arrived")
 	}
-	conn, err := aware.DialAddressTimeout(to, patience)
+	conn, err := aware.dial(b.addr, patience)
 	if err != nil {
 		t.Fatalf("DialAddressTimeout without a name: %v", err)
 	}
 	defer conn.Close()
 	transfer(t, conn, b.accept(t), []byte("no name"))
+}
+
+// nodeAware are the methods that memberlist.NodeAwareTransport has besides, called
+// with addresses without a name. The type of these addresses is that of a module
+// which this package does not import, and nothing but these methods tells it.
+type nodeAware struct{ writeToAddress, dialAddressTimeout reflect.Value }
+
+// nodeAwareOf returns the methods if the transport has them.
+func nodeAwareOf(transport calls) (nodeAware, bool) {
+	method := func(name string) reflect.Value { return reflect.ValueOf(transport).MethodByName(name) }
+	n := nodeAware{method("WriteToAddress"), method("DialAddressTimeout")}
+	ok := n.writeToAddress.IsValid() && n.dialAddressTimeout.IsValid() &&
+		n.writeToAddress.Type().NumIn() == 2 && isAddress(n.writeToAddress.Type().In(1)) &&
+		n.dialAddressTimeout.Type().NumIn() == 2 && isAddress(n.dialAddressTimeout.Type().In(0))
+	return n, ok
+}
+
+// isAddress reports whether a type is memberlist.Address, of whichever module.
+func isAddress(t reflect.Type) bool {
+	return t.ConvertibleTo(reflect.TypeFor[struct{ Addr, Name string }]())
+}
+
+func (n nodeAware) write(b []byte, addr string) error {
+	to := addressOf(n.writeToAddress.Type().In(1), addr)
+	results := n.writeToAddress.Call([]reflect.Value{reflect.ValueOf(b), to})
+	err, _ := results[1].Interface().(error)
+	return err
+}
+
+func (n nodeAware) dial(addr string, timeout time.Duration) (net.Conn, error) {
+	to := addressOf(n.dialAddressTimeout.Type().In(0), addr)
+	results := n.dialAddressTimeout.Call([]reflect.Value{to, reflect.ValueOf(timeout)})
+	conn, _ := results[0].Interface().(net.Conn)
+	err, _ := results[1].Interface().(error)
+	return conn, err
+}
+
+// addressOf makes an address of the given type, without a name.
+func addressOf(t reflect.Type, addr string) reflect.Value {
+	return reflect.ValueOf(struct{ Addr, Name string }{Addr: addr}).Convert(t)
 }
 
 // ingester is memberlist.IngestionAwareTransport, which nobody should use in new
@@ -562,7 +658,7 @@ type ingester interface {
 
 // P136
 func testIngestion(t *testing.T, a, _ *endpoint) {
-	ingester, ok := a.Transport.(ingester)
+	ingester, ok := a.calls.(ingester)
 	if !ok {
 		t.Skip("not an IngestionAwareTransport")
 	}
@@ -604,23 +700,20 @@ func testShutdown(t *testing.T, a, b *endpoint) {
 	a.connect(t, b)
 	b.shutdown(t)
 	// Nobody reads the channels of b now, and nothing may want to.
-	sent := make(chan struct{})
+	ctx, sent := context.WithTimeout(context.Background(), patience)
 	go func() {
-		defer close(sent)
+		defer sent()
 		for range 1000 {
 			_, _ = a.WriteTo([]byte("to nobody"), b.addr)
 		}
 	}()
-	select {
-	case p := <-b.PacketCh():
-		if p != nil {
-			t.Error("a packet was delivered after Shutdown")
-		}
-	case <-sent:
-	case <-time.After(patience):
+	if b.received(ctx.Done()) != nil {
+		t.Error("a packet was delivered after Shutdown")
+	}
+	<-ctx.Done()
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		t.Fatal("WriteTo to an endpoint that is shut down does not return")
 	}
-	<-sent
 }
 
 func testShutdownUnderLoad(t *testing.T, a, b *endpoint) {
