@@ -316,6 +316,14 @@ type Config struct {
 	// is sent even with keys, for the same purpose (W33).
 	GossipVerifyOutgoing bool
 
+	// MinEncryptionVersion is the lowest version of encryption that is accepted.
+	// Default: 0, all. Set it to 1 where no node speaks protocol version 1: only those
+	// seal with version 0, which pads. The version is not authenticated, so whoever can
+	// change packets on their way can turn one version into the other, and so cut what
+	// looks like padding from the end of a message, or leave padding there. 1 together
+	// with ProtocolVersion 1, or more than 1, is an error.
+	MinEncryptionVersion uint8
+
 	// ---- Hooks ----
 
 	// Delegate provides and receives the program's own data. nil: none (P128).
@@ -548,6 +556,9 @@ func (c *Config) validate() error {
 	if c.LogOutput != nil && c.Logger != nil {
 		return errTwoLogOutputs
 	}
+	if err := c.validateEncryptionVersion(); err != nil {
+		return err
+	}
 	if len(c.Label) > LabelMaxSize {
 		return newKindError(ErrTooLarge, "could not use %q as a label: too long", c.Label)
 	}
@@ -569,6 +580,17 @@ func (c *Config) validateVersion() error {
 }
 
 // validatePorts refuses ports that do not exist.
+func (c *Config) validateEncryptionVersion() error {
+	switch least, written := c.MinEncryptionVersion, boxVersion(c.ProtocolVersion); {
+	case least > boxPlain:
+		return fmt.Errorf("encryption version %d is not known: Config.MinEncryptionVersion can be 0 or 1", least)
+	case written < least:
+		return newKindError(ErrVersion, "protocol version %d goes with encryption version %d, and Config.MinEncryptionVersion is %d",
+			c.ProtocolVersion, written, least)
+	}
+	return nil
+}
+
 func (c *Config) validatePorts() error {
 	const text = "port %d is not in the range [0, %d]: change Config.%s"
 	if c.BindPort < 0 || c.BindPort > maxPort {

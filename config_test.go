@@ -220,6 +220,21 @@ func TestP9ValidateReportsTheFirstMistake(t *testing.T) {
 	require.NoError(t, c.validate())
 }
 
+// A version that nobody writes, or that the node itself does not, cannot be the least.
+func TestMinEncryptionVersionIsValidated(t *testing.T) {
+	for protocol := uint8(1); protocol <= 5; protocol++ {
+		for least := range uint8(3) {
+			cfg := DefaultLANConfig()
+			cfg.ProtocolVersion, cfg.MinEncryptionVersion = protocol, least
+			if least == 0 || least == 1 && protocol > 1 {
+				require.NoError(t, cfg.validate())
+			} else {
+				require.ErrorContains(t, cfg.validate(), "MinEncryptionVersion")
+			}
+		}
+	}
+}
+
 func TestP8P9SecretKeyMakesTheKeyring(t *testing.T) {
 	key := []byte("0123456789abcdef")
 	c := &Config{SecretKey: key}

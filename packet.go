@@ -252,7 +252,7 @@ func (r *packetReader) decrypt(buf []byte) ([]byte, error) {
 		return buf, nil
 	}
 	r.plain = slices.Grow(r.plain[:0], len(buf))
-	plain, used, err := openBox(r.plain, buf, keys, r.lastKey, r.wire.labelBytes())
+	plain, used, err := r.wire.openBox(r.plain, buf, keys, r.lastKey, r.wire.labelBytes())
 	switch {
 	case err == nil:
 		r.lastKey, r.copied = used, true

@@ -104,6 +104,20 @@ func TestRumoursAreKept(t *testing.T) {
 	require.Equal(t, "from", got.from)
 }
 
+// Overwriting an entry of a map replaces its key as well: the second word about a name
+// outlives its packet too.
+func TestRumoursNotedAgainAreKept(t *testing.T) {
+	r := newRumours(time.Minute, maxRumours)
+	name := []byte("name")
+	r.note(0, borrowBytes(name), borrow("from"), rumour{incarnation: 1, state: StateDead})
+	r.note(0, borrowBytes(name), borrow("from"), rumour{incarnation: 2, state: StateDead})
+	clear(name)
+	got, ok := r.take(0, "name")
+	require.True(t, ok)
+	require.EqualValues(t, 2, got.incarnation)
+	require.Empty(t, r.byName)
+}
+
 // A name that was noted anew does not go with its former place in the order.
 func TestRumoursNotedAnewAreKeptAsNew(t *testing.T) {
 	r := newRumours(time.Hour, 3)

@@ -256,7 +256,17 @@ func openBox(dst, box []byte, keys []sealingKey, hint int, additional []byte) (p
 	return nil, 0, ErrDecrypt
 }
 
-// checkBox refuses what cannot be a box (W28, W35).
+// openBox is openBox for the versions that the configuration accepts.
+func (w *wire) openBox(dst, box []byte, keys []sealingKey, hint int, additional []byte) (plain []byte, used int, err error) {
+	if least := w.cfg.MinEncryptionVersion; len(box) > 0 && box[0] < least {
+		return nil, 0, newKindError(ErrDecrypt, "encryption version %d is refused, %d is the lowest accepted", box[0], least)
+	}
+	return openBox(dst, box, keys, hint, additional)
+}
+
+// checkBox refuses what cannot be a box (W28, W35). A box of version 1 that somebody
+// has given the label of version 0 would lose what looks like padding (W84): of its
+// lengths one in sixteen remains.
 func checkBox(box []byte) error {
 	if len(box) == 0 {
 		return newKindError(ErrDecrypt, "cannot decrypt an empty message")
@@ -270,6 +280,9 @@ func checkBox(box []byte) error {
 	}
 	if len(box) < least {
 		return newKindError(ErrDecrypt, "payload is too small to decrypt: %d", len(box))
+	}
+	if box[0] == boxPadded && (len(box)-boxOverhead)%paddingBlock != 0 {
+		return newKindError(ErrDecrypt, "payload of %d bytes is not padded as encryption version %d is", len(box), boxPadded)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -277,6 +278,63 @@ func TestW84PaddingIsNotTrusted(t *testing.T) {
 	require.False(t, ok, "padding must not reach beyond the content")
 	_, ok = unpad([]byte("before"), 0)
 	require.False(t, ok)
+}
+
+// Whoever gives a box of version 1 the label of version 0 takes its last byte for
+// padding. That has the length of a padded box one time in sixteen only (W84).
+func TestRelabelledBoxHasToHaveThePaddedLength(t *testing.T) {
+	ring := testRing(t, "a").load()
+	for size := 1; size <= 64; size++ {
+		content := append(make([]byte, size-1), 1)
+		box := makeBox(t, boxPlain, ring[0], content, nil)
+		box[0] = boxPadded
+		plain, _, err := openBox(nil, box, ring, 0, nil)
+		if size%paddingBlock == 0 {
+			require.NoError(t, err)
+			require.Len(t, plain, size-1, "nothing tells it apart")
+			continue
+		}
+		require.ErrorIs(t, err, ErrDecrypt, "%d bytes", size)
+	}
+}
+
+// A node that is to accept no version 0 does not, by packet and by stream, in good
+// form or relabelled; without the setting it accepts both.
+func TestMinEncryptionVersion(t *testing.T) {
+	for least, opens := range []bool{true, false} {
+		for version := range uint8(2) {
+			cfg := &Config{
+				Keyring: testRing(t, "a"), ProtocolVersion: 2, MinEncryptionVersion: uint8(least),
+				GossipVerifyIncoming: true, GossipVerifyOutgoing: true,
+			}
+			writer := *cfg
+			writer.ProtocolVersion = 1 + version
+			msg := append([]byte{byte(userMsg)}, "hello"...)
+			packet, err := newWire(&writer).sealPacket(nil, msg, false)
+			require.NoError(t, err)
+			require.Equal(t, version, packet[0])
+			_, err = newPacketReader(newWire(cfg)).read(packet)
+			requireOpened(t, err, opens || version == 1)
+
+			near, far := net.Pipe()
+			go func() { _, _ = newWire(&writer).writeUserMessage(near, []byte("hello")) }()
+			_, kind, err := newWire(cfg).openInbound(far)
+			requireOpened(t, err, opens || version == 1)
+			require.Equal(t, err == nil, kind == userMsg)
+			require.Equal(t, err != nil, answersWithError(err), "the writer is told")
+			require.NoError(t, near.Close())
+		}
+	}
+}
+
+func requireOpened(t *testing.T, err error, opened bool) {
+	t.Helper()
+	if opened {
+		require.NoError(t, err)
+		return
+	}
+	require.ErrorIs(t, err, ErrDecrypt)
+	require.ErrorContains(t, err, "encryption version 0 is refused")
 }
 
 func TestSealingAndOpeningBoxesAllocatesNothing(t *testing.T) {

@@ -217,7 +217,7 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 	} else {
 		dst = newStreamMemory(len(box))
 	}
-	plain, _, err := openBox(dst, box, keys, 0, data)
+	plain, _, err := w.openBox(dst, box, keys, 0, data)
 	switch {
 	case err != nil:
 		return unreadable{err}
