@@ -21,6 +21,7 @@ const (
 	alarmVisit                      // a second full exchange after waking up
 	alarmRejoin                     // the seeds are to be looked up
 	alarmReunion                    // exchange state with one that came back
+	alarmClaim                      // the answers to a claim are to be judged
 )
 
 // alarm is a deadline of the core. Alarms are never cancelled: one that has
@@ -31,7 +32,7 @@ type alarm struct {
 	at        instant
 	kind      alarmKind
 	seq       uint32     // alarmPing
-	m         *member    // alarmSuspicion, alarmQuestion, alarmVisit
+	m         *member    // alarmSuspicion, alarmQuestion, alarmVisit, alarmClaim
 	suspicion *suspicion // of m when the alarm was set
 }
 

@@ -73,9 +73,9 @@ func (c *core) awaitAlibi(now instant, a accusation, p *pendingPing) {
 	}
 	if a.onStream != 0 {
 		a.onStream = now
-		c.askOnStream(now, p, c.cfg.ProbeTimeout)
+		c.askOnStream(now, p, c.answerTime())
 		c.callWitnesses(now, a.m)
-		c.alarms.push(alarm{at: now.add(c.cfg.ProbeTimeout), kind: alarmPing, seq: p.seq})
+		c.alarms.push(alarm{at: now.add(c.answerTime()), kind: alarmPing, seq: p.seq})
 	}
 	a.seq = p.seq
 	c.accusing = a
@@ -107,7 +107,7 @@ func (c *core) callWitnesses(now instant, accused *member) {
 		return m.state() == StateAlive && m != c.self && m != accused && !c.onTrial(m) && m.node.PMax >= 3
 	}) {
 		c.fx.streams = append(c.fx.streams, streamTask{
-			kind: streamProbe, node: w.node, seq: c.unusedSeq(), timeout: c.cfg.ProbeTimeout, quiet: true,
+			kind: streamProbe, node: w.node, seq: c.unusedSeq(), timeout: c.answerTime(), quiet: true,
 		})
 	}
 }
@@ -258,6 +258,9 @@ func (c *core) accuse(now instant, a accusation) {
 		return
 	}
 	name := a.m.node.Name
+	if check := a.m.past().address; check != nil {
+		check.moved = 0 // it was the new address that was asked
+	}
 	c.logf(levelInfo, "Suspecting a node that did not answer", logFields{node: name, addr: a.m.node.Address(), incarnation: a.incarnation},
 		"Suspect %s has failed, no acks received", name)
 	c.suspect(now, &suspect{Incarnation: a.incarnation, Node: borrow(name), From: borrow(c.cfg.Name)}, nil)

@@ -581,6 +581,7 @@ func TestP96ConflictTellsBothNodes(t *testing.T) {
 		b := c.node("n2")
 		joinNode(t, b, m)
 		p := c.puppet("p", nil)
+		p.answerPings(m)
 		says := p.alive(9)
 		says.Node, says.Meta = borrow("n2"), []byte("mine")
 		p.send(m, says.appendTo(nil))

@@ -196,8 +196,10 @@ type Config struct {
 	AwarenessMaxMultiplier int
 
 	// DeadNodeReclaimTime is the time after which the name of a dead node may
-	// be taken over by a node at another address. Zero: time alone does not
-	// free it. The name of a node that left is free at once (P96).
+	// be taken over by a node at another address without being asked for at the
+	// old one. Zero: time alone does not free it. The name of a node that left is
+	// free at once (P96). Whatever it is, a node that answers at another address,
+	// and no more at the old one, is taken for moved within a ProbeTimeout.
 	DeadNodeReclaimTime time.Duration
 
 	// ---- Dissemination ----
@@ -398,7 +400,7 @@ type DetectorSwitches struct {
 	// passed.
 	NoStallGuard bool
 	// NoAddressCheck takes a known name at another address for a conflict
-	// without asking at the old one.
+	// without asking for it at the two addresses.
 	NoAddressCheck bool
 	// NoTombstones forgets what was said about a node together with the node.
 	NoTombstones bool

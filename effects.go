@@ -82,11 +82,12 @@ const (
 type streamKind uint8
 
 const (
-	streamProbe streamKind = iota // fallback ping (P55)
-	streamSync                    // periodic push/pull (P115)
-	streamVisit                   // push/pull for a reason
-	streamSeeds                   // a join with the configured seeds
-	streamLeave                   // tells a member of the own departure
+	streamProbe    streamKind = iota // fallback ping (P55)
+	streamSync                       // periodic push/pull (P115)
+	streamVisit                      // push/pull for a reason
+	streamSeeds                      // a join with the configured seeds
+	streamLeave                      // tells a member of the own departure
+	streamIdentify                   // push/pull that tells which address the node has
 )
 
 // streamTask is an exchange that the core wants on a stream.
@@ -94,7 +95,7 @@ type streamTask struct {
 	kind    streamKind
 	node    *Node         // nil: a streamSync whose partners are still to be selected
 	seq     uint32        // streamProbe: of the ping that it backs up
-	timeout time.Duration // streamProbe, streamLeave
+	timeout time.Duration // streamProbe, streamLeave, streamIdentify
 	quiet   bool          // streamProbe: failing is nothing to tell
 
 	departure *departure // streamLeave

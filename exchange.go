@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"syscall"
 	"time"
@@ -343,14 +344,14 @@ func (m *Memberlist) dropOutOfBounds(remote *remoteState) (refusal error) {
 	return refusal
 }
 
-// passGates takes out the nodes that are alive and not admitted. refusal is why
+// passGates takes out the nodes that would be members and are not admitted. refusal is why
 // others were taken out before, or nil.
 func (m *Memberlist) passGates(ctx context.Context, remote *remoteState, refusal error) error {
 	admitted, kept := 0, 0
 	var a alive // one for all of them: it moves to the heap
 	for i := range remote.nodes {
 		n := &remote.nodes[i]
-		if n.State == StateAlive {
+		if n.State == StateAlive || n.State == StateSuspect { // both can become members
 			if err := m.admitsState(ctx, n, &a); err != nil {
 				if ctx.Err() != nil {
 					return err
@@ -478,6 +479,11 @@ func (m *Memberlist) dialApart(ctx context.Context, to Address, timeout time.Dur
 // pushPull makes a full exchange with a node (P116). It returns the number of
 // the last event that it caused.
 func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told uint64, err error) {
+	return m.exchange(ctx, to, join, nil)
+}
+
+// exchange is pushPull for a caller who looks at what the other side listed.
+func (m *Memberlist) exchange(ctx context.Context, to Address, join bool, look func([]pushNodeState)) (told uint64, err error) {
 	start := time.Now()
 	conn, err := m.dial(ctx, to, m.config.TCPTimeout)
 	if err != nil {
@@ -506,7 +512,9 @@ func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told 
 		return 0, err
 	}
 	remote.join, remote.begun = join, true
-	if !join {
+	if look != nil {
+		look(remote.nodes)
+	} else if !join {
 		remote.asked = to.Name // a member, at the address that the table has
 	}
 	m.readTable(local)
@@ -565,6 +573,8 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 			m.crew.start(m.rejoin)
 		case t.kind == streamLeave:
 			m.crew.start(func() { m.departOnStream(t) })
+		case t.kind == streamIdentify:
+			m.crew.start(func() { m.identify(t) })
 		case t.kind == streamVisit:
 			m.crew.start(func() { m.syncWith(t.node, levelDebug) })
 		case t.node == nil:
@@ -598,6 +608,26 @@ func (m *Memberlist) syncWith(n *Node, level logLevel) {
 		m.log.log(level, "Push/pull failed", logFields{node: n.Name, addr: n.Address(), err: err},
 			"Push/Pull with %s failed: %v", n.Name, err)
 	}
+}
+
+// identify makes a full exchange with a node, and tells the core which address that
+// node gives itself.
+func (m *Memberlist) identify(t streamTask) {
+	ctx, cancel := context.WithTimeout(m.life, t.timeout)
+	defer cancel()
+	var own netip.AddrPort
+	_, err := m.exchange(ctx, t.node.FullAddress(), false, func(nodes []pushNodeState) {
+		for i := range nodes {
+			if nodes[i].Name == borrow(t.node.Name) {
+				own = addrPortOf(nodes[i].Addr, nodes[i].Port)
+			}
+		}
+	})
+	if err != nil && !m.down.Load() {
+		m.log.debugf("Asking a node for its address failed", logFields{node: t.node.Name, addr: t.node.Address(), err: err},
+			"Push/Pull with %s failed: %v", t.node.Name, err)
+	}
+	m.step(func(c *core, now instant) { c.identified(now, t.node, own) })
 }
 
 // probeByStream tries the target of a probe on a stream (P55). Not being able to

@@ -193,16 +193,16 @@ func (n *MockNetwork) severed(a, b *MockTransport) bool {
 	return n.cut(a, b) || n.cut(b, a)
 }
 
-// lookup returns the endpoint that is meant by an address: by the name if there
-// is one, else by host and port (P140).
+// lookup returns the endpoint that is meant by an address: the one at that host and
+// port if it is up, else the one of the name if there is one (P140).
 func (n *MockNetwork) lookup(a Address) (*MockTransport, error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	t, ok := n.byAddr[a.Addr]
-	if a.Name != "" {
-		t, ok = n.byName[a.Name]
+	t := n.byAddr[a.Addr]
+	if named := n.byName[a.Name]; named != nil && a.Name != "" && (t == nil || t.stopped()) {
+		t = named
 	}
-	if !ok {
+	if t == nil {
 		return nil, fmt.Errorf("no route to %s", a.String())
 	}
 	return t, nil
@@ -309,9 +309,9 @@ func (t *MockTransport) WriteTo(b []byte, addr string) (time.Time, error) {
 	return t.WriteToAddress(b, Address{Addr: addr})
 }
 
-// WriteToAddress sends a copy of b to another endpoint, found by its name if
-// there is one, else by its address. An unknown one is an error, "no route to
-// …". Like on a real network it is no error if the packet is lost, or if the
+// WriteToAddress sends a copy of b to another endpoint, found by its address, or by
+// its name if there is no endpoint at that address that is up. An unknown one is an
+// error, "no route to …". Like on a real network it is no error if the packet is lost, or if the
 // endpoint was shut down.
 //
 // If 256 packets wait to be taken there, it waits too, until there is room or
@@ -438,8 +438,8 @@ func (t *MockTransport) DialTimeout(addr string, timeout time.Duration) (net.Con
 	return t.DialAddressTimeout(Address{Addr: addr}, timeout)
 }
 
-// DialAddressTimeout opens a stream to another endpoint, found by its name if
-// there is one, else by its address. It waits until the other side takes the
+// DialAddressTimeout opens a stream to another endpoint, found by its address, or by
+// its name if there is no endpoint at that address that is up. It waits until the other side takes the
 // stream from its channel, at most for timeout; 0 stands for two minutes. An
 // unknown endpoint is an error, "no route to …"; one that was shut down refuses
 // with ECONNREFUSED; one that is cut off swallows the attempt until the timeout.
@@ -519,7 +519,8 @@ func (t *MockTransport) handOver(peer *MockTransport, conn net.Conn, limit <-cha
 // those who wait in a method of this endpoint. When it returns, nothing is sent
 // to the channels any more, and they are empty. Streams that were taken stay
 // open. It may be called repeatedly and needs nobody to read the channels. The
-// endpoint keeps its address: what is sent there is lost.
+// endpoint keeps its address: what is sent there is lost, unless it is sent by name
+// and the name has gone over to a new endpoint.
 func (t *MockTransport) Shutdown() error {
 	t.close()
 	t.senders.Wait()

@@ -14,7 +14,7 @@ const (
 	pingCaller                      // Memberlist.Ping (P40)
 	pingLeave                       // carries the own departure
 	pingQuestion                    // the last question to a suspect
-	pingClaim                       // does a node still live at its old address?
+	pingClaim                       // a node that is claimed to have moved: is it here?
 	pingLost                        // is a node back that was dead?
 )
 
@@ -31,11 +31,11 @@ type pendingPing struct {
 	m    *member // whom it concerns; nil for pingRelay and pingCaller
 	node *Node   // m as it was then
 
-	inquiry   inquiry      // pingProbe, pingQuestion
+	inquiry   inquiry      // pingProbe, pingQuestion, pingClaim
 	relay     relayRequest // pingRelay
 	waiter    *pingWaiter  // pingCaller
 	departure *departure   // pingLeave
-	claim     *alive       // pingClaim
+	claim     *claim       // pingClaim
 }
 
 // inquiry is what else is done to reach the target of a ping, and what came of it.
@@ -198,7 +198,7 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 	case pingQuestion:
 		c.acquit(now, p.m)
 	case pingClaim:
-		c.claimRefused(now, p)
+		c.claimAnswered(now, p)
 	case pingLost:
 		c.lostFound(p)
 	}
@@ -243,7 +243,7 @@ func (c *core) relayOverdue(now instant, p *pendingPing) {
 		p.relay.nacked = true
 		n := nack{SeqNo: p.relay.seq}
 		c.reply(now, p.relay.requester, n.appendTo(nil))
-		c.alarms.push(alarm{at: now.add(c.cfg.ProbeTimeout - c.nackPatience()), kind: alarmPing, seq: p.seq})
+		c.alarms.push(alarm{at: now.add(c.answerTime() - c.nackPatience()), kind: alarmPing, seq: p.seq})
 		return
 	}
 	c.relays.release(p.relay.source)
@@ -253,7 +253,16 @@ func (c *core) relayOverdue(now instant, p *pendingPing) {
 // nackPatience is how long a relay waits before it sends a nack. The requester's
 // round is over one ProbeTimeout after it asked, so that a nack after a full
 // ProbeTimeout, as P58 has it, always came too late.
-func (c *core) nackPatience() time.Duration { return c.cfg.ProbeTimeout * 4 / 5 }
+func (c *core) nackPatience() time.Duration { return c.answerTime() * 4 / 5 }
+
+// answerTime is how long the answer to a ping may take where somebody waits for it:
+// ProbeTimeout, or without one, when probes ask relays at once, half a second.
+func (c *core) answerTime() time.Duration {
+	if c.cfg.ProbeTimeout > 0 {
+		return c.cfg.ProbeTimeout
+	}
+	return 500 * time.Millisecond
+}
 
 // reply sends a message to a node that asked for it.
 func (c *core) reply(now instant, to destination, msg []byte) {

@@ -83,6 +83,8 @@ func (c *core) tick(now instant) {
 			c.rejoinDue(now)
 		case alarmReunion:
 			c.reunionDue(now)
+		case alarmClaim:
+			c.claimDue(now, a.m)
 		}
 	}
 }
@@ -270,6 +272,11 @@ func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
 	for _, r := range c.chooseRelays(p.m) {
 		c.askRelay(p, r)
 	}
+	c.tryStream(now, p, timeout)
+}
+
+// tryStream pings the target on a stream as well (P55).
+func (c *core) tryStream(now instant, p *pendingPing, timeout time.Duration) {
 	if !c.cfg.DisableTcpPings && p.node.PMax >= 3 { // W60
 		c.askOnStream(now, p, timeout)
 	}
@@ -355,9 +362,13 @@ func (c *core) streamAnswered(now instant, seq uint32) {
 		return
 	}
 	p.inquiry.contact = true
-	if p.purpose == pingQuestion {
+	switch p.purpose {
+	case pingQuestion:
 		delete(c.pings, seq)
 		c.acquit(now, p.m)
+	case pingClaim:
+		delete(c.pings, seq)
+		c.claimAnswered(now, p)
 	}
 }
 

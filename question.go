@@ -15,14 +15,14 @@ func (c *core) planQuestion(now instant, m *member) {
 		return
 	}
 	s := m.suspicion()
-	at := s.start.add(s.shortest - c.cfg.ProbeTimeout)
+	at := s.start.add(s.shortest - c.answerTime())
 	c.alarms.push(alarm{at: max(at, now), kind: alarmQuestion, m: m})
 }
 
 // questionDue asks a suspect whose suspicion may run out soon.
 func (c *core) questionDue(now instant, m *member) {
 	s := m.suspicion()
-	if s == nil || now < s.start.add(s.shortest-c.cfg.ProbeTimeout) {
+	if s == nil || now < s.start.add(s.shortest-c.answerTime()) {
 		return
 	}
 	if s.question != nil && !c.outdated(s.deadline(), s) {
@@ -40,13 +40,13 @@ func (c *core) planRepeat(now instant, m *member) {
 	if s.question == nil || !c.outdated(s.deadline(), s) {
 		return
 	}
-	c.alarms.push(alarm{at: max(s.deadline().add(-c.cfg.ProbeTimeout), now), kind: alarmQuestion, m: m})
+	c.alarms.push(alarm{at: max(s.deadline().add(-c.answerTime()), now), kind: alarmQuestion, m: m})
 }
 
 // outdated reports whether at the given time the last question was asked so long
 // ago that the suspect may be back.
 func (c *core) outdated(at instant, s *suspicion) bool {
-	return at.sub(s.question.sent) > max(s.shortest, 2*c.cfg.ProbeTimeout)
+	return at.sub(s.question.sent) > max(s.shortest, 2*c.answerTime())
 }
 
 // ask puts the last question to a suspect.
@@ -60,13 +60,13 @@ func (c *core) ask(now instant, m *member) {
 	c.fx.packets = append(c.fx.packets, outPacket{
 		to: toNode(m.node), msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq,
 	})
-	c.inquire(now, p, c.cfg.ProbeTimeout)
+	c.inquire(now, p, c.answerTime())
 	if p.inquiry.onStream != 0 && c.packetsFail(now) {
 		c.callWitnesses(now, m)
 	}
 	if !c.cfg.Detector.NoSecondPing {
 		for i := range repeatsOfQuestion {
-			at := now.add(c.cfg.ProbeTimeout * time.Duration(i+1) / (repeatsOfQuestion + 1))
+			at := now.add(c.answerTime() * time.Duration(i+1) / (repeatsOfQuestion + 1))
 			c.alarms.push(alarm{at: at, kind: alarmPing, seq: p.seq})
 		}
 	}
@@ -84,7 +84,7 @@ func (c *core) questionOverdue(now instant, p *pendingPing) {
 	}
 	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(p.node), msg: p.inquiry.msg, urgent: urgentProbe})
 	if asked := p.inquiry.onStream; asked != 0 && c.packetsFail(now) {
-		c.askOnStream(now, p, c.cfg.ProbeTimeout)
+		c.askOnStream(now, p, c.answerTime())
 		p.inquiry.onStream = asked
 	}
 }
@@ -99,10 +99,10 @@ func (c *core) proven(now instant, m *member) bool {
 	}
 	if s.question == nil || c.outdated(now, s) {
 		c.ask(now, m)
-		c.judgeLater(now.add(c.cfg.ProbeTimeout), m)
+		c.judgeLater(now.add(c.answerTime()), m)
 		return false
 	}
-	if answerDue := s.question.sent.add(c.cfg.ProbeTimeout); answerDue > now && s.question.out {
+	if answerDue := s.question.sent.add(c.answerTime()); answerDue > now && s.question.out {
 		c.judgeLater(answerDue, m)
 		return false
 	}
@@ -110,7 +110,7 @@ func (c *core) proven(now instant, m *member) bool {
 		return true
 	}
 	c.ask(now, m)
-	c.judgeLater(now.add(c.cfg.ProbeTimeout), m)
+	c.judgeLater(now.add(c.answerTime()), m)
 	return false
 }
 

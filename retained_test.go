@@ -290,7 +290,7 @@ func (k *retainer) talkNonsense(c *mesh, nodes []*Memberlist) {
 			p.alive(1),
 			&alive{Incarnation: 1, Node: borrow("unwanted guest"), Addr: net.IP{127, 0, 0, 1}, Port: 1, Vsn: v},
 			&alive{Incarnation: 1, Node: borrow("of no version"), Addr: net.IP{127, 0, 0, 1}, Port: 1},
-			&alive{Incarnation: 9, Node: self, Addr: net.IP{127, 0, 0, 9}, Port: 9, Vsn: v},
+			&alive{Incarnation: 9, Node: self, Addr: net.IP{127, 0, 0, 1}, Port: uint16(p.tr.port), Vsn: v},
 			&alive{Incarnation: 9, Node: self, Addr: m.LocalNode().Addr, Port: m.LocalNode().Port, Meta: []byte("other"), Vsn: v},
 			&suspect{Incarnation: 99, Node: self, From: borrow("an accuser")},
 			&dead{Incarnation: 999, Node: self, From: borrow("another accuser")},

@@ -258,7 +258,7 @@ func (c *core) aliveSelf(now instant, a *alive) {
 	case c.leaving:
 		c.noteUsed(a.Incarnation)
 	case !n.at(a.Addr, a.Port):
-		c.conflict(c.self, a)
+		c.aliveElsewhere(now, c.self, a, nil)
 	case a.Incarnation < c.self.incarnation:
 	case a.Incarnation == c.self.incarnation && n.sameContent(a.Meta, a.Vsn):
 	case !c.mayRefute(now, a.Incarnation):
@@ -307,30 +307,36 @@ func (c *core) exhume(now instant, n *Node, said rumour) *member {
 }
 
 // aliveElsewhere handles a known name at another address: the node has moved if
-// it left, or died long enough ago; else two nodes claim one name (P96).
+// it left, or died long enough ago; else two nodes claim one name (P96). With the
+// address check, both are found out, and a free name goes to news at once, but to old
+// words only if they prove true.
 func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
-	reclaim := c.cfg.DeadNodeReclaimTime
-	moved := m.state() == StateLeft ||
-		m.state() == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
-	switch {
-	case moved:
+	unchecked := c.cfg.Detector.NoAddressCheck
+	switch free := c.nameIsFree(now, m); {
+	case free && (unchecked || a.Incarnation > m.incarnation):
 		c.move(now, m, a, raw)
-	case !c.beginClaim(now, m, a):
+	case unchecked:
 		c.conflict(m, a)
+	default:
+		c.checkClaim(now, m, a)
 	}
 }
 
-// move takes over the new address of a known node. One that was a member is
-// another process now: the old one is gone first.
+// move takes over the new address of a known node. It is another process now: one that
+// was a member is gone first, and nothing that is remembered of it holds for the new
+// one.
 func (c *core) move(now instant, m *member, a *alive, raw []byte) {
+	former := m.incarnation
 	if !m.gone() {
 		c.bury(now, m, m.incarnation, StateDead, c.cfg.Name)
 	}
+	*m.remember() = dossier{knownSince: m.past().knownSince, address: &addressCheck{moved: max(now, 1), former: former}}
 	c.logf(levelInfo, "Updating the address of a node that left or failed",
 		logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port), more: []logAttr{{"old", m.node.Address()}}},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
 	c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
+	c.forsakeProbe(now, m)
 }
 
 // conflict reports that somebody else claims the name of m (P96).
@@ -431,7 +437,7 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 		c.ignoreFar(now, m, s.Incarnation)
 	case m == c.self:
 		c.accused(now, s.Incarnation, s.From, suspectMsg)
-	case c.discredited(now, s.From, m):
+	case c.discredited(now, s.From, m), c.aboutFormer(now, m, s.Incarnation):
 		c.passOn(now, m, s.appendTo(nil))
 	case m.suspicion() != nil:
 		c.confirm(now, m, s, raw)
@@ -487,10 +493,15 @@ func (c *core) spread(name string, raw []byte, m encodable) {
 	c.broadcast(name, raw, nil)
 }
 
-// beginSuspicion makes m a suspect with a deadline (P107).
+// beginSuspicion makes m a suspect and gossips that on (P107).
 func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 	c.spread(m.node.Name, raw, s)
 	c.fx.metrics.suspect++
+	c.openSuspicion(now, m, s)
+}
+
+// openSuspicion makes m a suspect with a deadline.
+func (c *core) openSuspicion(now instant, m *member, s *suspect) {
 	wanted := confirmationsWanted(c.cfg.SuspicionMult, len(c.table.order))
 
 	from := s.From.own()
@@ -548,7 +559,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.goneAgain(now, m, d.Incarnation, state)
 	case m == c.self:
 		c.accused(now, d.Incarnation, d.From, deadMsg)
-	case state == StateDead && c.discredited(now, d.From, m):
+	case state == StateDead && c.discredited(now, d.From, m), c.aboutFormer(now, m, d.Incarnation):
 		c.passOn(now, m, d.appendTo(nil))
 	case state == StateDead && c.newcomer(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
@@ -713,7 +724,11 @@ func (c *core) expectMembers(states []pushNodeState) {
 func (c *core) mergeAccused(now instant, s *pushNodeState) {
 	m := c.table.find(s.Name)
 	switch {
+	case m == nil && s.State == StateSuspect:
+		c.mergeSuspectStranger(now, s)
 	case m == nil:
+	case c.accusedElsewhere(m, s):
+		c.mergeElsewhere(now, m, s)
 	case m.gone() && s.State == StateDead:
 		c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}, nil)
 	default:
@@ -722,6 +737,42 @@ func (c *core) mergeAccused(now instant, s *pushNodeState) {
 		if s.Incarnation >= m.incarnation && m.mayBeAccused(s.Incarnation) {
 			c.passOn(now, m, said.appendTo(nil))
 		}
+	}
+}
+
+// mergeSuspectStranger takes a suspect entry about a node that is not in the table for
+// what it says: it is a member, and suspect. The others know that, so it is not gossiped
+// on.
+func (c *core) mergeSuspectStranger(now instant, s *pushNodeState) {
+	if c.self == nil || s.Incarnation == 0 {
+		return
+	}
+	n := nodeFrom(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, StateAlive)
+	if said, accused := c.saidBefore(now, n.Name, s.Incarnation); accused && said.state != StateSuspect {
+		c.exhume(now, n, said)
+		return
+	}
+	m := c.met(now, n, s.Incarnation)
+	c.openSuspicion(now, m, &suspect{Incarnation: s.Incarnation, Node: borrow(n.Name), From: borrow(c.cfg.Name)})
+}
+
+// accusedElsewhere reports whether an entry accuses a node of m's name at another
+// address, so that it says nothing about the one that is known.
+func (c *core) accusedElsewhere(m *member, s *pushNodeState) bool {
+	return m != c.self && !m.gone() && !m.node.at(s.Addr, s.Port) && !c.cfg.Detector.NoAddressCheck
+}
+
+// mergeElsewhere takes such an entry for the word that the node is there if it is a
+// suspect. A dead one is not; but what is said of it may be held against the known one.
+func (c *core) mergeElsewhere(now instant, m *member, s *pushNodeState) {
+	if s.State == StateSuspect {
+		a := s.alive()
+		c.checkClaim(now, m, &a)
+		return
+	}
+	if s.Incarnation >= m.incarnation {
+		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
+		c.passOn(now, m, said.appendTo(nil))
 	}
 }
 

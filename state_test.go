@@ -1056,10 +1056,10 @@ func TestP114MergeAccusations(t *testing.T) {
 	}
 }
 
-func TestP114MergeIgnoresStrangersThatAreNotAlive(t *testing.T) {
+func TestP114MergeIgnoresStrangersThatAreGone(t *testing.T) {
 	c := newTestCore(t)
 	c.merge(c.now, []pushNodeState{
-		stateOf("x", 5, StateSuspect), stateOf("y", 5, StateDead), stateOf("z", 5, StateLeft), stateOf("w", 5, 17),
+		stateOf("y", 5, StateDead), stateOf("z", 5, StateLeft), stateOf("w", 5, 17),
 	})
 	require.Len(t, c.table.order, 1)
 	require.Empty(t, c.events())

@@ -24,19 +24,18 @@ type member struct {
 // dossier is what a node remembers of a member that it has dealt with. A time of 0
 // means never.
 type dossier struct {
-	suspicion    *suspicion // while the member is suspect
-	knownSince   instant    // when the record was made, if that was not its last change of state
-	heard        instant    // last answer
-	told         instant    // last time it was told what is said about it
-	cameBack     instant    // last time it became alive again
-	acquitted    instant    // last time it answered a last question
-	claimRefused instant    // last time it defended its address
-	reaped       instant    // when it was first reaped, if the record was made from its tombstone
-	wasHeard     bool       // it answered before the record was made
-	claimed      bool       // somebody else's claim to its name is being checked
-	srtt         float64    // smoothed round trip time in nanoseconds, 0 = not measured
-	rttvar       float64    // its smoothed deviation
-	doubled      uint8      // how many answers in a row could not be measured, up to 3
+	suspicion  *suspicion    // while the member is suspect
+	address    *addressCheck // nil while nobody claimed that it is elsewhere
+	knownSince instant       // when the record was made, if that was not its last change of state
+	heard      instant       // last answer
+	told       instant       // last time it was told what is said about it
+	cameBack   instant       // last time it became alive again
+	acquitted  instant       // last time it answered a last question
+	reaped     instant       // when it was first reaped, if the record was made from its tombstone
+	wasHeard   bool          // it answered before the record was made
+	srtt       float64       // smoothed round trip time in nanoseconds, 0 = not measured
+	rttvar     float64       // its smoothed deviation
+	doubled    uint8         // how many answers in a row could not be measured, up to 3
 }
 
 // past is what is remembered of m.
