@@ -182,10 +182,13 @@ func (m *Memberlist) readState(r *streamReader) (remoteState, error) {
 	return s, err
 }
 
-// done gives the memory of a state back, user state excepted. The list is not
-// cleared: it points to nothing but memory that is given back as well.
+// keepRecords is for how many nodes lists are used again.
+const keepRecords = 16 << 10
+
+// done gives the memory of a state back, user state excepted.
 func (m *Memberlist) done(s *remoteState) {
-	if s.nodes != nil {
+	if s.nodes != nil && cap(s.nodes) <= keepRecords {
+		clear(s.nodes)
 		m.nodeLists.Put(&s.nodes)
 	}
 	if s.reader != nil {
@@ -250,7 +253,9 @@ func (m *Memberlist) takeLocalState() *localState {
 
 func (m *Memberlist) giveLocalState(local *localState) {
 	clear(local.records)
-	m.localStates.Put(local)
+	if cap(local.records) <= keepRecords && cap(local.msg) <= keepStreamBuffer {
+		m.localStates.Put(local)
+	}
 }
 
 // readTable makes the records those of now.

@@ -419,11 +419,16 @@ func TestP122W62TooManyExchanges(t *testing.T) {
 
 		close(hold)
 		synctest.Wait()
-		for _, conn := range append(conns, open(full)) {
+		answered := func(conn net.Conn) {
 			kind, _, _, err := p.readReply(conn)
 			require.NoError(t, err)
 			require.Equal(t, pushPullMsg, kind)
+			synctest.Wait()
 		}
+		for _, conn := range conns {
+			answered(conn)
+		}
+		answered(open(full))
 	})
 }
 

@@ -206,6 +206,19 @@ func (in *intake) finish() {
 	}
 	in.handOverUserMessages()
 	in.reader.spent()
+	in.trim()
+}
+
+// keepItems is for how many messages of a packet an intake keeps room: a few times
+// what nodes put into one.
+const keepItems = 1024
+
+// trim gives back what an unusual packet has left.
+func (in *intake) trim() {
+	if cap(in.items) > keepItems || cap(in.pings) > keepItems || cap(in.texts) > keepItems {
+		in.items, in.pings, in.texts = nil, nil, nil
+	}
+	in.reader.trim()
 }
 
 // packet handles one packet: membership first, so that the answer to a ping can

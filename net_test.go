@@ -630,3 +630,25 @@ func TestRelayPlacesAreSharedByWhereRequestsComeFrom(t *testing.T) {
 		require.Len(t, tr.takeSent(), 1, "another one is served")
 	})
 }
+
+// What one unusual packet needed is not kept.
+func TestIntakeKeepsLittle(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		m := newMesh(t).node("n1", quiet)
+		in := newIntake(m)
+		var compounds [][]byte
+		for range 15 {
+			compounds = append(compounds, appendCompound(nil, slices.Repeat([][]byte{(&suspect{Incarnation: 1, Node: borrow("x"), From: borrow("y")}).appendTo(nil)}, maxCompoundParts)))
+		}
+		packet, _ := appendShorter(nil, appendCompound(nil, compounds))
+		in.packet(packet, sender{}, time.Now())
+		require.Greater(t, cap(in.items), keepItems)
+		in.finish()
+		require.LessOrEqual(t, cap(in.items), keepItems)
+		big, _ := appendShorter(nil, append([]byte{byte(nackMsg)}, make([]byte, 900<<10)...))
+		in.packet(big, sender{}, time.Now())
+		in.finish()
+		require.LessOrEqual(t, cap(in.reader.unpacked), keepScratch)
+		require.LessOrEqual(t, cap(in.reader.msgs), keepItems)
+	})
+}

@@ -157,7 +157,7 @@ const (
 	maxFaults = 8
 
 	// keepScratch is the size of buffers that a packetReader keeps.
-	keepScratch = 1 << 20
+	keepScratch = 256 << 10
 )
 
 // packetReader takes packets apart. Each goroutine that receives packets has its
@@ -220,11 +220,16 @@ func (r *packetReader) read(buf []byte) ([]message, error) {
 // one took.
 func (r *packetReader) reset() {
 	r.spent()
-	if cap(r.unpacked) > keepScratch || cap(r.msgs) > keepScratch/64 {
-		r.unpacked, r.msgs = nil, nil
-	}
+	r.trim()
 	r.faults, r.unpacked, r.msgs = r.faults[:0], r.unpacked[:0], r.msgs[:0]
 	r.copied = false
+}
+
+// trim gives back the memory that an unusually big packet took.
+func (r *packetReader) trim() {
+	if cap(r.unpacked) > keepScratch || cap(r.msgs) > keepItems || cap(r.plain) > keepScratch {
+		r.unpacked, r.msgs, r.plain = nil, nil, nil
+	}
 }
 
 // packetBudget is how many bytes a packet of the given size may be decompressed to,

@@ -24,7 +24,7 @@ const (
 const (
 	maxStreamValue     = 1 << 20   // one MessagePack map
 	maxCompressedValue = 64 << 20  // the map around compressed data: at most 60 MiB for maxUnpacked
-	maxStates          = 512 << 20 // all nodes of a push/pull
+	maxStates          = 128 << 20 // all nodes of a push/pull
 )
 
 // frameHeadLen is the length of what stands before the box in a frame: the type
@@ -225,6 +225,7 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 		return unreadable{newKindError(ErrMalformed, "encrypted message is empty")}
 	}
 	if len(keys) > 1 {
+		r.drop() // the box
 		r.held = append(r.held, plain)
 	}
 	r.continueWith(plain)
@@ -242,6 +243,9 @@ type streamReader struct {
 	at   int
 	done int      // bytes consumed so far
 	held [][]byte // memory for release
+	lent bool     // somebody has a view of it
+
+	packed int // length of the compressed data, 0 if there was none
 
 	remoteSize int          // length of the encrypted frame, 0 if there was none
 	spent      func([]byte) // as in wire
@@ -288,10 +292,11 @@ func (r *streamReader) fill(want int) error {
 	return io.ErrNoProgress
 }
 
-// grow leaves the memory, which is full, to those who have views of it, and goes
-// on with a larger one.
+// grow leaves the memory, which is full, to those who have views of it, if any, and
+// goes on with a larger one.
 func (r *streamReader) grow(want int) {
 	have := len(r.unread())
+	full := len(r.held) > 0 && !r.lent
 	size := firstChunk
 	if cap(r.buf) > 0 {
 		size = max(pooledChunk, min(2*cap(r.buf), maxChunk), 2*have)
@@ -299,7 +304,11 @@ func (r *streamReader) grow(want int) {
 	if have < want {
 		size = min(size, max(want, firstChunk))
 	}
-	r.buf, r.at = append(newStreamMemory(size), r.unread()...), 0
+	larger := append(newStreamMemory(size), r.unread()...)
+	if full {
+		r.drop()
+	}
+	r.buf, r.at = larger, 0
 	r.held = append(r.held, r.buf)
 }
 
@@ -319,6 +328,12 @@ func newStreamMemory(size int) []byte {
 // after that. Not to call it is no mistake: then the memory is simply not used
 // again.
 func (r *streamReader) release() {
+	r.drop()
+	*r = streamReader{remoteSize: r.remoteSize}
+}
+
+// drop gives back all memory, of which nobody has a view any more.
+func (r *streamReader) drop() {
 	for _, memory := range r.held {
 		if r.spent != nil {
 			r.spent(memory[:cap(memory)])
@@ -327,7 +342,8 @@ func (r *streamReader) release() {
 			keepForStreams(new([]byte), memory)
 		}
 	}
-	*r = streamReader{remoteSize: r.remoteSize}
+	clear(r.held)
+	r.held = r.held[:0]
 }
 
 // Peek returns the next n bytes without consuming them. If the stream ends before,
@@ -441,6 +457,8 @@ func (r *streamReader) expand() error {
 	if err != nil {
 		return unreadable{err}
 	}
+	r.packed = len(m.Buf)
+	r.drop() // what it was made of
 	r.held = append(r.held, content)
 	r.continueWith(content)
 	return nil
@@ -457,6 +475,7 @@ func (m *errorReply) decodeFrom(r *streamReader) error     { return decodeValue(
 func (m *pushNodeState) decodeFrom(r *streamReader) error {
 	// The usual shape, when all of it is there, need not be measured first.
 	if size, ok := m.parse(r.unread()); ok {
+		r.lent = true
 		r.advance(size)
 		return nil
 	}
@@ -471,6 +490,7 @@ func decodeValue(r *streamReader, m interface {
 	if err != nil {
 		return cutShort(err)
 	}
+	r.lent = true
 	_, err = m.decode(value)
 	return err
 }
@@ -497,6 +517,10 @@ func readPushPull(r *streamReader, list []pushNodeState) (header pushPullHeader,
 	if header.UserStateLen < 0 || header.UserStateLen > maxUserState {
 		return header, list, nil, newKindError(ErrTooLarge, "user state length (%d) exceeds limit", header.UserStateLen)
 	}
+	if err := r.canHold(&header); err != nil {
+		return header, list, nil, err
+	}
+	start := r.done
 	for left := header.Nodes; left > 0; left-- {
 		list = withRoom(list, left)
 		next := &list[:len(list)+1][len(list)]
@@ -505,6 +529,9 @@ func readPushPull(r *streamReader, list []pushNodeState) (header pushPullHeader,
 			return header, list, nil, fmt.Errorf("cannot read node state: %w", err)
 		}
 		list = list[:len(list)+1]
+		if read := header.Nodes - left + 1; read > fewEntries && r.done-start < read*leastEntry {
+			return header, list, nil, newKindError(ErrMalformed, "%d node states in %d bytes are none", read, r.done-start)
+		}
 		if r.done > maxStates {
 			return header, list, nil, newKindError(ErrTooLarge, "node states of more than %d bytes are not accepted", maxStates)
 		}
@@ -517,6 +544,27 @@ func readPushPull(r *streamReader, list []pushNodeState) (header pushPullHeader,
 		return header, list, nil, fmt.Errorf("cannot read user state: %w", cutShort(err))
 	}
 	return header, list, userState, nil
+}
+
+// leastEntry is less than an entry of a push/pull takes that has a name and an
+// address; nodes write at least 50 bytes. A few entries may be shorter.
+const (
+	leastEntry = 16
+	fewEntries = 64
+)
+
+// canHold refuses a header that announces what cannot follow, before memory is given
+// for it. Nodes have different names, so no code of the compressed data can stand for
+// a whole entry and a part of the next: there are at least as many codes as entries,
+// and a code takes more than a byte.
+func (r *streamReader) canHold(header *pushPullHeader) error {
+	room := len(r.unread()) - header.UserStateLen
+	tooMany := r.conn == nil && header.Nodes > max(room, 0)/leastEntry ||
+		r.packed > 0 && header.Nodes > r.packed
+	if tooMany && header.Nodes > fewEntries {
+		return newKindError(ErrMalformed, "message has no room for %d nodes and %d bytes of user state", header.Nodes, header.UserStateLen)
+	}
+	return nil
 }
 
 // withRoom makes room for another node: for three times as many as have come, but

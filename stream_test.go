@@ -658,3 +658,43 @@ func TestFrameOverTheLimitFailsAtTheSender(t *testing.T) {
 	_, err = newWire(cfg).writeUserMessage(&conn, make([]byte, maxFrame))
 	require.NoError(t, err, "compressed it fits")
 }
+
+// A push/pull that announces more nodes than it can hold is refused before memory is
+// given for them: 1,927 bytes cost 265 MiB and seconds.
+func TestPushPullThatCannotHoldItsNodesIsRefused(t *testing.T) {
+	content := (&pushPullHeader{Nodes: maxStateNodes}).appendTo(nil)
+	content = append(content, bytes.Repeat([]byte{0x80}, maxStateNodes)...)
+	sealing := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2}
+	for name, stream := range map[string][]byte{
+		"compressed": appendLonger(nil, content),
+		"sealed":     frameWith(t, sealing, content),
+		"plain":      content,
+	} {
+		r, kind, err := newWire(sealing).openInbound(&memoryConn{unread: stream})
+		require.NoError(t, err)
+		require.Equal(t, pushPullMsg, kind)
+		_, list, _, err := readPushPull(r, nil)
+		require.ErrorIs(t, err, ErrMalformed, name)
+		require.LessOrEqual(t, cap(list), 4*fewEntries, name)
+	}
+}
+
+// While a frame comes in, memory that it has outgrown is not kept.
+func TestReaderKeepsNoOutgrownMemory(t *testing.T) {
+	random := make([]byte, 10<<20)
+	_, _ = rand.Read(random)
+	cfg := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2}
+	for name, stream := range map[string][]byte{
+		"sealed":     frameWith(t, cfg, append([]byte{byte(userMsg)}, random...)),
+		"compressed": appendLonger(nil, append([]byte{byte(userMsg)}, random...)),
+	} {
+		r, _, err := newWire(cfg).openInbound(&memoryConn{unread: stream, most: 50_000})
+		require.NoError(t, err)
+		held := 0
+		for _, memory := range r.held {
+			held += cap(memory)
+		}
+		require.Less(t, held, 30<<20, name)
+		require.Len(t, r.held, 1, name)
+	}
+}
