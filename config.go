@@ -57,7 +57,8 @@ type Config struct {
 
 	// Name identifies the node and must be unique in the cluster. The library
 	// does not check it; a second node of the name is told to Conflict.
-	// Default: the host name. An empty name is taken as it is, and is of no
+	// Default: the host name. More than 512 bytes are an error, and nodes with
+	// such a name are not let in. An empty name is taken as it is, and is of no
 	// use.
 	Name string
 
@@ -123,9 +124,11 @@ type Config struct {
 	TCPTimeout time.Duration
 
 	// UDPBufferSize is the size in bytes that packets aim for. Default: 1400,
-	// what an Ethernet frame carries with room to spare. Packets that hold one
-	// large message get longer. Raise it if the whole network, or the
-	// Transport, carries more. Zero or less: 1400 (P72).
+	// what an Ethernet frame carries with room to spare. A message that is longer
+	// is sent in a packet of its own: by UDP that is broken into fragments, and
+	// lost with any of them. Raise it if the whole network, or the Transport,
+	// carries more; over UDP, 65500 is as good as anything above. Zero or less:
+	// 1400. Less than 128 beside the label is an error (P72).
 	UDPBufferSize int
 
 	// CIDRsAllowed are the networks from which members are accepted, by their
@@ -564,7 +567,29 @@ func (c *Config) validate() error {
 	if len(c.Label) > LabelMaxSize {
 		return newKindError(ErrTooLarge, "could not use %q as a label: too long", c.Label)
 	}
+	if len(c.Name) > maxNameLen {
+		return newKindError(ErrTooLarge, "node name of %d bytes is over the limit of %d: change Config.Name", len(c.Name), maxNameLen)
+	}
+	if err := c.validateBufferSize(); err != nil {
+		return err
+	}
 	return c.validatePorts()
+}
+
+// minBufferSize is the least UDPBufferSize beside the label. Sealed as version 0, it
+// leaves 80 bytes for broadcasts.
+const minBufferSize = 128
+
+// validateBufferSize refuses packets in which there is no room.
+func (c *Config) validateBufferSize() error {
+	least := minBufferSize
+	if c.Label != "" {
+		least += labelHeadLen + len(c.Label)
+	}
+	if c.UDPBufferSize > 0 && c.UDPBufferSize < least {
+		return fmt.Errorf("packets of %d bytes have no room for broadcasts, %d are needed: change Config.UDPBufferSize", c.UDPBufferSize, least)
+	}
+	return nil
 }
 
 func (c *Config) validateVersion() error {

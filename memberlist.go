@@ -176,6 +176,7 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		epoch:      time.Now(),
 	}
 	m.udp, _ = transport.(*NetTransport)
+	m.wire.udp = m.udp != nil
 	life, end := context.WithCancelCause(context.Background())
 	m.life, m.end = life, func() { end(ErrShutdown) }
 	m.notifier = newNotifier(&m.crew, conf)

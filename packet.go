@@ -21,6 +21,7 @@ type wire struct {
 	cfg    *Config
 	header []byte    // of the label, or nil
 	random io.Reader // for nonces
+	udp    bool      // packets are datagrams, which carry no more than longestDatagram
 
 	// spent, if not nil, is given memory of packets and streams when it is going to be
 	// used again. Tests overwrite it, to find who still looks at it.
@@ -68,10 +69,29 @@ func (w *wire) sealingOverhead() int {
 	return boxLen(version, 0)
 }
 
+// uncounted is by how much a packet may be longer than it aims at (P73).
+const uncounted = 7
+
+// packetSize is the size that packets aim at.
+func (w *wire) packetSize() int {
+	if w.udp {
+		return min(w.cfg.UDPBufferSize, longestDatagram-uncounted)
+	}
+	return w.cfg.UDPBufferSize
+}
+
+// longestMessage is the length of a message that can be sent alone, in a packet of its
+// own that is longer than others. Transports other than UDP are not asked for more
+// than UDP carries, unless their packets are larger anyway.
+func (w *wire) longestMessage() int {
+	most := max(longestDatagram, w.packetSize())
+	return max(most-uncounted-w.labelOverhead()-w.sealingOverhead(), 0)
+}
+
 // gossipSpace is the room for broadcasts in a gossip packet (P72).
 func (w *wire) gossipSpace() int {
 	const compoundHead = 2
-	space := w.cfg.UDPBufferSize - compoundHead - w.labelOverhead()
+	space := w.packetSize() - compoundHead - w.labelOverhead()
 	if len(w.cfg.Keyring.load()) > 0 {
 		space -= w.sealingOverhead()
 	}
@@ -82,7 +102,7 @@ func (w *wire) gossipSpace() int {
 // length (P72).
 func (w *wire) piggybackSpace(mainLen int) int {
 	const compoundHead = 2
-	space := w.cfg.UDPBufferSize - compoundHead - w.labelOverhead() - mainLen
+	space := w.packetSize() - compoundHead - w.labelOverhead() - mainLen
 	if len(w.sealingKeys()) > 0 {
 		space -= w.sealingOverhead()
 	}

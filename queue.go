@@ -30,7 +30,8 @@ type TransmitLimitedQueue struct {
 	// or once to each node if they are fewer.
 	least int
 
-	size atomic.Int64 // len of the queue: written under mu, read by anybody
+	size    atomic.Int64 // len of the queue: written under mu, read by anybody
+	longest atomic.Int64 // no message in the queue is longer; likewise
 
 	mu struct {
 		sync.Mutex
@@ -129,6 +130,27 @@ func (q *TransmitLimitedQueue) drawInto(dst [][]byte, overhead, limit int) (out 
 	return dst, used
 }
 
+// drawAlone draws one message that is longer than the given length: the first one in
+// queue order. Such a message does not fit beside others and is to be sent alone. It
+// counts as sent.
+func (q *TransmitLimitedQueue) drawAlone(above int) []byte {
+	if q.longest.Load() <= int64(above) {
+		return nil
+	}
+	transmits := retransmitLimit(q.RetransmitMult, q.NumNodes())
+	q.mu.Lock()
+	taken := q.mu.takeLonger(above)
+	if len(taken) == 0 {
+		q.unlock()
+		return nil
+	}
+	msg := taken[0].msg
+	finished := q.mu.putBack(taken, transmits, nil)
+	q.unlock()
+	finishAll(finished)
+	return msg
+}
+
 // NumQueued returns the number of broadcasts in the queue. It does not wait for
 // anybody.
 func (q *TransmitLimitedQueue) NumQueued() int {
@@ -156,6 +178,9 @@ func (q *TransmitLimitedQueue) Reset() {
 func (q *TransmitLimitedQueue) unlock() {
 	if n := int64(q.mu.len); n != q.size.Load() {
 		q.size.Store(n)
+	}
+	if n := int64(q.mu.longest); n != q.longest.Load() {
+		q.longest.Store(n)
 	}
 	q.mu.Unlock()
 }
@@ -196,6 +221,7 @@ func retransmitLimit(mult, n int) int {
 type queueState struct {
 	len     int
 	deepest int // largest len since memory was released
+	longest int // the longest message since the queue was empty
 	lastID  uint64
 	order   queueOrder
 	byName  map[string]*queueItem
@@ -262,6 +288,7 @@ func (s *queueState) newItem() *queueItem {
 // enter puts an item into the order as the newest one.
 func (s *queueState) enter(it *queueItem, msg []byte, owner finisher) {
 	s.lastID++
+	s.longest = max(s.longest, len(msg))
 	it.owner, it.msg, it.id, it.sent = owner, msg, s.lastID, 0
 	s.order.push(s.order.bucketFor(0, len(msg)), it)
 }
@@ -270,6 +297,13 @@ func (s *queueState) enter(it *queueItem, msg []byte, owner finisher) {
 // follow.
 func (s *queueState) take(overhead, limit int) []*queueItem {
 	s.taken = s.order.take(s.taken[:0], overhead, limit)
+	return s.taken
+}
+
+// takeLonger removes from the order one item whose message is longer than that, if
+// there is one. putBack must follow.
+func (s *queueState) takeLonger(above int) []*queueItem {
+	s.taken = s.order.takeLonger(s.taken[:0], above)
 	return s.taken
 }
 
@@ -329,6 +363,7 @@ func (s *queueState) forget(it *queueItem) finisher {
 	s.free = append(s.free, it)
 	s.len--
 	if s.len == 0 {
+		s.longest = 0
 		s.releaseMemory()
 	}
 	return owner

@@ -329,6 +329,17 @@ func (o *queueOrder) takeFrom(l *queueLevel, dst []*queueItem, overhead, free in
 	return dst, free
 }
 
+// takeLonger removes the first item in the order whose message is longer than that,
+// if there is one, and appends it to dst.
+func (o *queueOrder) takeLonger(dst []*queueItem, above int) []*queueItem {
+	for _, l := range o.levels {
+		if b := l.buckets[len(l.buckets)-1]; b.length > above {
+			return append(dst, o.removeNewest(b))
+		}
+	}
+	return dst
+}
+
 // last returns the item at the end of the order, or nil.
 func (o *queueOrder) last() *queueItem {
 	if len(o.levels) == 0 {

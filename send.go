@@ -131,18 +131,59 @@ func (m *Memberlist) transmit(p *outPacket) (time.Time, error) {
 	return m.write(s, p.to, p.msg)
 }
 
+// sendGossip sends as many queued broadcasts as fit into one packet, and what fits
+// into none in packets of its own.
 func (m *Memberlist) sendGossip(s *packetScratch, to destination) (time.Time, error) {
 	s.dropRiders()
-	m.addRiders(s, m.wire.gossipSpace())
-	return m.sendTogether(s, to)
+	space := m.wire.gossipSpace()
+	m.addRiders(s, space)
+	if len(s.riders) == 0 {
+		m.sendUserAlone(s, to, space)
+	}
+	at, err := m.sendTogether(s, to)
+	m.sendAlone(s, to, space)
+	return at, err
 }
 
-// sendWithRiders sends a message and what broadcasts fit beside it (P75).
+// sendWithRiders sends a message and what broadcasts fit beside it (P75). Without
+// gossip, broadcasts that do not fit beside it have no other way than this.
 func (m *Memberlist) sendWithRiders(s *packetScratch, to destination, msg []byte) (time.Time, error) {
 	s.dropRiders()
 	s.riders = append(s.riders, msg)
-	m.addRiders(s, m.wire.piggybackSpace(len(msg)))
-	return m.sendTogether(s, to)
+	space := m.wire.piggybackSpace(len(msg))
+	m.addRiders(s, space)
+	at, err := m.sendTogether(s, to)
+	if m.config.GossipInterval <= 0 || m.config.GossipNodes <= 0 {
+		m.sendAlone(s, to, space)
+	}
+	return at, err
+}
+
+// sendAlone sends a membership broadcast that is too long for the space by itself, in
+// a packet that is longer than others. There is one if UDPBufferSize is small.
+func (m *Memberlist) sendAlone(s *packetScratch, to destination, space int) {
+	msg := m.broadcasts.drawAlone(space - perRider)
+	if msg == nil {
+		return
+	}
+	if _, err := m.write(s, to, msg); err != nil {
+		m.logUnsent(to, err)
+	}
+}
+
+// sendUserAlone sends user broadcasts that do not fit into the space, each in a packet
+// of its own. The Delegate is asked for them when it has nothing that fits.
+func (m *Memberlist) sendUserAlone(s *packetScratch, to destination, space int) {
+	longest := m.wire.longestMessage()
+	if m.config.Delegate == nil || longest <= space {
+		return
+	}
+	for _, msg := range m.config.Delegate.GetBroadcasts(perUserRider, longest+perRider) {
+		s.user = append(append(s.user[:0], byte(userMsg)), msg...)
+		if _, err := m.write(s, to, s.user); err != nil {
+			m.logUnsent(to, err)
+		}
+	}
 }
 
 func (m *Memberlist) takeScratch() *packetScratch { return m.scratch.Get().(*packetScratch) }
