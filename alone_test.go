@@ -151,6 +151,52 @@ func TestDrawAlone(t *testing.T) {
 	require.Zero(t, q.longest.Load())
 }
 
+// What is longer than the most room that is ever offered is given up and finished,
+// however often less room is offered; what fits that room waits for it.
+func TestBroadcastsThatNeverFitAreFinished(t *testing.T) {
+	q := newTestQueue(1, 1)
+	finished := map[int]bool{}
+	add := func(size int) {
+		q.QueueBroadcast(&uniqueBroadcast{plainBroadcast{msg: make([]byte, size), finished: func() { finished[size] = true }}})
+	}
+	add(1000)
+	require.Len(t, q.GetBroadcasts(2, 1002), 1, "the most that is ever offered")
+	add(1001)
+	add(900)
+	for range 10 * hopelessAfter {
+		require.Empty(t, q.GetBroadcasts(2, 800))
+	}
+	require.Equal(t, 2, q.NumQueued())
+	for range hopelessAfter {
+		q.GetBroadcasts(2, 1002)
+	}
+	require.Equal(t, map[int]bool{1000: true, 900: true}, finished, "the other one has its chance")
+	add(2000)
+	for range hopelessAfter {
+		q.GetBroadcasts(2, 1002)
+	}
+	require.True(t, finished[1001])
+	require.False(t, finished[2000], "each one has it")
+	require.Len(t, q.GetBroadcasts(2, 2002), 1, "until more room is offered")
+	require.Zero(t, q.NumQueued())
+}
+
+// A user broadcast that no packet can carry ends as well.
+func TestUserBroadcastThatNoPacketCarriesIsFinished(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newMesh(t)
+		queue := newTestQueue(2, 1)
+		m := c.node("n1", func(cfg *Config) { cfg.Delegate = &hooks{broadcasts: queue.GetBroadcasts} })
+		joinNode(t, c.node("n2"), m)
+		done := false
+		queue.QueueBroadcast(&uniqueBroadcast{plainBroadcast{msg: make([]byte, 70_000), finished: func() { done = true }}})
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		require.True(t, done)
+		require.Zero(t, queue.NumQueued())
+	})
+}
+
 func TestNameAndBufferSizeAreValidated(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)

@@ -15,7 +15,7 @@ type Broadcast interface {
 	Message() []byte
 
 	// Finished is called exactly once, when the broadcast has left the queue
-	// for good: sent often enough, replaced, pruned or reset. No lock is held,
+	// for good: sent often enough, replaced, given up, pruned or reset. No lock is held,
 	// so it may use the queue. The message may at that moment still be in the
 	// hands of whoever drew it last.
 	Finished()

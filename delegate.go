@@ -64,6 +64,10 @@ type Delegate interface {
 	// It is called for most packets, so often, by any goroutine and
 	// concurrently. It must not block: probes and gossip wait for it. The
 	// returned slices are read until the packet has been built and not changed.
+	//
+	// If it has nothing for a gossip packet that is still empty, it is asked again at
+	// once, with a limit of about 65,000 bytes: what it returns then is sent in a
+	// packet each, so that messages get out which are too long for others.
 	GetBroadcasts(overhead, limit int) [][]byte
 
 	// LocalState returns the program's state for a full exchange with another

@@ -11,6 +11,10 @@ import (
 // size of the cluster. Those sent least often go first; among them the longest,
 // so that packets fill well; among these the newest.
 //
+// A broadcast that is too long for the most room that [TransmitLimitedQueue.GetBroadcasts]
+// was ever asked to fill, some hundreds of times, is given up: it leaves the queue
+// and is finished without having been sent.
+//
 // The zero value is ready for use once NumNodes and RetransmitMult are set;
 // they must not be changed afterwards. All methods may be called concurrently,
 // also from NumNodes and from the Finished, Message and Name methods of
@@ -29,6 +33,8 @@ type TransmitLimitedQueue struct {
 	// least is a lower bound of the retransmit limit: each broadcast is sent so many times,
 	// or once to each node if they are fewer.
 	least int
+
+	sendsAlone bool // drawAlone is used as well, so that nothing is too long
 
 	size    atomic.Int64 // len of the queue: written under mu, read by anybody
 	longest atomic.Int64 // no message in the queue is longer; likewise
@@ -116,6 +122,9 @@ func (q *TransmitLimitedQueue) drawInto(dst [][]byte, overhead, limit int) (out 
 
 	q.mu.Lock()
 	taken := q.mu.take(overhead, limit)
+	if !q.sendsAlone {
+		finished = q.mu.dropHopeless(limit-overhead, finished)
+	}
 	if dst == nil && len(taken) > 0 {
 		dst = make([][]byte, 0, len(taken))
 	}
@@ -222,10 +231,14 @@ type queueState struct {
 	len     int
 	deepest int // largest len since memory was released
 	longest int // the longest message since the queue was empty
-	lastID  uint64
-	order   queueOrder
-	byName  map[string]*queueItem
-	plain   []*queueItem // in no order
+
+	widest int    // the most room that was ever offered to a message
+	offers uint64 // how often it was, since something did not fit
+	mark   uint64 // lastID, hopelessAfter offers ago or less
+	lastID uint64
+	order  queueOrder
+	byName map[string]*queueItem
+	plain  []*queueItem // in no order
 
 	free  []*queueItem // for the next ones; given up when the queue has run empty
 	taken []*queueItem // scratch of take
@@ -305,6 +318,33 @@ func (s *queueState) take(overhead, limit int) []*queueItem {
 func (s *queueState) takeLonger(above int) []*queueItem {
 	s.taken = s.order.takeLonger(s.taken[:0], above)
 	return s.taken
+}
+
+// hopelessAfter is how often a message has to be too long for the most room that was
+// ever offered before it is given up.
+const hopelessAfter = 256
+
+// dropHopeless gives up messages that are never going to be sent: those that were in
+// the queue hopelessAfter times when the most room that there ever was has been
+// offered again, and were too long for it. Their owners are appended to finished.
+func (s *queueState) dropHopeless(room int, finished []finisher) []finisher {
+	if room > s.widest {
+		s.widest, s.offers, s.mark = room, 0, 0
+	}
+	if room < s.widest || s.longest <= room {
+		return finished
+	}
+	s.offers++
+	if s.offers%hopelessAfter != 0 {
+		return finished
+	}
+	for _, it := range s.order.longer(s.widest) {
+		if it.id <= s.mark {
+			finished = append(finished, s.drop(it))
+		}
+	}
+	s.mark = s.lastID
+	return finished
 }
 
 // putBack returns taken items to the order with one more transmission, but

@@ -340,6 +340,19 @@ func (o *queueOrder) takeLonger(dst []*queueItem, above int) []*queueItem {
 	return dst
 }
 
+// longer returns all items whose messages are longer than that.
+func (o *queueOrder) longer(than int) []*queueItem {
+	var found []*queueItem
+	for _, l := range o.levels {
+		for _, b := range l.buckets[l.fitting(than):] {
+			for _, bl := range b.blocks {
+				found = append(found, bl.used()...)
+			}
+		}
+	}
+	return found
+}
+
 // last returns the item at the end of the order, or nil.
 func (o *queueOrder) last() *queueItem {
 	if len(o.levels) == 0 {

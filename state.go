@@ -162,6 +162,7 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 	c.queue = &TransmitLimitedQueue{
 		NumNodes:       func() int { return int(c.table.view.known.Load()) },
 		RetransmitMult: cfg.RetransmitMult,
+		sendsAlone:     true,
 	}
 	if cfg.RetransmitMult > 1 {
 		c.queue.least = fewNodes
