@@ -124,7 +124,11 @@ func (c *core) syncDue(now instant) {
 		c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync})
 		return
 	}
-	for _, m := range c.choose(max(c.cfg.PushPullNodes, 1), c.syncsWith) {
+	partners := c.choose(max(c.cfg.PushPullNodes, 1), c.syncsWith)
+	if m := c.takeDoubted(); m != nil && len(partners) > 0 {
+		partners[0] = m
+	}
+	for _, m := range partners {
 		c.syncing = true
 		c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: m.node})
 	}

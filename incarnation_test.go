@@ -442,3 +442,52 @@ func TestWhateverIsSaidALivingNodeStaysOrComesBack(t *testing.T) {
 		})
 	}
 }
+
+// A node that hears of a member with an incarnation far from its record makes the next
+// full exchange with that member, but in half of the cases at most, and in a large
+// cluster more rarely.
+func TestMembersInDoubtAreAsked(t *testing.T) {
+	for what, run := range map[string]struct {
+		members int
+		hear    func(c *testCore)
+		least   int
+		most    int
+	}{
+		"a far word":                {40, func(c *testCore) { c.hearAlive("x", 1<<30) }, 400, 600},
+		"a far word in an exchange": {40, func(c *testCore) { c.merge(c.now, []pushNodeState{farEntry("x")}) }, 400, 600},
+		"in a large cluster":        {800, func(c *testCore) { c.hearAlive("x", 1<<30) }, 10, 40},
+		"an old word":               {40, func(c *testCore) { c.hearAlive("x", 1<<29-1) }, 0, 60},
+	} {
+		c := newTestCore(t)
+		c.know(nodeNames("n", run.members)...)
+		c.hearAlive("x", 1<<29)
+		asked := 0
+		for range 1000 {
+			run.hear(c)
+			c.settle()
+			c.syncing = false
+			c.syncDue(c.now)
+			for _, name := range c.syncs() {
+				if name == "x" {
+					asked++
+				}
+			}
+		}
+		require.GreaterOrEqual(t, asked, run.least, what)
+		require.LessOrEqual(t, asked, run.most, what)
+	}
+
+	c := newTestCore(t)
+	c.know("a")
+	c.hearAlive("x", 1<<29)
+	c.hearAlive("x", 1<<30)
+	c.hearDead("x", 1<<29, "a")
+	for range 100 {
+		require.Nil(t, c.takeDoubted(), "it died since")
+	}
+}
+
+// farEntry is a word that a member is alive, with an incarnation far below its record.
+func farEntry(name string) pushNodeState {
+	return pushNodeState{Name: borrow(name), Addr: addrOfTestNode(name), Port: 7946, Incarnation: 1, Vsn: testVersions()}
+}

@@ -142,6 +142,7 @@ type core struct {
 	seeding       bool    // the seeds are being tried
 	nextSeeding   instant // not before
 	reminded      instant // last time the own refutation was queued
+	doubted       *member // one whose record may have been led away, to ask it
 	mayLeap       instant // the next advance by more than one may not come before
 
 	messages []byte // the piece of memory that broadcasts are written to
@@ -243,6 +244,7 @@ func (c *core) aliveAbout(now instant, m *member, a *alive, raw []byte) {
 	case !m.node.at(a.Addr, a.Port):
 		c.aliveElsewhere(now, m, a, raw)
 	case !m.yieldsTo(a.Incarnation): // P97
+		c.doubt(m, a.Incarnation)
 		c.tellAccused(now, m)
 	case m.state() == StateAlive && m.node.says(a):
 		c.acceptNumber(m, a, raw)
@@ -662,6 +664,7 @@ func (c *core) merge(now instant, states []pushNodeState) {
 		case StateAlive:
 			m := c.table.find(s.Name)
 			if m != nil && c.knowsAlive(m, s) {
+				c.doubt(m, s.Incarnation)
 				continue
 			}
 			a = s.alive()
