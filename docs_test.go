@@ -26,19 +26,56 @@ func TestArchitectureNamesEveryFile(t *testing.T) {
 }
 
 func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
-	documents, err := filepath.Glob("*.md")
-	require.NoError(t, err)
-	more, err := filepath.Glob("docs/*.md")
-	require.NoError(t, err)
-	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
-	for _, name := range append(documents, more...) {
+	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
+	for _, name := range documents(t) {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			_, err := os.Stat(filepath.Join(filepath.Dir(name), filepath.FromSlash(m[1])))
+			target := name
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(name), filepath.FromSlash(m[1]))
+			}
+			_, err := os.Stat(target)
 			require.NoError(t, err, "%s links to %s", name, m[1])
+			if m[2] != "" && strings.HasSuffix(target, ".md") {
+				require.Contains(t, fragmentsOf(t, target), m[2], "%s links to a part of %s", name, target)
+			}
 		}
 	}
+}
+
+// documents are the documents for readers of the project.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", "docs/*.md", specification + "/*.md"} {
+		found, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		all = append(all, found...)
+	}
+	return all
+}
+
+var (
+	anchor  = regexp.MustCompile(`<a id="([^"]+)"></a>`)
+	heading = regexp.MustCompile(`(?m)^#+ +(.*)$`)
+)
+
+// fragmentsOf are the parts of a document that a link can lead to: its anchors,
+// and its headings as GitHub names them.
+func fragmentsOf(t *testing.T, name string) []string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	require.NoError(t, err)
+	var parts []string
+	for _, m := range anchor.FindAllStringSubmatch(string(text), -1) {
+		parts = append(parts, m[1])
+	}
+	for _, m := range heading.FindAllStringSubmatch(string(text), -1) {
+		words := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		parts = append(parts, strings.ReplaceAll(words, " ", "-"))
+	}
+	return parts
 }
 
 // Each recorded input whose outcome is another one here is listed as a

@@ -34,6 +34,7 @@ var updateDocs = flag.Bool("update", false, "write docs/rules.md anew instead of
 const (
 	rulesDocument = "docs/rules.md"
 	rulesList     = "testdata/rules.txt"
+	specification = "docs/spec"
 	lastWireRule  = 85
 	lastBehaviour = 153
 	widestRange   = 8
@@ -52,6 +53,19 @@ type rule struct {
 	tests  map[string]bool // "file: function"
 
 	vectors []string // patterns of names of golden vectors
+}
+
+// document is the file of the specification that states the rule.
+func (r *rule) document() string {
+	if strings.HasPrefix(r.id, "W") {
+		return "wire.md"
+	}
+	return "protocol.md"
+}
+
+// link is the id of the rule as a link from a document in docs.
+func (r *rule) link() string {
+	return fmt.Sprintf("[%s](spec/%s#%s)", r.id, r.document(), strings.ToLower(r.id))
 }
 
 func TestRulesDocumentIsUpToDate(t *testing.T) {
@@ -124,7 +138,8 @@ func TestRulesCitationsAreRecognised(t *testing.T) {
 		require.NoError(t, err, text)
 		require.Equal(t, want, ids, text)
 	}
-	for _, text := range []string{"W86", "P154", "P0", "W80–W90", "P5–P3"} {
+	next := strconv.Itoa(max(lastWireRule, lastBehaviour) + 1)
+	for _, text := range []string{"W" + next, "P" + next, "P0", "P" + next + "–P999", "P5–P3"} {
 		_, err := citationsIn(text)
 		require.Error(t, err, text)
 	}
@@ -341,7 +356,8 @@ func ruleRange(kind string, from, to int) []string {
 func renderRules(rules []*rule) []byte {
 	var b bytes.Buffer
 	b.WriteString("# Rules and where they are\n\n" +
-		"Every rule of the wire format (W) and of the behaviour (P), the files that\n" +
+		"Every rule of the [wire format](spec/wire.md) (W) and of the\n" +
+		"[behaviour](spec/protocol.md) (P), the files that\n" +
 		"implement it and the tests that prove it. Made from the comments by\n" +
 		"`go generate .`; a test fails when it is out of date.\n\n")
 	renderHoles(&b, rules)
@@ -358,7 +374,7 @@ func renderHoles(b *bytes.Buffer, rules []*rule) {
 		if reason == "" {
 			reason = "**no reason given**"
 		}
-		holes = append(holes, fmt.Sprintf("| %s | %s | %s | %s |\n", r.id, r.title, what, reason))
+		holes = append(holes, fmt.Sprintf("| %s | %s | %s | %s |\n", r.link(), r.title, what, reason))
 	}
 	for _, r := range rules {
 		if len(r.code) > 0 {
@@ -384,7 +400,7 @@ func renderTable(b *bytes.Buffer, title string, rules []*rule) {
 	fmt.Fprintf(b, "## %s\n\n| rule | title | code | tests |\n|---|---|---|---|\n", title)
 	for _, r := range rules {
 		code := slices.Sorted(maps.Keys(r.code))
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", r.id, r.title, strings.Join(code, ", "), renderTests(r))
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", r.link(), r.title, strings.Join(code, ", "), renderTests(r))
 	}
 	b.WriteString("\n")
 }
