@@ -680,6 +680,7 @@ func (c *core) merge(now instant, states []pushNodeState) {
 			c.mergeAccused(now, s)
 		}
 	}
+	c.table.trim()
 }
 
 // hastenRefutation pings a node that a partner holds for alive, and this node for gone, after

@@ -125,6 +125,18 @@ func (t *table) reserve(more int) {
 	t.byName.reserve(len(t.order) + more)
 }
 
+// trim gives back the room of records that were expected and did not come.
+func (t *table) trim() {
+	const some = 1024
+	t.coming = 0
+	if cap(t.order) > 4*len(t.order)+some {
+		t.order = slices.Clone(t.order)
+	}
+	if len(t.byName.tags) > 4*t.byName.used+some {
+		t.byName.resize(t.byName.used + t.byName.used/2)
+	}
+}
+
 // add inserts a record at a random place (P95).
 func (t *table) add(rng *rand.Rand, n *Node, now instant) *member {
 	m := t.newRecord()

@@ -331,3 +331,16 @@ func TestStateNames(t *testing.T) {
 		require.Equal(t, state == StateDead || state == StateLeft, (&NodeState{State: state}).DeadOrLeft())
 	}
 }
+
+// A long list that brings few nodes leaves no room for many behind.
+func TestLongListOfFewNodesLeavesLittleBehind(t *testing.T) {
+	c := newTestCore(t)
+	states := make([]pushNodeState, 100_000)
+	for i := range states {
+		states[i] = pushNodeState{Name: borrow("x"), Addr: addrOfTestNode("x"), Port: 1, Incarnation: 1, Vsn: testVersions()}
+	}
+	c.merge(c.now, states)
+	require.LessOrEqual(t, cap(c.table.order), 2048)
+	require.LessOrEqual(t, len(c.table.byName.tags), 2048)
+	require.NotNil(t, c.table.get("x"))
+}
