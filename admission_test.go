@@ -69,7 +69,7 @@ func TestWhatIsWithinTheBoundsCanBeGossiped(t *testing.T) {
 	a := alive{Incarnation: 1 << 31, Node: name, Addr: make([]byte, 16), Port: 65535, Meta: make([]byte, MetaMaxSize), Vsn: make([]byte, 6)}
 	s := suspect{Incarnation: 1 << 31, Node: name, From: name}
 	for _, msg := range []encodable{&a, &s} {
-		require.LessOrEqual(t, len(msg.appendTo(nil))+perRider, newWire(cfg).gossipSpace())
+		require.LessOrEqual(t, len(msg.appendTo(nil))+compoundOverhead, newWire(cfg).gossipSpace())
 	}
 }
 
@@ -102,7 +102,7 @@ func TestMessagesOutOfBoundsAreDropped(t *testing.T) {
 		require.Empty(t, tr.takeSent())
 		require.Equal(t, []string{"n1", "x"}, memberNames(m))
 		require.Zero(t, m.broadcasts.NumQueued())
-		require.Empty(t, m.locked.core.rumours.byName)
+		require.Empty(t, m.locked.core.pendingVerdicts.byName)
 		require.Len(t, lines.with("[WARN]", "Ignoring", "over the limit of 512", "from=10.99.0.9:7946"), 9)
 		for _, line := range lines.with("[WARN]", "Ignoring") {
 			require.Less(t, len(line), 300)
@@ -121,13 +121,13 @@ func TestMemoryOfPendingVerdictsIsBounded(t *testing.T) {
 			s := suspect{Incarnation: 1, Node: name, From: name}
 			tr.arrive("10.99.0.9:7946", appendLonger(nil, s.appendTo(nil)))
 		}
-		for i := range 2 * maxRumours {
+		for i := range 2 * maxPendingVerdicts {
 			accuse(maxNameLen-10, i)
 			if i%32 == 0 {
 				accuse(1<<18, i)
 			}
 		}
-		require.Len(t, m.locked.core.rumours.byName, maxRumours)
+		require.Len(t, m.locked.core.pendingVerdicts.byName, maxPendingVerdicts)
 		require.Less(t, heapSize()-before, int64(4<<20))
 		runtime.KeepAlive(m)
 	})

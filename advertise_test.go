@@ -10,7 +10,7 @@ import (
 
 // P13: public is what lies outside the blocks of RFC 6890. For each block its
 // first and last address and its neighbours.
-func TestP13PrivateBlocks(t *testing.T) {
+func TestPrivateBlocks(t *testing.T) {
 	for addr, private := range map[string]bool{
 		"0.0.0.0": true, "0.255.255.255": true, "1.0.0.0": false,
 		"9.255.255.255": false, "10.0.0.0": true, "10.255.255.255": true, "11.0.0.0": false,
@@ -45,7 +45,7 @@ func TestP13PrivateBlocks(t *testing.T) {
 }
 
 // P137, and what is chosen where the reference finds nothing.
-func TestP137ChooseAdvertiseAddr(t *testing.T) {
+func TestChooseAdvertiseAddr(t *testing.T) {
 	const routed = "+" // marks addresses of an interface with a default route
 	for name, test := range map[string]struct {
 		addrs []string
@@ -94,7 +94,8 @@ func cutPrefix(s, prefix string) (string, bool) {
 	return s, false
 }
 
-func TestP137DefaultRouteIsThatOfTheInterface(t *testing.T) {
+// TestDefaultRouteIsThatOfTheInterface checks P137.
+func TestDefaultRouteIsThatOfTheInterface(t *testing.T) {
 	network := func(cidr string) net.Addr {
 		ip, n, err := net.ParseCIDR(cidr)
 		require.NoError(t, err)
@@ -122,14 +123,15 @@ func TestP137DefaultRouteIsThatOfTheInterface(t *testing.T) {
 	}, markDefaultRoute(addrs, []netip.Addr{{}, netip.MustParseAddr("10.0.0.6")}))
 }
 
-func TestP137SourceAddr(t *testing.T) {
+// TestSourceAddr checks P137.
+func TestSourceAddr(t *testing.T) {
 	require.Equal(t, netip.MustParseAddr("127.0.0.1"), sourceAddr("udp4", "127.0.0.1:9"))
 	require.False(t, sourceAddr("udp4", "[::1]:9").IsValid())
 	require.False(t, sourceAddr("unix", t.TempDir()+"/none").IsValid())
 }
 
-// What this machine has is not known, but the loopback interface is there.
-func TestP137InterfaceAddrs(t *testing.T) {
+// What this machine has is not known, but the loopback interface is there (P137).
+func TestInterfaceAddrs(t *testing.T) {
 	addrs, err := interfaceAddrs()
 	require.NoError(t, err)
 	require.Contains(t, addrs, interfaceAddr{netip.MustParseAddr("127.0.0.1"), false})

@@ -68,7 +68,7 @@ func TestLongUserBroadcastsAreSentAlone(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		p.forget()
 		var want []int
-		fits := m.wire.gossipSpace() - perUserRider
+		fits := m.wire.gossipSpace() - userOverhead
 		for _, size := range []int{100, fits, fits + 1, 1396, 9000, m.wire.longestMessage() - 1} {
 			queue.QueueBroadcast(&uniqueBroadcast{plainBroadcast{msg: make([]byte, size)}})
 			want = append(want, size)

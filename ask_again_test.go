@@ -104,12 +104,12 @@ func TestAskAgainSpoilsTheMeasurement(t *testing.T) {
 	c.probe("x")
 	c.live(249*time.Millisecond, nil)
 	c.answer(c.probing.ping)
-	require.Equal(t, float64(249*time.Millisecond), c.table.get("x").past().srtt)
+	require.Equal(t, float64(249*time.Millisecond), c.table.get("x").detectorView().srtt)
 	c.probe("x")
 	c.live(251*time.Millisecond, nil)
 	c.fx.rtts = nil
 	c.answer(c.probing.ping)
-	require.Equal(t, float64(249*time.Millisecond), c.table.get("x").past().srtt)
+	require.Equal(t, float64(249*time.Millisecond), c.table.get("x").detectorView().srtt)
 	require.Len(t, c.fx.rtts, 1)
 	require.Equal(t, 251*time.Millisecond, c.fx.rtts[0].rtt)
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP66HealthScoreIsClampedAtBothEnds(t *testing.T) {
+// TestHealthScoreIsClampedAtBothEnds checks P66.
+func TestHealthScoreIsClampedAtBothEnds(t *testing.T) {
 	a := newAwareness(8)
 	steps := []struct{ delta, score int }{
 		{0, 0}, {-1, 0}, {+1, 1}, {+3, 4}, {-1, 3}, {+100, 7}, {+1, 7}, {-2, 5}, {-100, 0}, {-1, 0},
@@ -22,8 +23,8 @@ func TestP66HealthScoreIsClampedAtBothEnds(t *testing.T) {
 }
 
 // A limit below 1 counts as 1, so that the score can neither become negative nor
-// the stretched interval zero.
-func TestP68LimitBelowOneCountsAsOne(t *testing.T) {
+// the stretched interval zero (P68).
+func TestLimitBelowOneCountsAsOne(t *testing.T) {
 	for _, limit := range []int{1, 0, -1, math.MinInt} {
 		a := newAwareness(limit)
 		for _, delta := range []int{+1, -1, +5, -5} {
@@ -34,7 +35,8 @@ func TestP68LimitBelowOneCountsAsOne(t *testing.T) {
 	}
 }
 
-func TestP48ScoreStretchesTheInterval(t *testing.T) {
+// TestScoreStretchesTheInterval checks P48.
+func TestScoreStretchesTheInterval(t *testing.T) {
 	a := newAwareness(8)
 	for score := range 8 {
 		require.Equal(t, score, a.score)

@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP84NewerWordAboutANodeReplacesTheOlder(t *testing.T) {
+// TestNewerWordAboutANodeReplacesTheOlder checks P84.
+func TestNewerWordAboutANodeReplacesTheOlder(t *testing.T) {
 	q := newTestQueue(10, 4)
 	left := 0
 	q.queueNamed("n1", []byte("suspect n1"), whenDone(func() { left++ }))
@@ -18,7 +19,8 @@ func TestP84NewerWordAboutANodeReplacesTheOlder(t *testing.T) {
 	require.Equal(t, 1, left)
 }
 
-func TestP80WordAboutNodesWithoutNameReplacesItsLike(t *testing.T) {
+// TestWordAboutNodesWithoutNameReplacesItsLike checks P80.
+func TestWordAboutNodesWithoutNameReplacesItsLike(t *testing.T) {
 	q := newTestQueue(10, 4)
 	left := 0
 	q.queueNamed("", []byte("one"), whenDone(func() { left++ }))
@@ -28,7 +30,8 @@ func TestP80WordAboutNodesWithoutNameReplacesItsLike(t *testing.T) {
 	require.Equal(t, 2, q.NumQueued())
 }
 
-func TestP84WordAboutANodeTakesNoMemoryWhenItReplacesOlder(t *testing.T) {
+// TestWordAboutANodeTakesNoMemoryWhenItReplacesOlder checks P84.
+func TestWordAboutANodeTakesNoMemoryWhenItReplacesOlder(t *testing.T) {
 	q := newTestQueue(10, 4)
 	msg := []byte("alive n1")
 	require.Zero(t, testing.AllocsPerRun(100, func() { q.queueNamed("n1", msg, whenDone(nil)) }))

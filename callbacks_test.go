@@ -233,7 +233,7 @@ func (s *stage) otherAddr() net.Addr {
 
 // Any public method may be called from any callback (P124): none hangs, and the
 // node works on. In the reference most of these are deadlocks.
-func TestP124AnyMethodFromAnyCallback(t *testing.T) {
+func TestAnyMethodFromAnyCallback(t *testing.T) {
 	for callback := range triggers {
 		t.Run(callback, func(t *testing.T) {
 			for method := range methods {
@@ -277,7 +277,8 @@ func (s *stage) check(t *testing.T, method string) {
 	require.Empty(t, bubbleGoroutinesOf("*Memberlist"))
 }
 
-func TestP123TablesOfCallbacksAndMethodsAreComplete(t *testing.T) {
+// TestTablesOfCallbacksAndMethodsAreComplete checks P123.
+func TestTablesOfCallbacksAndMethodsAreComplete(t *testing.T) {
 	typ := reflect.TypeFor[*Memberlist]()
 	for i := range typ.NumMethod() {
 		require.Contains(t, methods, typ.Method(i).Name)
@@ -300,8 +301,8 @@ func TestP123TablesOfCallbacksAndMethodsAreComplete(t *testing.T) {
 }
 
 // A callback that calls Join causes further callbacks, on both sides of the
-// exchange, before Join can return; these may call everything as well.
-func TestP124AnyMethodFromCallbacksOfAJoinInACallback(t *testing.T) {
+// exchange, before Join can return; these may call everything as well (P124).
+func TestAnyMethodFromCallbacksOfAJoinInACallback(t *testing.T) {
 	for _, outer := range []string{"NotifyJoin", "NotifyAlive", "NotifyMsg packet", "GetBroadcasts", "AckPayload"} {
 		for _, inner := range []string{"LocalState", "NotifyMerge", "NotifyAlive", "MergeRemoteState"} {
 			for _, method := range []string{"Join", "Leave", "UpdateNode", "Shutdown", "Members", "Ping"} {
@@ -348,7 +349,7 @@ func nestedCallbacks(t *testing.T, outer, inner, method string) {
 
 // Events are delivered one at a time and in order, whatever the callbacks do; and
 // per node they are join, updates, leave, in turn (P125).
-func TestP125EventsComeOneAtATimeAndInOrder(t *testing.T) {
+func TestEventsComeOneAtATimeAndInOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var inside atomic.Int32
@@ -392,7 +393,7 @@ func TestP125EventsComeOneAtATimeAndInOrder(t *testing.T) {
 
 // A change can be seen in Members, and has been queued for broadcast, before its
 // event is delivered (P126).
-func TestP126StateIsThereBeforeTheEvent(t *testing.T) {
+func TestStateIsThereBeforeTheEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var m *Memberlist
@@ -434,7 +435,7 @@ func TestP126StateIsThereBeforeTheEvent(t *testing.T) {
 
 // NotifyMsg for packets runs on one goroutine, one call at a time, which is not
 // that of the events; streams have a goroutine each (P123).
-func TestP123WhoCallsNotifyMsg(t *testing.T) {
+func TestWhoCallsNotifyMsg(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var packets, streams, mostPackets, mostStreams, packetsHeard atomic.Int32
@@ -485,7 +486,7 @@ func TestP123WhoCallsNotifyMsg(t *testing.T) {
 // A program hears of a member before it gets a message that came with or after the
 // news of it, with and without an AliveDelegate: programs such as Serf rely on that
 // (P125).
-func TestP125UserMessagesDoNotOvertakeEvents(t *testing.T) {
+func TestUserMessagesDoNotOvertakeEvents(t *testing.T) {
 	for name, alive := range map[string]AliveDelegate{
 		"no AliveDelegate": nil,
 		"AliveDelegate":    aliveFunc(func(*Node) error { time.Sleep(5 * time.Millisecond); return nil }),
@@ -523,7 +524,7 @@ func TestP125UserMessagesDoNotOvertakeEvents(t *testing.T) {
 
 // The AliveDelegate is asked for every alive message, one call at a time, before
 // the state changes; a refusal is logged and has no effect (P94, P123).
-func TestP94P123AliveDelegateIsAskedForEveryMessage(t *testing.T) {
+func TestAliveDelegateIsAskedForEveryMessage(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var mu sync.Mutex
@@ -568,15 +569,15 @@ func TestP94P123AliveDelegateIsAskedForEveryMessage(t *testing.T) {
 }
 
 // NotifyConflict gets the member that is known, and the claim (P96, P123).
-func TestP96ConflictTellsBothNodes(t *testing.T) {
+func TestConflictTellsBothNodes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		type conflict struct{ existing, other *Node }
-		told := make(chan conflict, 10)
+		eventSeq := make(chan conflict, 10)
 		lines := new(logLines)
 		m := c.node("n1", func(cfg *Config) {
 			cfg.LogOutput = lines
-			cfg.Conflict = conflictFunc(func(existing, other *Node) { told <- conflict{existing, other} })
+			cfg.Conflict = conflictFunc(func(existing, other *Node) { eventSeq <- conflict{existing, other} })
 		})
 		b := c.node("n2")
 		joinNode(t, b, m)
@@ -585,7 +586,7 @@ func TestP96ConflictTellsBothNodes(t *testing.T) {
 		says := p.alive(9)
 		says.Node, says.Meta = borrow("n2"), []byte("mine")
 		p.send(m, says.appendTo(nil))
-		got := <-told
+		got := <-eventSeq
 		synctest.Wait()
 		require.Equal(t, "127.0.0.1:2", got.existing.Address())
 		require.Equal(t, "127.0.0.1:3", got.other.Address())
@@ -598,7 +599,7 @@ func TestP96ConflictTellsBothNodes(t *testing.T) {
 }
 
 // P128: without delegates everything works, and user data is dropped.
-func TestP128NilDelegatesAreSkipped(t *testing.T) {
+func TestNilDelegatesAreSkipped(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		a, b := c.node("n1"), c.node("n2", func(cfg *Config) {

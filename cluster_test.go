@@ -42,7 +42,8 @@ func TestFiveNodesFindEachOtherAndTheDead(t *testing.T) {
 	})
 }
 
-func TestP33MembersAreAliveOrSuspectInAFreshSlice(t *testing.T) {
+// TestMembersAreAliveOrSuspectInAFreshSlice checks P33.
+func TestMembersAreAliveOrSuspectInAFreshSlice(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", func(cfg *Config) { cfg.ProbeInterval, cfg.GossipInterval = 100*time.Hour, 0 })
@@ -72,7 +73,8 @@ func TestP33MembersAreAliveOrSuspectInAFreshSlice(t *testing.T) {
 	})
 }
 
-func TestP35NotifyLeaveTellsDeadFromLeft(t *testing.T) {
+// TestNotifyLeaveTellsDeadFromLeft checks P35.
+func TestNotifyLeaveTellsDeadFromLeft(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var states sync.Map
@@ -88,14 +90,15 @@ func TestP35NotifyLeaveTellsDeadFromLeft(t *testing.T) {
 		for event, want := range map[string]NodeStateType{
 			"join a": StateAlive, "leave a": StateDead, "leave b": StateLeft,
 		} {
-			state, told := states.Load(event)
-			require.True(t, told, event)
+			state, eventSeq := states.Load(event)
+			require.True(t, eventSeq, event)
 			require.Equal(t, want, state, event)
 		}
 	})
 }
 
-func TestP36QueriesTellTheOwnNode(t *testing.T) {
+// TestQueriesTellTheOwnNode checks P36.
+func TestQueriesTellTheOwnNode(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", func(cfg *Config) { cfg.ProtocolVersion = 3 })
@@ -108,7 +111,8 @@ func TestP36QueriesTellTheOwnNode(t *testing.T) {
 	})
 }
 
-func TestP37AddressesOfNodes(t *testing.T) {
+// TestAddressesOfNodes checks P37.
+func TestAddressesOfNodes(t *testing.T) {
 	n := &Node{Name: "n1", Addr: net.IP{10, 0, 0, 1}, Port: 7946}
 	require.Equal(t, "10.0.0.1:7946", n.Address())
 	require.Equal(t, Address{Addr: "10.0.0.1:7946", Name: "n1"}, n.FullAddress())
@@ -122,8 +126,8 @@ func TestP37AddressesOfNodes(t *testing.T) {
 }
 
 // The nodes that were handed out stay what they were, while all that can change a
-// node does change it. The race detector sees whoever writes to one.
-func TestP34NodesThatWereHandedOutAreNeverWritten(t *testing.T) {
+// node does change it. The race detector sees whoever writes to one (P34).
+func TestNodesThatWereHandedOutAreNeverWritten(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		kept := newKeptNodes(t)
@@ -212,8 +216,8 @@ func (k *keptNodes) check() {
 
 // Everybody restarts at once, at the old addresses and with all incarnations back
 // at 1, while what was said about the previous lives is still around. There is no
-// push/pull but that of Join, and Join sees only one node.
-func TestP15RestartOfEverybodyEndsWithAllAlive(t *testing.T) {
+// push/pull but that of Join, and Join sees only one node (P15).
+func TestRestartOfEverybodyEndsWithAllAlive(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		quiet := func(cfg *Config) { cfg.PushPullInterval, cfg.GossipToTheDeadTime = 0, time.Hour }
@@ -277,8 +281,8 @@ func (t *movedTransport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 }
 
 // A node that restarted says that it is alive with incarnation 1 to somebody who
-// holds a newer accusation. That one tells it, though nobody exchanges state.
-func TestP15HolderOfANewerAccusationTellsTheAccused(t *testing.T) {
+// holds a newer accusation. That one tells it, though nobody exchanges state (P15).
+func TestHolderOfANewerAccusationTellsTheAccused(t *testing.T) {
 	for state, accusation := range map[NodeStateType]func(from string) []byte{
 		StateDead: func(string) []byte {
 			return (&dead{Incarnation: 9, Node: borrow("p"), From: borrow("x")}).appendTo(nil)
@@ -301,10 +305,10 @@ func TestP15HolderOfANewerAccusationTellsTheAccused(t *testing.T) {
 				p.forget()
 				p.send(m, p.alive(1).appendTo(nil))
 				synctest.Wait()
-				told := append(p.heard(deadMsg), p.heard(suspectMsg)...)
-				require.Len(t, told, 1)
+				eventSeq := append(p.heard(deadMsg), p.heard(suspectMsg)...)
+				require.Len(t, eventSeq, 1)
 				var said suspect
-				_, err := said.decode(told[0].body)
+				_, err := said.decode(eventSeq[0].body)
 				require.NoError(t, err)
 				require.Equal(t, uint32(9), said.Incarnation)
 				require.Equal(t, borrow("p"), said.Node)
@@ -343,7 +347,7 @@ func TestSequenceNumbersAreUnpredictable(t *testing.T) {
 
 // An ack counts for a ping that is pending, and once (P59); so does a nack, and
 // others are ignored silently (W77).
-func TestP59AckCountsOnlyForAPendingPingAndOnce(t *testing.T) {
+func TestAckCountsOnlyForAPendingPingAndOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var completed atomic.Int32
@@ -400,7 +404,7 @@ func bubbleGoroutines() []string {
 }
 
 // P31, P32: whatever is switched on, Shutdown leaves nothing behind.
-func TestP31P32NothingRunsAfterShutdown(t *testing.T) {
+func TestNothingRunsAfterShutdown(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"everything": func(*Config) {},
 		"only push/pull": func(cfg *Config) {
@@ -436,7 +440,7 @@ func TestP31P32NothingRunsAfterShutdown(t *testing.T) {
 
 // Shutdown releases whoever waits in one of the node's methods, and is idempotent
 // and safe for concurrent use (P31).
-func TestP31ShutdownReleasesThoseWhoWait(t *testing.T) {
+func TestShutdownReleasesThoseWhoWait(t *testing.T) {
 	for name, call := range map[string]func(m *Memberlist, n *Node) error{
 		"Join":         func(m *Memberlist, n *Node) error { _, err := m.Join([]string{n.Address()}); return err },
 		"SendReliable": func(m *Memberlist, n *Node) error { return m.SendReliable(n, []byte("x")) },
@@ -472,7 +476,7 @@ func TestP31ShutdownReleasesThoseWhoWait(t *testing.T) {
 }
 
 // A callback that hangs does not hang Shutdown (P31).
-func TestP31ShutdownDoesNotWaitForCallbacks(t *testing.T) {
+func TestShutdownDoesNotWaitForCallbacks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		hold := make(chan struct{})
@@ -528,7 +532,7 @@ func statusNode(m *Memberlist, name string) *Node {
 }
 
 // The phrases that existing tooling watches for, at their levels (P148, P150).
-func TestP148P150PhrasesInTheLog(t *testing.T) {
+func TestPhrasesInTheLog(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -615,7 +619,7 @@ func (b *brokenTransport) Shutdown() error {
 }
 
 // Shutdown always returns nil; what goes wrong is logged (P31).
-func TestP31FailureOfTheTransportIsLogged(t *testing.T) {
+func TestFailureOfTheTransportIsLogged(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)

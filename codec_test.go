@@ -83,7 +83,8 @@ func generalEncode(t testing.TB, m any) []byte {
 	return out
 }
 
-func TestW6MessagesAreWrittenAsGoMsgpackWritesThem(t *testing.T) {
+// TestMessagesAreWrittenAsGoMsgpackWritesThem checks W6.
+func TestMessagesAreWrittenAsGoMsgpackWritesThem(t *testing.T) {
 	for _, m := range sampleMessages() {
 		want := generalEncode(t, m)
 		got := bodyOf(m, m.appendTo(nil))
@@ -91,7 +92,8 @@ func TestW6MessagesAreWrittenAsGoMsgpackWritesThem(t *testing.T) {
 	}
 }
 
-func TestW6WrittenMessagesAreReadBack(t *testing.T) {
+// TestWrittenMessagesAreReadBack checks W6.
+func TestWrittenMessagesAreReadBack(t *testing.T) {
 	for i, m := range sampleMessages() {
 		encoded := m.appendTo([]byte("before"))
 		require.Equal(t, "before", string(encoded[:6]))
@@ -103,7 +105,8 @@ func TestW6WrittenMessagesAreReadBack(t *testing.T) {
 	}
 }
 
-func TestW5TypeBytes(t *testing.T) {
+// TestTypeBytes checks W5.
+func TestTypeBytes(t *testing.T) {
 	for m, want := range map[coded]messageType{
 		&ping{}: 0, &indirectPing{}: 1, &ack{}: 2, &suspect{}: 3, &alive{}: 4, &dead{}: 5, &pushPullHeader{}: 6,
 		&userMsgHeader{}: 8, &compressed{}: 9, &nack{}: 11, &errorReply{}: 13,
@@ -115,7 +118,8 @@ func TestW5TypeBytes(t *testing.T) {
 	require.Equal(t, "unknown type 14", messageType(14).String())
 }
 
-func TestW7ReaderIsMoreLiberal(t *testing.T) {
+// TestReaderIsMoreLiberal checks W7.
+func TestReaderIsMoreLiberal(t *testing.T) {
 	full := ping{SeqNo: 8, Node: borrow("n"), SourceAddr: []byte{1, 2}, SourcePort: 9, SourceNode: borrow("s")}
 	for _, tc := range []struct {
 		name string
@@ -150,7 +154,8 @@ func TestW7ReaderIsMoreLiberal(t *testing.T) {
 	}
 }
 
-func TestW7BoolsMayBeNumbers(t *testing.T) {
+// TestBoolsMayBeNumbers checks W7.
+func TestBoolsMayBeNumbers(t *testing.T) {
 	for body, want := range map[string]bool{"\x81\xa4Nack\x00": false, "\x81\xa4Nack\x01": true} {
 		var m indirectPing
 		_, err := m.decode([]byte(body))
@@ -159,7 +164,8 @@ func TestW7BoolsMayBeNumbers(t *testing.T) {
 	}
 }
 
-func TestW7WrongValuesAreRefused(t *testing.T) {
+// TestWrongValuesAreRefused checks W7.
+func TestWrongValuesAreRefused(t *testing.T) {
 	for name, body := range map[string]string{
 		"empty":                 "",
 		"ends in the map":       "\x82\xa4Node\xa1n",
@@ -186,8 +192,8 @@ func TestW7WrongValuesAreRefused(t *testing.T) {
 	}
 }
 
-// Bytes behind the map are ignored, but such a message is not passed on as it is.
-func TestW7TrailingBytesAreIgnored(t *testing.T) {
+// Bytes behind the map are ignored, but such a message is not passed on as it is (W7).
+func TestTrailingBytesAreIgnored(t *testing.T) {
 	for _, m := range sampleMessages() {
 		got := reflect.New(reflect.TypeOf(m).Elem()).Interface().(coded)
 		canonical, err := got.decode(append(bodyOf(m, m.appendTo(nil)), 0))

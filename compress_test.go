@@ -19,7 +19,8 @@ func compressedWith(algo uint8, data []byte) []byte {
 	return m.appendTo(nil)
 }
 
-func TestW19CompressedMessage(t *testing.T) {
+// TestCompressedMessage checks W19.
+func TestCompressedMessage(t *testing.T) {
 	for name, msg := range lzwSamples() {
 		t.Run(name, func(t *testing.T) {
 			want := compressedWith(algorithmLZW, standardLZW(t, msg))
@@ -29,7 +30,8 @@ func TestW19CompressedMessage(t *testing.T) {
 	}
 }
 
-func TestW20PacketsAreCompressedOnlyIfThatIsStrictlyShorter(t *testing.T) {
+// TestPacketsAreCompressedOnlyIfThatIsStrictlyShorter checks W20.
+func TestPacketsAreCompressedOnlyIfThatIsStrictlyShorter(t *testing.T) {
 	samples := lzwSamples()
 	for size := range 80 {
 		for name, msg := range map[string][]byte{
@@ -49,8 +51,8 @@ func TestW20PacketsAreCompressedOnlyIfThatIsStrictlyShorter(t *testing.T) {
 	}
 }
 
-// The message whose compressed form is exactly as long, and its neighbours.
-func TestW20EqualLengthIsNotShorter(t *testing.T) {
+// The message whose compressed form is exactly as long, and its neighbours (W20).
+func TestEqualLengthIsNotShorter(t *testing.T) {
 	run := bytes.Repeat([]byte{'x'}, leastCompressible)
 	_, ok := appendShorter(nil, run)
 	require.True(t, ok, "leastCompressible is too high")
@@ -59,7 +61,8 @@ func TestW20EqualLengthIsNotShorter(t *testing.T) {
 	require.Len(t, appendLonger(nil, run[:leastCompressible-1]), leastCompressible-1, "leastCompressible is too low")
 }
 
-func TestW23BadCompression(t *testing.T) {
+// TestBadCompression checks W23.
+func TestBadCompression(t *testing.T) {
 	valid := standardLZW(t, []byte("content"))
 	for name, tc := range map[string]struct {
 		m    compressed

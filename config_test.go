@@ -19,7 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP1Presets(t *testing.T) {
+// TestPresets checks P1.
+func TestPresets(t *testing.T) {
 	hostname, err := os.Hostname()
 	require.NoError(t, err)
 	ms, s, h := time.Millisecond, time.Second, time.Hour
@@ -66,7 +67,8 @@ func TestP1Presets(t *testing.T) {
 	}
 }
 
-func TestP1PresetsPassValidation(t *testing.T) {
+// TestPresetsPassValidation checks P1.
+func TestPresetsPassValidation(t *testing.T) {
 	for _, preset := range []func() *Config{DefaultLANConfig, DefaultWANConfig, DefaultLocalConfig} {
 		c := preset()
 		require.NoError(t, c.validate())
@@ -100,7 +102,8 @@ func TestEveryConfigFieldIsDocumented(t *testing.T) {
 	require.Equal(t, reflect.TypeFor[Config]().NumField(), fields)
 }
 
-func TestP2P4VersionArray(t *testing.T) {
+// TestVersionArray checks P2, P4.
+func TestVersionArray(t *testing.T) {
 	c := DefaultLANConfig()
 	require.Equal(t, []byte{1, 5, 2, 0, 0, 0}, c.BuildVsnArray())
 	c.ProtocolVersion = 4
@@ -108,7 +111,8 @@ func TestP2P4VersionArray(t *testing.T) {
 	require.Equal(t, []byte{1, 5, 4, 7, 9, 8}, c.BuildVsnArray())
 }
 
-func TestP5EncryptionIsOnWithAKeyInTheRing(t *testing.T) {
+// TestEncryptionIsOnWithAKeyInTheRing checks P5.
+func TestEncryptionIsOnWithAKeyInTheRing(t *testing.T) {
 	key := []byte("0123456789abcdef")
 	c := DefaultLANConfig()
 	require.False(t, c.EncryptionEnabled())
@@ -123,7 +127,8 @@ func TestP5EncryptionIsOnWithAKeyInTheRing(t *testing.T) {
 	require.True(t, c.EncryptionEnabled(), "a later AddKey switches it on")
 }
 
-func TestP6AllowedNetworks(t *testing.T) {
+// TestAllowedNetworks checks P6.
+func TestAllowedNetworks(t *testing.T) {
 	networks, err := ParseCIDRs([]string{"10.1.0.0/16", "fd00::/8"})
 	require.NoError(t, err)
 	for _, test := range []struct {
@@ -154,7 +159,8 @@ func TestP6AllowedNetworks(t *testing.T) {
 	}
 }
 
-func TestP7ParseCIDRsKeepsTheGoodOnes(t *testing.T) {
+// TestParseCIDRsKeepsTheGoodOnes checks P7.
+func TestParseCIDRsKeepsTheGoodOnes(t *testing.T) {
 	networks, err := ParseCIDRs([]string{" 10.0.0.0/8 ", "nonsense", "\tfd00::/8\n", "10.0.0.1", "127.0.0.1/8"})
 	var wrong *multierror.Error
 	require.ErrorAs(t, err, &wrong)
@@ -170,7 +176,8 @@ func TestP7ParseCIDRsKeepsTheGoodOnes(t *testing.T) {
 	require.True(t, isMulti, "the type is part of the API")
 }
 
-func TestP7ParseCIDRsOfNothingIsEmptyNotNil(t *testing.T) {
+// TestParseCIDRsOfNothingIsEmptyNotNil checks P7.
+func TestParseCIDRsOfNothingIsEmptyNotNil(t *testing.T) {
 	for _, list := range [][]string{nil, {}, {"nonsense"}} {
 		networks, err := ParseCIDRs(list)
 		require.NotNil(t, networks)
@@ -181,7 +188,8 @@ func TestP7ParseCIDRsOfNothingIsEmptyNotNil(t *testing.T) {
 	}
 }
 
-func TestP9ValidateReportsTheFirstMistake(t *testing.T) {
+// TestValidateReportsTheFirstMistake checks P9.
+func TestValidateReportsTheFirstMistake(t *testing.T) {
 	broken := func() *Config { // everything wrong
 		return &Config{
 			ProtocolVersion: 6,
@@ -235,7 +243,8 @@ func TestMinEncryptionVersionIsValidated(t *testing.T) {
 	}
 }
 
-func TestP8P9SecretKeyMakesTheKeyring(t *testing.T) {
+// TestSecretKeyMakesTheKeyring checks P8, P9.
+func TestSecretKeyMakesTheKeyring(t *testing.T) {
 	key := []byte("0123456789abcdef")
 	c := &Config{SecretKey: key}
 	require.NoError(t, c.complete())
@@ -244,7 +253,8 @@ func TestP8P9SecretKeyMakesTheKeyring(t *testing.T) {
 	require.True(t, c.EncryptionEnabled())
 }
 
-func TestP9SecretKeyBecomesThePrimaryOfTheKeyring(t *testing.T) {
+// TestSecretKeyBecomesThePrimaryOfTheKeyring checks P9.
+func TestSecretKeyBecomesThePrimaryOfTheKeyring(t *testing.T) {
 	old, secret := []byte("old.old.old.old."), []byte("0123456789abcdef")
 	ring, err := NewKeyring(nil, old)
 	require.NoError(t, err)
@@ -254,7 +264,8 @@ func TestP9SecretKeyBecomesThePrimaryOfTheKeyring(t *testing.T) {
 	require.Equal(t, [][]byte{secret, old}, ring.GetKeys())
 }
 
-func TestP9KeyringAloneIsLeftAsItIs(t *testing.T) {
+// TestKeyringAloneIsLeftAsItIs checks P9.
+func TestKeyringAloneIsLeftAsItIs(t *testing.T) {
 	ring, err := NewKeyring(nil, []byte("old.old.old.old."))
 	require.NoError(t, err)
 	c := &Config{Keyring: ring}
@@ -267,7 +278,8 @@ func TestP9KeyringAloneIsLeftAsItIs(t *testing.T) {
 	require.Nil(t, c.Keyring)
 }
 
-func TestP9BadSecretKeyIsAnErrorWithAndWithoutKeyring(t *testing.T) {
+// TestBadSecretKeyIsAnErrorWithAndWithoutKeyring checks P9.
+func TestBadSecretKeyIsAnErrorWithAndWithoutKeyring(t *testing.T) {
 	const text = "key size must be 16, 24 or 32 bytes"
 	require.EqualError(t, (&Config{SecretKey: []byte("short")}).complete(), text)
 	ring, err := NewKeyring(nil, []byte("old.old.old.old."))
@@ -276,7 +288,8 @@ func TestP9BadSecretKeyIsAnErrorWithAndWithoutKeyring(t *testing.T) {
 	require.Len(t, ring.GetKeys(), 1)
 }
 
-func TestP68CompleteFillsInWhatCannotBeZero(t *testing.T) {
+// TestCompleteFillsInWhatCannotBeZero checks P68.
+func TestCompleteFillsInWhatCannotBeZero(t *testing.T) {
 	for _, v := range []int{0, -1} {
 		c := &Config{
 			TCPTimeout: time.Duration(v), UDPBufferSize: v, HandoffQueueDepth: v,
@@ -294,7 +307,8 @@ func TestP68CompleteFillsInWhatCannotBeZero(t *testing.T) {
 	require.Equal(t, before, *c)
 }
 
-func TestP9LoggersThatGoTogether(t *testing.T) {
+// TestLoggersThatGoTogether checks P9.
+func TestLoggersThatGoTogether(t *testing.T) {
 	for _, c := range []*Config{
 		{},
 		{LogOutput: &bytes.Buffer{}},

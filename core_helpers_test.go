@@ -33,7 +33,7 @@ func newTestCore(t testing.TB, changes ...func(*Config)) *testCore {
 		change(cfg)
 	}
 	c := &testCore{core: newCore(cfg, rand.New(rand.NewPCG(1, 2))), t: t, now: instant(time.Hour)}
-	c.introduce(c.now, addrOfTestNode(cfg.Name), 7946, nil, nil)
+	c.announceSelf(c.now, addrOfTestNode(cfg.Name), 7946, nil, nil)
 	c.settle()
 	return c
 }
@@ -126,7 +126,7 @@ func nodeNames(prefix string, n int) []string {
 // pass lets time go by, and does at the right moment what falls due.
 func (c *testCore) pass(d time.Duration) {
 	end := c.now.add(d)
-	for next := c.nextAlarm(c.now); next <= end; next = c.nextAlarm(c.now) {
+	for next := c.nextDeadline(c.now); next <= end; next = c.nextDeadline(c.now) {
 		c.now = max(c.now, next)
 		c.tick(c.now)
 	}

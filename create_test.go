@@ -48,7 +48,8 @@ func advertise(cfg *Config) *advertiser {
 	return a
 }
 
-func TestP9FailedCreateLeavesNothingBehind(t *testing.T) {
+// TestFailedCreateLeavesNothingBehind checks P9.
+func TestFailedCreateLeavesNothingBehind(t *testing.T) {
 	errNoAddress := errors.New("no address today")
 	_, elsewhere, _ := net.ParseCIDR("10.0.0.0/8")
 	for name, test := range map[string]struct {
@@ -105,8 +106,8 @@ func TestP9FailedCreateLeavesNothingBehind(t *testing.T) {
 }
 
 // A node that its own delegate refuses runs, but takes no part, and no method of
-// it panics. Serf relies on Create succeeding then.
-func TestP14NodeRefusedByItsOwnDelegateStandsAside(t *testing.T) {
+// it panics. Serf relies on Create succeeding then (P14).
+func TestNodeRefusedByItsOwnDelegateStandsAside(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		cfg := newMesh(t).config("n1")
 		veto := true
@@ -130,7 +131,8 @@ func TestP14NodeRefusedByItsOwnDelegateStandsAside(t *testing.T) {
 	})
 }
 
-func TestP9LongestMetaAndLabelAreAccepted(t *testing.T) {
+// TestLongestMetaAndLabelAreAccepted checks P9.
+func TestLongestMetaAndLabelAreAccepted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		meta := bytes.Repeat([]byte("m"), MetaMaxSize)
 		nodes := newMesh(t).grow(2, func(cfg *Config) {
@@ -143,7 +145,7 @@ func TestP9LongestMetaAndLabelAreAccepted(t *testing.T) {
 
 // Create asks about the own node first, tells of it before it returns, and starts
 // with incarnation 1 (P12, P15).
-func TestP12CreateIntroducesTheOwnNode(t *testing.T) {
+func TestCreateIntroducesTheOwnNode(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		cfg := c.config("n1")
@@ -177,18 +179,19 @@ func TestP12CreateIntroducesTheOwnNode(t *testing.T) {
 		p.send(m, (&ping{SeqNo: 5, Node: borrow("n1")}).appendTo(nil))
 		synctest.Wait()
 		require.Len(t, p.heard(ackMsg), 1)
-		told := false
+		eventSeq := false
 		for _, h := range p.heard(aliveMsg) {
 			var says alive
 			_, err := says.decode(h.body)
 			require.NoError(t, err)
-			told = told || says.Node.is("n1") && says.Incarnation == 1 && string(says.Meta) == "mine"
+			eventSeq = eventSeq || says.Node.is("n1") && says.Incarnation == 1 && string(says.Meta) == "mine"
 		}
-		require.True(t, told)
+		require.True(t, eventSeq)
 	})
 }
 
-func TestP28NoDelegateNoMeta(t *testing.T) {
+// TestNoDelegateNoMeta checks P28.
+func TestNoDelegateNoMeta(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m := newMesh(t).node("n1")
 		require.Nil(t, m.LocalNode().Meta)
@@ -197,7 +200,8 @@ func TestP28NoDelegateNoMeta(t *testing.T) {
 	})
 }
 
-func TestP13PublicAddressWithoutEncryptionIsWarnedOf(t *testing.T) {
+// TestPublicAddressWithoutEncryptionIsWarnedOf checks P13.
+func TestPublicAddressWithoutEncryptionIsWarnedOf(t *testing.T) {
 	const warning = "Binding to public address"
 	for name, test := range map[string]struct {
 		ip   net.IP
@@ -230,7 +234,8 @@ func TestP13PublicAddressWithoutEncryptionIsWarnedOf(t *testing.T) {
 // nameless hides that a transport takes names.
 type nameless struct{ Transport }
 
-func TestP11TransportWithoutNamesIsWrapped(t *testing.T) {
+// TestTransportWithoutNamesIsWrapped checks P11.
+func TestTransportWithoutNamesIsWrapped(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -262,7 +267,8 @@ func createOnLoopback(t *testing.T, cfg *Config) *Memberlist {
 	return m
 }
 
-func TestP8P10ChosenPortIsWrittenBack(t *testing.T) {
+// TestChosenPortIsWrittenBack checks P8, P10.
+func TestChosenPortIsWrittenBack(t *testing.T) {
 	cfg := loopback("n1")
 	cfg.AdvertisePort = 4321
 	lines := new(logLines)
@@ -281,7 +287,8 @@ func TestP8P10ChosenPortIsWrittenBack(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestP151PortInUse(t *testing.T) {
+// TestPortInUse checks P151.
+func TestPortInUse(t *testing.T) {
 	first := loopback("n1")
 	createOnLoopback(t, first)
 	second := loopback("n2")
@@ -294,7 +301,8 @@ func TestP151PortInUse(t *testing.T) {
 	require.Equal(t, first.BindPort, second.BindPort)
 }
 
-func TestP151AdvertiseAddressThatIsNone(t *testing.T) {
+// TestAdvertiseAddressThatIsNone checks P151.
+func TestAdvertiseAddressThatIsNone(t *testing.T) {
 	cfg := loopback("n1")
 	cfg.AdvertiseAddr = "nonsense"
 	_, err := Create(cfg)

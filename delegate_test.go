@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP127ChannelEventsAreCopiesInOrder(t *testing.T) {
+// TestChannelEventsAreCopiesInOrder checks P127.
+func TestChannelEventsAreCopiesInOrder(t *testing.T) {
 	ch := make(chan NodeEvent, 3)
 	delegate := &ChannelEventDelegate{Ch: ch}
 	node := &Node{
@@ -32,7 +33,8 @@ func TestP127ChannelEventsAreCopiesInOrder(t *testing.T) {
 	}
 }
 
-func TestP127ChannelEventsKeepNilMeta(t *testing.T) {
+// TestChannelEventsKeepNilMeta checks P127.
+func TestChannelEventsKeepNilMeta(t *testing.T) {
 	ch := make(chan NodeEvent, 1)
 	(&ChannelEventDelegate{Ch: ch}).NotifyJoin(&Node{Name: "a"})
 	event := <-ch
@@ -40,7 +42,8 @@ func TestP127ChannelEventsKeepNilMeta(t *testing.T) {
 	require.Nil(t, event.Node.Addr)
 }
 
-func TestP127ChannelEventsBlockUntilTaken(t *testing.T) {
+// TestChannelEventsBlockUntilTaken checks P127.
+func TestChannelEventsBlockUntilTaken(t *testing.T) {
 	ch := make(chan NodeEvent)
 	returned := make(chan struct{})
 	go func() {

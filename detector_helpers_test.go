@@ -34,7 +34,7 @@ func (c *testCore) probe(name string) *pendingPing {
 
 // roundTrip is an answer of a member, now, to something sent at the given time.
 func (c *testCore) roundTrip(name string, sent instant) {
-	c.heardFrom(c.now, c.table.get(name), sent)
+	c.answerReceived(c.now, c.table.get(name), sent)
 }
 
 // answer is the ack for a ping.
@@ -74,7 +74,7 @@ func (c *testCore) live(d time.Duration, react func(p outPacket)) []string {
 	}
 	take()
 	end := c.now.add(d)
-	for next := c.alarms.next(); next <= end; next = c.alarms.next() {
+	for next := c.timers.next(); next <= end; next = c.timers.next() {
 		c.now = max(c.now, next)
 		c.tick(c.now)
 		take()
@@ -104,8 +104,8 @@ func (c *testCore) othersThan(silent ...string) func(outPacket) {
 // wakeLate does what is due next, and does it late.
 func (c *testCore) wakeLate(late time.Duration) {
 	c.t.Helper()
-	require.NotEmpty(c.t, c.alarms)
-	c.now = max(c.now, c.alarms.next().add(late))
+	require.NotEmpty(c.t, c.timers)
+	c.now = max(c.now, c.timers.next().add(late))
 	c.tick(c.now)
 }
 

@@ -59,11 +59,11 @@ type destination struct {
 
 // outPacket is one packet to send.
 type outPacket struct {
-	to     destination
-	msg    []byte  // the encoded main message
-	riders bool    // broadcasts may ride along (P75)
-	urgent urgency // the lane it takes where sending may block
-	seq    uint32  // of the ping in it, 0 = none: its sending is reported back
+	to        destination
+	msg       []byte  // the encoded main message
+	piggyback bool    // broadcasts may ride along (P75)
+	urgent    urgency // the lane it takes where sending may block
+	seq       uint32  // of the ping in it, 0 = none: its sending is reported back
 
 	passed chan struct{} // not a packet: to be closed when those before it were sent
 }

@@ -38,7 +38,8 @@ func onlyKind(t *testing.T, kind, err error) {
 	}
 }
 
-func TestP151TextsThatProgramsMatch(t *testing.T) {
+// TestTextsThatProgramsMatch checks P151.
+func TestTextsThatProgramsMatch(t *testing.T) {
 	for text, err := range map[string]error{
 		"encryption is configured but remote state is not encrypted":                                 ErrNotEncrypted,
 		"remote state is encrypted and encryption is not configured":                                 ErrEncrypted,
@@ -139,7 +140,8 @@ func TestRejectedErrorCarriesTheDelegatesOwnError(t *testing.T) {
 	require.ErrorContains(t, err, "failed to join 10.0.0.1:7946: veto 7")
 }
 
-func TestW48RemoteRefusalsAreRecognised(t *testing.T) {
+// TestRemoteRefusalsAreRecognised checks W48.
+func TestRemoteRefusalsAreRecognised(t *testing.T) {
 	for text, kind := range map[string]error{
 		"encryption is configured but remote state is not encrypted":                  ErrNotEncrypted,
 		"remote state is encrypted and encryption is not configured":                  ErrEncrypted,
@@ -171,7 +173,8 @@ func TestRemoteErrorOfADelegateIsARejection(t *testing.T) {
 	require.ErrorContains(t, err, "remote error: rejected: wrong datacentre")
 }
 
-func TestP40NoPingResponseErrorIsAValueAndATimeout(t *testing.T) {
+// TestNoPingResponseErrorIsAValueAndATimeout checks P40.
+func TestNoPingResponseErrorIsAValueAndATimeout(t *testing.T) {
 	err := fmt.Errorf("measuring: %w", NoPingResponseError{node: "b"})
 	var silent NoPingResponseError
 	require.ErrorAs(t, err, &silent)

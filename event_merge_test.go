@@ -94,7 +94,7 @@ func TestSlowProgramHearsWhatItHasToHear(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			w := newWorld(nodes, uint64(nodes))
 			b := &believer{t: t, gate: make(chan struct{}), holds: map[string]string{}}
-			n := newNotifier(new(crew), &Config{Events: b})
+			n := newNotifier(new(taskGroup), &Config{Events: b})
 			most := 0
 			for i := range 100_000 {
 				n.push([]event{w.next()})
@@ -121,17 +121,17 @@ func TestWaitingForAMergedEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(100, 7)
 		b := &believer{t: t, gate: make(chan struct{}), holds: map[string]string{}}
-		n := newNotifier(new(crew), &Config{Events: b})
+		n := newNotifier(new(taskGroup), &Config{Events: b})
 		last := map[string]event{}
 		for i := range 100_000 {
 			e := w.next()
-			told := n.push([]event{e})
+			eventSeq := n.push([]event{e})
 			last[e.node.Name] = e
 			if i%500 != 0 {
 				continue
 			}
 			go func() {
-				_ = n.wait(context.Background(), told)
+				_ = n.wait(context.Background(), eventSeq)
 				b.mu.Lock()
 				defer b.mu.Unlock()
 				if held, here := b.holds[e.node.Name]; here && atoi(held) < atoi(string(e.node.Meta)) {
@@ -151,7 +151,7 @@ func TestWaitingForAMergedEvent(t *testing.T) {
 func TestMergedToNothingIsDelivered(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		log := &eventLog{t: t}
-		n := newNotifier(new(crew), &Config{Events: log})
+		n := newNotifier(new(taskGroup), &Config{Events: log})
 		var events []event
 		for i := range manyEvents {
 			name := fmt.Sprint(i)

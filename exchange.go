@@ -385,7 +385,7 @@ func (m *Memberlist) admitsState(ctx context.Context, n *pushNodeState, a *alive
 		return nil // most entries, without making a message of them
 	}
 	*a = n.alive()
-	err := m.admits(ctx, a)
+	err := m.admit(ctx, a)
 	if err != nil && ctx.Err() == nil {
 		m.logRefused(a, err)
 	}
@@ -411,7 +411,7 @@ func nodesOf(states []pushNodeState) []*Node {
 // merge applies what the other side sent (P119). It returns the number of the
 // last event.
 func (m *Memberlist) merge(ctx context.Context, remote *remoteState) uint64 {
-	told := m.step(func(c *core, now instant) {
+	eventSeq := m.step(func(c *core, now instant) {
 		if remote.begun {
 			c.mergeAnswer(now, remote.asked, remote.join, remote.nodes)
 		} else {
@@ -419,12 +419,12 @@ func (m *Memberlist) merge(ctx context.Context, remote *remoteState) uint64 {
 		}
 	})
 	if len(remote.user) == 0 || m.config.Delegate == nil {
-		return told
+		return eventSeq
 	}
 	// The program hears of the nodes before it gets what they sent.
-	m.eventsFirst(ctx, told)
+	m.awaitEventsBefore(ctx, eventSeq)
 	m.config.Delegate.MergeRemoteState(remote.user, remote.join)
-	return told
+	return eventSeq
 }
 
 // dial opens a stream. It is in the set of streams; the caller removes it.
@@ -460,7 +460,7 @@ func (m *Memberlist) dialApart(ctx context.Context, to Address, timeout time.Dur
 		err  error
 	}
 	dialled := make(chan result)
-	started := m.crew.start(func() {
+	started := m.tasks.start(func() {
 		conn, err := m.transport.DialAddressTimeout(to, timeout)
 		select {
 		case dialled <- result{conn, err}:
@@ -483,12 +483,12 @@ func (m *Memberlist) dialApart(ctx context.Context, to Address, timeout time.Dur
 
 // pushPull makes a full exchange with a node (P116). It returns the number of
 // the last event that it caused.
-func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (told uint64, err error) {
+func (m *Memberlist) pushPull(ctx context.Context, to Address, join bool) (eventSeq uint64, err error) {
 	return m.exchange(ctx, to, join, nil)
 }
 
 // exchange is pushPull for a caller who looks at what the other side listed.
-func (m *Memberlist) exchange(ctx context.Context, to Address, join bool, look func([]pushNodeState)) (told uint64, err error) {
+func (m *Memberlist) exchange(ctx context.Context, to Address, join bool, look func([]pushNodeState)) (eventSeq uint64, err error) {
 	start := time.Now()
 	conn, err := m.dial(ctx, to, m.config.TCPTimeout)
 	if err != nil {
@@ -573,23 +573,23 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 	for _, t := range tasks {
 		switch {
 		case t.kind == streamProbe:
-			m.crew.start(func() { m.probeByStream(t) })
+			m.tasks.start(func() { m.probeByStream(t) })
 		case t.kind == streamSeeds:
-			m.crew.start(m.rejoin)
+			m.tasks.start(m.rejoin)
 		case t.kind == streamLeave:
-			m.crew.start(func() { m.departOnStream(t) })
+			m.tasks.start(func() { m.departOnStream(t) })
 		case t.kind == streamIdentify:
-			m.crew.start(func() { m.identify(t) })
+			m.tasks.start(func() { m.identify(t) })
 		case t.kind == streamVisit:
-			m.crew.start(func() { m.syncWith(t.node, levelDebug) })
+			m.tasks.start(func() { m.syncWith(t.node, levelDebug) })
 		case t.node == nil:
-			m.crew.start(func() { m.syncRound(m.selectNodes(m.config.PushPullNodes, (*core).syncTargets)) })
+			m.tasks.start(func() { m.syncRound(m.selectNodes(m.config.PushPullNodes, (*core).syncTargets)) })
 		default:
 			partners = append(partners, t.node)
 		}
 	}
 	if len(partners) > 0 {
-		m.crew.start(func() { m.syncRound(partners) })
+		m.tasks.start(func() { m.syncRound(partners) })
 	}
 }
 
@@ -606,7 +606,7 @@ func (m *Memberlist) syncWith(n *Node, level logLevel) {
 	asked := m.now()
 	_, err := m.pushPull(m.life, n.FullAddress(), false)
 	if err == nil {
-		m.step(func(c *core, now instant) { c.heardOnStream(now, n, asked, true) })
+		m.step(func(c *core, now instant) { c.streamAnswerReceived(now, n, asked, true) })
 		return
 	}
 	if !m.down.Load() {
@@ -639,7 +639,7 @@ func (m *Memberlist) identify(t streamTask) {
 // connect is no error; it just does not count as contact.
 func (m *Memberlist) probeByStream(t streamTask) {
 	if disabled := m.config.DisableTcpPingsForNode; disabled != nil && disabled(t.node.Name) {
-		m.step(func(c *core, _ instant) { c.notOnStream(t.seq) })
+		m.step(func(c *core, _ instant) { c.streamUnanswered(t.seq) })
 		return
 	}
 	ctx, cancel := context.WithTimeout(m.life, t.timeout)
@@ -650,7 +650,7 @@ func (m *Memberlist) probeByStream(t streamTask) {
 		return
 	}
 	m.step(func(c *core, now instant) {
-		c.heardOnStream(now, t.node, asked, false)
+		c.streamAnswerReceived(now, t.node, asked, false)
 		c.streamAnswered(now, t.seq)
 	})
 }

@@ -21,7 +21,7 @@ import (
 
 // The periodic exchange: every PushPullInterval, give or take a tenth, with one
 // random node that is alive, without the join flag (P115, P41).
-func TestP115PeriodicExchange(t *testing.T) {
+func TestPeriodicExchange(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", func(cfg *Config) {
@@ -57,8 +57,8 @@ func TestP115PeriodicExchange(t *testing.T) {
 	})
 }
 
-// A failed periodic exchange is logged, and the next one comes all the same.
-func TestP115FailedExchangeIsLogged(t *testing.T) {
+// A failed periodic exchange is logged, and the next one comes all the same (P115).
+func TestFailedExchangeIsLogged(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -72,8 +72,8 @@ func TestP115FailedExchangeIsLogged(t *testing.T) {
 	})
 }
 
-// An exchange that is made for another reason says nothing about the periodic one.
-func TestP115OtherExchangesDoNotEndThePeriodicOne(t *testing.T) {
+// An exchange that is made for another reason says nothing about the periodic one (P115).
+func TestOtherExchangesDoNotEndThePeriodicOne(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", func(cfg *Config) { cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = 0, 0, 0 })
@@ -103,7 +103,7 @@ func TestP115OtherExchangesDoNotEndThePeriodicOne(t *testing.T) {
 
 // The acceptor answers with its own state, every node in every state (W54), and
 // the join flag that it got (W56), before it merges (W57, P117).
-func TestP117W54W56W57AnswerOfTheAcceptor(t *testing.T) {
+func TestAnswerOfTheAcceptor(t *testing.T) {
 	for _, join := range []bool{true, false} {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
@@ -146,7 +146,7 @@ func TestP117W54W56W57AnswerOfTheAcceptor(t *testing.T) {
 }
 
 // P116, P118, P119: what each side asks of its delegate, and with which flag.
-func TestP116P118P119UserState(t *testing.T) {
+func TestUserState(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var mu sync.Mutex
@@ -192,7 +192,7 @@ func TestP116P118P119UserState(t *testing.T) {
 
 // NotifyMerge sees every node that the other side knows, with its view of them, and
 // before anything is merged; a refusal leaves all as it was (P119, P35).
-func TestP119MergeDelegateSeesEverythingAndRefusesAll(t *testing.T) {
+func TestMergeDelegateSeesEverythingAndRefusesAll(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		errVeto := errors.New("no")
@@ -233,8 +233,8 @@ func TestP119MergeDelegateSeesEverythingAndRefusesAll(t *testing.T) {
 	})
 }
 
-// Everything that the other side says of a node is there, but for its incarnation.
-func TestP35MergeDelegateSeesNodesWhole(t *testing.T) {
+// Everything that the other side says of a node is there, but for its incarnation (P35).
+func TestMergeDelegateSeesNodesWhole(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var seen []*Node
@@ -261,7 +261,7 @@ func TestP35MergeDelegateSeesNodesWhole(t *testing.T) {
 
 // P114: a death is believed second-hand only as a suspicion, in the own name; a
 // departure is believed.
-func TestP114MergeOfWhatTheOtherSideBelieves(t *testing.T) {
+func TestMergeOfWhatTheOtherSideBelieves(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", func(cfg *Config) { cfg.GossipInterval, cfg.ProbeInterval, cfg.PushPullInterval = 0, 100*time.Hour, 0 })
@@ -289,7 +289,7 @@ func TestP114MergeOfWhatTheOtherSideBelieves(t *testing.T) {
 }
 
 // P120: the versions of all nodes have to go together.
-func TestP120VersionsOfBothSides(t *testing.T) {
+func TestVersionsOfBothSides(t *testing.T) {
 	remote := func(name string, state NodeStateType, vsn ...byte) pushNodeState {
 		return pushNodeState{Name: borrow(name), State: state, Vsn: vsn}
 	}
@@ -349,7 +349,7 @@ func TestP120VersionsOfBothSides(t *testing.T) {
 
 // P120 on both sides of a real exchange: nothing is merged anywhere, and only the
 // opener that finds it out itself has an error (W57).
-func TestP120IncompatibleNodesDoNotMerge(t *testing.T) {
+func TestIncompatibleNodesDoNotMerge(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -367,7 +367,7 @@ func TestP120IncompatibleNodesDoNotMerge(t *testing.T) {
 
 // P121, P93: an alive message without versions, or with a range that is none, is
 // ignored with a warning; the reference takes the first, and later exchanges fail.
-func TestP93P121UselessVersionsAreIgnored(t *testing.T) {
+func TestUselessVersionsAreIgnored(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -388,7 +388,7 @@ func TestP93P121UselessVersionsAreIgnored(t *testing.T) {
 
 // P122, W62: 127 exchanges are answered at once; the 128th is turned away, is told why,
 // and there is room again when one is over. Those that have not been read do not count.
-func TestP122W62TooManyExchanges(t *testing.T) {
+func TestTooManyExchanges(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines, hold := new(logLines), make(chan struct{})
@@ -433,7 +433,7 @@ func TestP122W62TooManyExchanges(t *testing.T) {
 }
 
 // P117: who says nothing, or not enough, has TCPTimeout.
-func TestP117SilentStreamsAreClosed(t *testing.T) {
+func TestSilentStreamsAreClosed(t *testing.T) {
 	full := new(puppet).state(false, nil, pushNodeState{Name: borrow("x")})
 	for name, sent := range map[string][]byte{"nothing": nil, "a part": full[:len(full)-1], "one byte": full[:1]} {
 		t.Run(name, func(t *testing.T) {
@@ -455,7 +455,7 @@ func TestP117SilentStreamsAreClosed(t *testing.T) {
 }
 
 // W47: other types are logged, and the stream is closed without an answer.
-func TestW47StreamsOfOtherTypes(t *testing.T) {
+func TestStreamsOfOtherTypes(t *testing.T) {
 	for _, kind := range []messageType{indirectPingMsg, ackMsg, suspectMsg, aliveMsg, deadMsg, compoundMsg, nackMsg, checksumMsg, errorMsg, 99} {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
@@ -475,7 +475,7 @@ func TestW47StreamsOfOtherTypes(t *testing.T) {
 // W48, W49, W61: what cannot be read as far as its type is answered with an error
 // message, dressed as any other but without a label header; the rest is just
 // closed.
-func TestW48W49W61ErrorAnswers(t *testing.T) {
+func TestErrorAnswers(t *testing.T) {
 	key, other := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 16)
 	ring := func(key []byte) *Keyring {
 		r, err := NewKeyring(nil, key)
@@ -572,7 +572,7 @@ func (m *memoryStream) Read(b []byte) (int, error)  { return m.Buffer.Read(b) }
 func (m *memoryStream) Write(b []byte) (int, error) { return m.Buffer.Write(b) }
 
 // W48: a stream that ends early is no error, and not even logged as one.
-func TestW48StreamThatEndsAtOnce(t *testing.T) {
+func TestStreamThatEndsAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -586,7 +586,7 @@ func TestW48StreamThatEndsAtOnce(t *testing.T) {
 
 // W50: the opener gets an error message, an answer of another type, or one that it
 // cannot read.
-func TestW50AnswersToAPushPull(t *testing.T) {
+func TestAnswersToAPushPull(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer []byte
 		want   string
@@ -623,7 +623,7 @@ func TestW50AnswersToAPushPull(t *testing.T) {
 
 // W59: a stream ping is answered with its number and no payload, and the delegate
 // is not asked.
-func TestW59StreamPing(t *testing.T) {
+func TestStreamPing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		asked := false
@@ -649,8 +649,8 @@ func TestW59StreamPing(t *testing.T) {
 
 // P55, P56, W60: a node whose packets do not get through but who answers on a
 // stream stays a member, and a warning tells of it. The stream ping has the number
-// of the packet ping.
-func TestP55P56W59W60StreamPingSavesTheMember(t *testing.T) {
+// of the packet ping (P55, P56, W59, W60).
+func TestStreamPingSavesTheMember(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*Config)
 		pmax   byte
@@ -728,7 +728,7 @@ func TestP55P56W59W60StreamPingSavesTheMember(t *testing.T) {
 }
 
 // W62: from 60 % of the limit on there is a warning.
-func TestW62LargeStatesAreWarnedOf(t *testing.T) {
+func TestLargeStatesAreWarnedOf(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -744,7 +744,7 @@ func TestW62LargeStatesAreWarnedOf(t *testing.T) {
 }
 
 // A user message that is too long, or breaks off, reaches nobody (W58, W62).
-func TestW58W62BadUserMessages(t *testing.T) {
+func TestBadUserMessages(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines, box := new(logLines), new(inbox)
@@ -768,7 +768,7 @@ func TestW58W62BadUserMessages(t *testing.T) {
 
 // The opener goes on whatever its peer does after the deadline of the exchange:
 // each direction has TCPTimeout (P116).
-func TestP116EachDirectionHasItsTime(t *testing.T) {
+func TestEachDirectionHasItsTime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still)

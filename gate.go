@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// aliveGate asks the AliveDelegate about nodes, one call at a time (P123).
-type aliveGate struct {
+// aliveAdmission asks the AliveDelegate about nodes, one call at a time (P123).
+type aliveAdmission struct {
 	delegate AliveDelegate
 	turn     turn
 
@@ -24,13 +24,13 @@ type turn chan struct{}
 
 func newTurn() turn { return make(turn, 1) }
 
-func newAliveGate(delegate AliveDelegate) *aliveGate {
-	return &aliveGate{delegate: delegate, turn: newTurn()}
+func newAliveAdmission(delegate AliveDelegate) *aliveAdmission {
+	return &aliveAdmission{delegate: delegate, turn: newTurn()}
 }
 
 // caller tells whether the calling goroutine is inside NotifyAlive, or works for
 // one that is, whose turn to take is own then.
-func (g *aliveGate) caller() (own turn, known bool) {
+func (g *aliveAdmission) caller() (own turn, known bool) {
 	if g.known.Load() == 0 {
 		return nil, false
 	}
@@ -40,13 +40,13 @@ func (g *aliveGate) caller() (own turn, known bool) {
 }
 
 // entered reports whether somebody inside NotifyAlive waits for the caller.
-func (g *aliveGate) entered() bool {
+func (g *aliveAdmission) entered() bool {
 	_, known := g.caller()
 	return known
 }
 
 // as runs f while the calling goroutine is known as a caller.
-func (g *aliveGate) as(own turn, f func()) {
+func (g *aliveAdmission) as(own turn, f func()) {
 	id := goroutineID()
 	before, known := g.callers.Swap(id, own)
 	g.known.Add(1)
@@ -62,7 +62,7 @@ func (g *aliveGate) as(own turn, f func()) {
 }
 
 // ask returns the delegate's verdict.
-func (g *aliveGate) ask(ctx context.Context, n *Node) (verdict error) {
+func (g *aliveAdmission) ask(ctx context.Context, n *Node) (verdict error) {
 	own, known := g.caller()
 	if known && own == nil { // the delegate asks itself
 		return g.delegate.NotifyAlive(n)
@@ -90,7 +90,7 @@ func (m *Memberlist) insideCallback(ctx context.Context) context.Context {
 	if !m.inCallback() {
 		return ctx
 	}
-	own, known := m.gate.caller()
+	own, known := m.admission.caller()
 	if known && own == nil {
 		own = newTurn()
 	}
@@ -104,17 +104,17 @@ func (m *Memberlist) inherit(ctx context.Context, f func()) {
 	case !inside:
 		f()
 	case own == nil:
-		m.crew.asLoop(f)
+		m.tasks.asLoop(f)
 	default:
-		m.crew.asLoop(func() { m.gate.as(own, f) })
+		m.tasks.asLoop(func() { m.admission.as(own, f) })
 	}
 }
 
-// admits decides whether an alive message may take effect at all: its versions
+// admit decides whether an alive message may take effect at all: its versions
 // have to make sense (P93), its address must lie in an allowed network (P95,
 // P96), and the AliveDelegate must not object (P94). The reference checks the
 // address only of nodes that are new or have moved; the others passed before.
-func (m *Memberlist) admits(ctx context.Context, a *alive) error {
+func (m *Memberlist) admit(ctx context.Context, a *alive) error {
 	if err := checkVersions(a.Vsn); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (m *Memberlist) admits(ctx context.Context, a *alive) error {
 	if m.config.Alive == nil {
 		return nil
 	}
-	if err := m.gate.ask(ctx, nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)); err != nil {
+	if err := m.admission.ask(ctx, nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)); err != nil {
 		if ctx.Err() != nil {
 			return cause(ctx)
 		}

@@ -24,7 +24,7 @@ func gateOf(t *testing.T, change func(*Config)) *Memberlist {
 	change(cfg)
 	log, err := newLogger(cfg)
 	require.NoError(t, err)
-	return &Memberlist{config: cfg, log: log, gate: newAliveGate(cfg.Alive), life: context.Background()}
+	return &Memberlist{config: cfg, log: log, admission: newAliveAdmission(cfg.Alive), life: context.Background()}
 }
 
 func allowing(t *testing.T, networks ...string) func(*Config) {
@@ -35,8 +35,8 @@ func allowing(t *testing.T, networks ...string) func(*Config) {
 }
 
 // Versions that are no range are refused; the current version is not looked at.
-// Arrays of fewer than six bytes are refused as well, other than in the reference.
-func TestP93P121SenselessVersionsAreRefused(t *testing.T) {
+// Arrays of fewer than six bytes are refused as well, other than in the reference (P93, P121).
+func TestSenselessVersionsAreRefused(t *testing.T) {
 	m := gateOf(t, func(*Config) {})
 	for _, row := range []struct {
 		vsn []byte
@@ -56,7 +56,7 @@ func TestP93P121SenselessVersionsAreRefused(t *testing.T) {
 	} {
 		a := aliveOf("x", 1)
 		a.Vsn = row.vsn
-		err := m.admits(context.Background(), a)
+		err := m.admit(context.Background(), a)
 		if row.ok {
 			require.NoError(t, err, "%v", row.vsn)
 			continue
@@ -65,7 +65,8 @@ func TestP93P121SenselessVersionsAreRefused(t *testing.T) {
 	}
 }
 
-func TestP94AliveDelegateDecides(t *testing.T) {
+// TestAliveDelegateDecides checks P94.
+func TestAliveDelegateDecides(t *testing.T) {
 	refusal := errors.New("not here")
 	var asked *Node
 	m := gateOf(t, func(cfg *Config) {
@@ -78,26 +79,26 @@ func TestP94AliveDelegateDecides(t *testing.T) {
 		})
 	})
 	a := aliveOf("good", 1, withMeta("meta"))
-	require.NoError(t, m.admits(context.Background(), a))
+	require.NoError(t, m.admit(context.Background(), a))
 	want := newNode("good", a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
 	require.Equal(t, want, asked, "it gets the data of the message")
 	clear(a.Meta)
 	require.Equal(t, "meta", string(asked.Meta), "in memory of its own")
 
-	err := m.admits(context.Background(), aliveOf("bad", 1))
+	err := m.admit(context.Background(), aliveOf("bad", 1))
 	require.ErrorIs(t, err, refusal)
 	require.ErrorIs(t, err, ErrRejected)
 
 	asked = nil
 	short := aliveOf("good", 1)
 	short.Vsn = short.Vsn[:5]
-	require.Error(t, m.admits(context.Background(), short))
+	require.Error(t, m.admit(context.Background(), short))
 	require.Nil(t, asked, "it is not asked about arrays that are too short")
 }
 
 // The delegate is asked about every alive message, stale and own ones included,
-// and what it refuses has no effect.
-func TestP94AliveDelegateIsAskedEachTime(t *testing.T) {
+// and what it refuses has no effect (P94).
+func TestAliveDelegateIsAskedEachTime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var mu sync.Mutex
@@ -140,7 +141,7 @@ func TestP94AliveDelegateIsAskedEachTime(t *testing.T) {
 
 // Addresses outside the allowed networks are refused, whatever the message comes
 // in: P95, P96.
-func TestP95P96AddressMustBeAllowed(t *testing.T) {
+func TestAddressMustBeAllowed(t *testing.T) {
 	m := gateOf(t, allowing(t, "10.0.0.0/24", "2001:db8::/64"))
 	for text, ok := range map[string]bool{
 		"10.0.0.7": true, "10.0.1.7": false, "2001:db8::1": true, "2001:db9::1": false,
@@ -148,7 +149,7 @@ func TestP95P96AddressMustBeAllowed(t *testing.T) {
 		for _, ip := range formsOf(text) {
 			a := aliveOf("x", 1)
 			a.Addr = ip
-			err := m.admits(context.Background(), a)
+			err := m.admit(context.Background(), a)
 			require.Equal(t, ok, err == nil, "%s in %d bytes", text, len(ip))
 			if !ok {
 				require.ErrorIs(t, err, ErrRejected)
@@ -157,8 +158,8 @@ func TestP95P96AddressMustBeAllowed(t *testing.T) {
 	}
 	nowhere := aliveOf("x", 1)
 	nowhere.Addr = nil
-	require.Error(t, m.admits(context.Background(), nowhere))
-	require.NoError(t, gateOf(t, func(*Config) {}).admits(context.Background(), nowhere), "no filter, no check")
+	require.Error(t, m.admit(context.Background(), nowhere))
+	require.NoError(t, gateOf(t, func(*Config) {}).admit(context.Background(), nowhere), "no filter, no check")
 }
 
 func formsOf(text string) []net.IP {
@@ -169,8 +170,8 @@ func formsOf(text string) []net.IP {
 	return []net.IP{ip}
 }
 
-// An alive packet is let in if both its sender and the address in it are allowed.
-func TestP90NetworkFilterOnAlivePackets(t *testing.T) {
+// An alive packet is let in if both its sender and the address in it are allowed (P90).
+func TestNetworkFilterOnAlivePackets(t *testing.T) {
 	from := func(text string) sender { return sender{other: vectorAddr(text)} }
 	direct := func(text string) sender { return sender{addr: netip.MustParseAddrPort(text)} }
 	for _, row := range []struct {
@@ -197,15 +198,15 @@ func TestP90NetworkFilterOnAlivePackets(t *testing.T) {
 	}
 }
 
-// The filter is for alive messages alone.
-func TestP90OtherMessagesAreNotFiltered(t *testing.T) {
+// The filter is for alive messages alone (P90).
+func TestOtherMessagesAreNotFiltered(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", allowing(t, "127.0.0.0/8"))
 		p := c.puppet("p", nil)
 		p.introduce(m)
 		s := suspect{Incarnation: 1, Node: borrow("p"), From: borrow("p")}
-		in := newIntake(m)
+		in := newPacketHandler(m)
 		in.packet(s.appendTo(nil), sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
 		require.True(t, holdsFor(m, "p", StateSuspect))
 		in.packet(p.alive(9).appendTo(nil), sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
@@ -213,7 +214,8 @@ func TestP90OtherMessagesAreNotFiltered(t *testing.T) {
 	})
 }
 
-func TestP91W74MissingPortsAreFilledIn(t *testing.T) {
+// TestMissingPortsAreFilledIn checks P91, W74.
+func TestMissingPortsAreFilledIn(t *testing.T) {
 	for _, row := range []struct {
 		version  uint8
 		bindPort int
@@ -237,10 +239,10 @@ func TestP91W74MissingPortsAreFilledIn(t *testing.T) {
 
 // ---- asking one at a time
 
-// The delegate is never asked twice at once.
-func TestP123AliveDelegateIsAskedOneAtATime(t *testing.T) {
+// The delegate is never asked twice at once (P123).
+func TestAliveDelegateIsAskedOneAtATime(t *testing.T) {
 	var inside, most atomic.Int32
-	g := newAliveGate(aliveFunc(func(*Node) error {
+	g := newAliveAdmission(aliveFunc(func(*Node) error {
 		most.Store(max(most.Load(), inside.Add(1)))
 		time.Sleep(time.Microsecond)
 		inside.Add(-1)
@@ -262,8 +264,8 @@ func TestP123AliveDelegateIsAskedOneAtATime(t *testing.T) {
 }
 
 // What the delegate causes while it is asked, on its own goroutine or another one,
-// can ask it again.
-func TestP124AliveDelegateMayCauseFurtherQuestions(t *testing.T) {
+// can ask it again (P124).
+func TestAliveDelegateMayCauseFurtherQuestions(t *testing.T) {
 	var m *Memberlist
 	var asked []string
 	m = gateOf(t, func(cfg *Config) {
@@ -272,27 +274,27 @@ func TestP124AliveDelegateMayCauseFurtherQuestions(t *testing.T) {
 			if n.Name != "outer" {
 				return nil
 			}
-			if !m.gate.entered() {
+			if !m.admission.entered() {
 				return errors.New("the gate does not know that it is entered")
 			}
-			if err := m.admits(context.Background(), aliveOf("same goroutine", 1)); err != nil {
+			if err := m.admit(context.Background(), aliveOf("same goroutine", 1)); err != nil {
 				return err
 			}
 			ctx := m.insideCallback(context.Background())
 			done := make(chan error)
-			go m.inherit(ctx, func() { done <- m.admits(ctx, aliveOf("other goroutine", 1)) })
+			go m.inherit(ctx, func() { done <- m.admit(ctx, aliveOf("other goroutine", 1)) })
 			return <-done
 		})
 	})
-	require.NoError(t, m.admits(context.Background(), aliveOf("outer", 1)))
+	require.NoError(t, m.admit(context.Background(), aliveOf("outer", 1)))
 	require.Equal(t, []string{"outer", "same goroutine", "other goroutine"}, asked)
-	require.False(t, m.gate.entered())
+	require.False(t, m.admission.entered())
 }
 
-// Waiting for one's turn ends with the context.
-func TestP123TurnAtTheAliveDelegateIsNotWaitedForForEver(t *testing.T) {
+// Waiting for one's turn ends with the context (P123).
+func TestTurnAtTheAliveDelegateIsNotWaitedForForEver(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		g := newAliveGate(aliveFunc(func(*Node) error {
+		g := newAliveAdmission(aliveFunc(func(*Node) error {
 			time.Sleep(time.Minute)
 			return nil
 		}))
@@ -319,7 +321,8 @@ func localNode(name string, state NodeStateType, vsn ...byte) nodeRecord {
 	return nodeRecord{node: newNode(name, nil, 0, nil, vsn, state)}
 }
 
-func TestP120VersionsOfBothSidesMustGoTogether(t *testing.T) {
+// TestVersionsOfBothSidesMustGoTogether checks P120.
+func TestVersionsOfBothSidesMustGoTogether(t *testing.T) {
 	me := localNode("me", StateAlive, 1, 5, 2, 0, 0, 0)
 	for name, row := range map[string]struct {
 		remote []pushNodeState
@@ -400,8 +403,8 @@ func TestP120VersionsOfBothSidesMustGoTogether(t *testing.T) {
 	}
 }
 
-// Versions of the users' protocols that overlap.
-func TestP2P120UsersProtocolsThatOverlap(t *testing.T) {
+// Versions of the users' protocols that overlap (P2, P120).
+func TestUsersProtocolsThatOverlap(t *testing.T) {
 	me := localNode("me", StateAlive, 1, 5, 2, 2, 4, 3)
 	for current, ok := range map[byte]bool{2: false, 3: true, 4: true, 5: false} {
 		err := checkCompatible([]pushNodeState{remoteNode("r", StateAlive, 1, 5, 2, 3, 6, current)}, []nodeRecord{me})
@@ -409,8 +412,8 @@ func TestP2P120UsersProtocolsThatOverlap(t *testing.T) {
 	}
 }
 
-// A node without versions is not let in, so that exchanges go on working.
-func TestP121NodeWithoutVersionsSpoilsNothing(t *testing.T) {
+// A node without versions is not let in, so that exchanges go on working (P121).
+func TestNodeWithoutVersionsSpoilsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1")
@@ -441,7 +444,8 @@ func (r *refusingMerge) NotifyMerge(nodes []*Node) error {
 	return r.err
 }
 
-func TestP119JudgementsComeInOrder(t *testing.T) {
+// TestJudgementsComeInOrder checks P119.
+func TestJudgementsComeInOrder(t *testing.T) {
 	local := []nodeRecord{localNode("me", StateAlive, 1, 5, 2, 0, 0, 0)}
 	nodes := func() []pushNodeState {
 		return []pushNodeState{
@@ -471,8 +475,8 @@ func TestP119JudgementsComeInOrder(t *testing.T) {
 	require.Empty(t, merge.asked, "versions come first")
 }
 
-// Nodes that the gates refuse are taken out of a merge; the others stay.
-func TestP94P119RefusedNodesAreTakenOut(t *testing.T) {
+// Nodes that the gates refuse are taken out of a merge; the others stay (P94, P119).
+func TestRefusedNodesAreTakenOut(t *testing.T) {
 	m := gateOf(t, func(cfg *Config) {
 		cfg.Alive = aliveFunc(func(n *Node) error {
 			if n.Name == "bad" {

@@ -71,7 +71,7 @@ func (c *core) gossipDue(now instant) {
 		c.gossiping.asleep = true
 		return
 	}
-	c.alarms.push(alarm{at: c.gossiping.next, kind: alarmGossip})
+	c.timers.push(timer{at: c.gossiping.next, kind: timerGossip})
 	if c.cfg.NodeSelection != nil {
 		c.fx.selectGossip = true
 		return
@@ -91,7 +91,7 @@ func (c *core) wakeGossip(now instant) {
 	if at <= now {
 		at = c.withinPeriod(now, c.cfg.GossipInterval)
 	}
-	c.alarms.push(alarm{at: at, kind: alarmGossip})
+	c.timers.push(timer{at: at, kind: timerGossip})
 }
 
 // gossipsTo reports whether m is a target of gossip: a member, or one that died
@@ -115,7 +115,7 @@ func (c *core) syncsWith(m *member) bool {
 // them as PushPullNodes says.
 func (c *core) syncDue(now instant) {
 	wait := pushPullWait(c.cfg.PushPullInterval, len(c.table.order))
-	c.alarms.push(alarm{at: now.add(jitter(c.rng, wait)), kind: alarmSync})
+	c.timers.push(timer{at: now.add(jitter(c.rng, wait)), kind: timerSync})
 	if c.syncing {
 		return
 	}

@@ -36,7 +36,8 @@ func (c *testCore) synced() []string {
 	return list
 }
 
-func TestP69GossipGoesToMembersAndTheNewlyDead(t *testing.T) {
+// TestGossipGoesToMembersAndTheNewlyDead checks P69.
+func TestGossipGoesToMembersAndTheNewlyDead(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.GossipNodes = 100 })
 	c.know("alive", "suspect", "dead", "longdead", "left")
 	c.hearDead("longdead", 1, "a")
@@ -51,7 +52,8 @@ func TestP69GossipGoesToMembersAndTheNewlyDead(t *testing.T) {
 	require.ElementsMatch(t, []string{"alive", "suspect", "dead"}, c.gossiped())
 }
 
-func TestP69GossipNodesLimitsTheTargets(t *testing.T) {
+// TestGossipNodesLimitsTheTargets checks P69.
+func TestGossipNodesLimitsTheTargets(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 20)...)
 	c.broadcast("news", []byte("news"), nil)
@@ -77,12 +79,12 @@ func TestGossipReachesAllBeforeAnybodyTwice(t *testing.T) {
 	c.broadcast("news", []byte("news"), nil)
 	round := func() []string { c.gossipDue(c.now); return c.gossiped() }
 	for range 30 {
-		var told []string
+		var eventSeq []string
 		for range 3 {
-			told = append(told, round()...)
+			eventSeq = append(eventSeq, round()...)
 		}
-		require.Len(t, told, 9)
-		require.ElementsMatch(t, nodeNames("n", 8), told[:8])
+		require.Len(t, eventSeq, 9)
+		require.ElementsMatch(t, nodeNames("n", 8), eventSeq[:8])
 	}
 
 	c.hearAlive("new", 1)
@@ -106,7 +108,8 @@ func TestGossipReachesAllBeforeAnybodyTwice(t *testing.T) {
 	require.Greater(t, len(orders), 3)
 }
 
-func TestP70NothingToSayNoTargets(t *testing.T) {
+// TestNothingToSayNoTargets checks P70.
+func TestNothingToSayNoTargets(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.gossipDue(c.now)
@@ -116,7 +119,8 @@ func TestP70NothingToSayNoTargets(t *testing.T) {
 	require.NotEmpty(t, c.gossiped(), "the delegate may have something")
 }
 
-func TestP41P42GossipRoundsComeEachInterval(t *testing.T) {
+// TestGossipRoundsComeEachInterval checks P41, P42.
+func TestGossipRoundsComeEachInterval(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.ProbeInterval, cfg.PushPullInterval = 0, 0 })
 	c.know("x")
 	c.start(c.now)
@@ -124,7 +128,7 @@ func TestP41P42GossipRoundsComeEachInterval(t *testing.T) {
 	rounds := 0
 	last := c.now
 	for c.now < instant(time.Hour).add(20*time.Second) {
-		c.now = c.alarms.next()
+		c.now = c.timers.next()
 		c.tick(c.now)
 		if len(c.gossiped()) > 0 {
 			require.LessOrEqual(t, c.now.sub(last), 220*time.Millisecond)
@@ -145,38 +149,38 @@ func sleepingGossip(t *testing.T, seed uint64) *testCore {
 	return c
 }
 
-func (c *testCore) set(kind alarmKind) bool {
-	return slices.ContainsFunc(c.alarms, func(a alarm) bool { return a.kind == kind })
+func (c *testCore) set(kind timerKind) bool {
+	return slices.ContainsFunc(c.timers, func(a timer) bool { return a.kind == kind })
 }
 
 // Rounds in which there is nothing to say do not wake a node up. A delegate has to
-// be asked in each.
-func TestP41GossipSleepsWhileNothingIsQueued(t *testing.T) {
+// be asked in each (P41).
+func TestGossipSleepsWhileNothingIsQueued(t *testing.T) {
 	c := sleepingGossip(t, 1)
-	require.False(t, c.set(alarmGossip))
+	require.False(t, c.set(timerGossip))
 	c.broadcast("news", []byte("news"), nil)
-	c.nextAlarm(c.now)
-	require.True(t, c.set(alarmGossip))
+	c.nextDeadline(c.now)
+	require.True(t, c.set(timerGossip))
 	c.pass(time.Second)
 	require.Len(t, c.gossiped(), 5, "the queue is still full, so it goes on")
 	c.queue.Reset()
 	c.pass(time.Second)
-	require.False(t, c.set(alarmGossip))
+	require.False(t, c.set(timerGossip))
 
 	c.cfg.Delegate = &hooks{}
 	c.gossipDue(c.now)
-	require.True(t, c.set(alarmGossip))
+	require.True(t, c.set(timerGossip))
 }
 
 // What is queued while gossip sleeps waits for a random part of a period, as it
-// would if the rounds had gone on.
-func TestP42GossipWakesAtRandomMoments(t *testing.T) {
+// would if the rounds had gone on (P42).
+func TestGossipWakesAtRandomMoments(t *testing.T) {
 	var waits []time.Duration
 	for seed := range uint64(300) {
 		c := sleepingGossip(t, seed)
 		c.pass(time.Minute)
 		c.broadcast("news", []byte("news"), nil)
-		waits = append(waits, c.nextAlarm(c.now).sub(c.now))
+		waits = append(waits, c.nextDeadline(c.now).sub(c.now))
 	}
 	slices.Sort(waits)
 	require.Positive(t, waits[0])
@@ -186,18 +190,18 @@ func TestP42GossipWakesAtRandomMoments(t *testing.T) {
 	require.LessOrEqual(t, waits[299], 200*time.Millisecond)
 }
 
-// Waking brings no round sooner than a period after the last one.
-func TestP41WakingGossipKeepsThePeriod(t *testing.T) {
+// Waking brings no round sooner than a period after the last one (P41).
+func TestWakingGossipKeepsThePeriod(t *testing.T) {
 	for seed := range uint64(20) {
 		c := sleepingGossip(t, seed)
 		c.gossipDue(c.now)
 		last := c.now
 		c.pass(10 * time.Millisecond)
 		c.broadcast("news", []byte("news"), nil)
-		c.nextAlarm(c.now)
+		c.nextDeadline(c.now)
 		c.queue.Reset() // it has ridden on something else
 		c.broadcast("more", []byte("more"), nil)
-		wait := c.nextAlarm(c.now).sub(last)
+		wait := c.nextDeadline(c.now).sub(last)
 		require.GreaterOrEqual(t, wait, 180*time.Millisecond)
 		require.LessOrEqual(t, wait, 220*time.Millisecond)
 	}
@@ -205,7 +209,8 @@ func TestP41WakingGossipKeepsThePeriod(t *testing.T) {
 
 // ---- full exchanges
 
-func TestP115PartnersAreAliveAndNotOneself(t *testing.T) {
+// TestPartnersAreAliveAndNotOneself checks P115.
+func TestPartnersAreAliveAndNotOneself(t *testing.T) {
 	c := newTestCore(t)
 	c.know("alive", "suspect", "dead", "left")
 	c.hearDead("dead", 1, "a")
@@ -227,7 +232,8 @@ func TestP115PartnersAreAliveAndNotOneself(t *testing.T) {
 	require.False(t, c.syncing)
 }
 
-func TestP115OneExchangeAtATime(t *testing.T) {
+// TestOneExchangeAtATime checks P115.
+func TestOneExchangeAtATime(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.syncDue(c.now)
@@ -249,8 +255,8 @@ func TestPushPullNodes(t *testing.T) {
 	}
 }
 
-// The wait is computed anew before each round, from all records in the table.
-func TestP43P44WaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
+// The wait is computed anew before each round, from all records in the table (P43, P44).
+func TestWaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
 	for _, row := range []struct {
 		others int
 		want   time.Duration
@@ -262,9 +268,9 @@ func TestP43P44WaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
 		for _, name := range nodeNames("n", row.others)[:20] {
 			c.hearDead(name, 1, "a")
 		}
-		c.alarms = nil
+		c.timers = nil
 		c.syncDue(c.now)
-		require.InDelta(t, row.want, c.alarms.next().sub(c.now), float64(row.want)/10+1, "%d others", row.others)
+		require.InDelta(t, row.want, c.timers.next().sub(c.now), float64(row.want)/10+1, "%d others", row.others)
 	}
 }
 
@@ -286,10 +292,10 @@ type everyNode struct{}
 
 func (everyNode) SelectNodes(nodes []*NodeState) ([]*NodeState, *NodeState) { return nodes, nil }
 
-func TestP85QueueDepthIsSampled(t *testing.T) {
+func TestQueueDepthIsSampledEachInterval(t *testing.T) {
 	c := newTestCore(t)
-	c.alarms = nil
-	c.alarms.push(alarm{at: c.now.add(c.cfg.QueueCheckInterval), kind: alarmSample})
+	c.timers = nil
+	c.timers.push(timer{at: c.now.add(c.cfg.QueueCheckInterval), kind: timerQueueSample})
 	for range 3 {
 		c.pass(c.cfg.QueueCheckInterval - 1)
 		require.False(t, c.fx.sample)
@@ -330,7 +336,8 @@ func (m *Memberlist) spread(b Broadcast) {
 	m.step(func(c *core, _ instant) { c.queue.QueueBroadcast(b) })
 }
 
-func TestP70W16OneBroadcastIsSentBareMoreAsCompound(t *testing.T) {
+// TestOneBroadcastIsSentBareMoreAsCompound checks P70, W16.
+func TestOneBroadcastIsSentBareMoreAsCompound(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		_, m, p := gossiper(t)
 		m.spread(news(50, 1))
@@ -352,8 +359,8 @@ func TestP70W16OneBroadcastIsSentBareMoreAsCompound(t *testing.T) {
 }
 
 // Broadcasts are drawn for each target anew: so both of two targets get a message
-// that is to be sent twice, and one that is to be sent once goes to one of them.
-func TestP70BroadcastsAreDrawnForEachTarget(t *testing.T) {
+// that is to be sent twice, and one that is to be sent once goes to one of them (P70).
+func TestBroadcastsAreDrawnForEachTarget(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		for mult, want := range map[int]int{1: 1, 2: 2} {
 			c, m, p := gossiper(t, func(cfg *Config) { cfg.GossipNodes, cfg.RetransmitMult = 2, mult })
@@ -374,8 +381,8 @@ func TestP70BroadcastsAreDrawnForEachTarget(t *testing.T) {
 }
 
 // Packets are filled up to UDPBufferSize, and exceed it by no more than what is
-// not accounted for: a checksum and the length of the main message.
-func TestP72P73PacketsAreFilled(t *testing.T) {
+// not accounted for: a checksum and the length of the main message (P72, P73).
+func TestPacketsAreFilled(t *testing.T) {
 	key := bytes.Repeat([]byte{7}, 16)
 	for name, change := range map[string]func(*Config){
 		"plain":     func(*Config) {},
@@ -415,8 +422,8 @@ func TestP72P73PacketsAreFilled(t *testing.T) {
 }
 
 // The own queue comes first. If more than three bytes are left, the delegate may
-// fill them, and each of its messages gets the type byte of a user message.
-func TestP74OwnBroadcastsFirstThenTheDelegates(t *testing.T) {
+// fill them, and each of its messages gets the type byte of a user message (P74).
+func TestOwnBroadcastsFirstThenTheDelegates(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := new(askedDelegate)
 		_, m, p := gossiper(t, func(cfg *Config) { cfg.Delegate = d })
@@ -482,8 +489,8 @@ func (d *askedDelegate) take() [][2]int {
 }
 
 // Broadcasts ride on pings, indirect pings, acks, and what relays send; not on
-// user messages, nor on a suspect's ping, which has its suspicion along.
-func TestP75WhatBroadcastsRideOn(t *testing.T) {
+// user messages, nor on a suspect's ping, which has its suspicion along (P75).
+func TestWhatBroadcastsRideOn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		hooked := &hooks{}

@@ -66,8 +66,8 @@ func (m *member) mayBeAccused(incarnation uint32) bool {
 	return refutable(incarnation) && !far(incarnation, m.incarnation)
 }
 
-// outlasts reports whether a rumour overrules a word that its node is alive.
-func (r *rumour) outlasts(incarnation uint32) bool {
+// overrulesAlive reports whether a rumour overrules a word that its node is alive.
+func (r *verdict) overrulesAlive(incarnation uint32) bool {
 	return r.incarnation >= incarnation && !far(r.incarnation, incarnation)
 }
 
@@ -76,7 +76,7 @@ func (r *rumour) outlasts(incarnation uint32) bool {
 func (c *core) ignoreFar(now instant, m *member, incarnation uint32) {
 	c.logf(levelWarn, "Ignoring an accusation that is no evidence", logFields{node: m.node.Name, incarnation: incarnation},
 		"Ignoring an accusation of %s with incarnation %d, which is too far from %d", m.node.Name, incarnation, m.incarnation)
-	c.remind(now, m)
+	c.rebroadcastRefutation(now, m)
 }
 
 // pauseAfterLeap is the time between two refutations that advance the own incarnation
@@ -95,12 +95,12 @@ func (c *core) mayRefute(now instant, incarnation uint32) bool {
 		return false
 	case incarnation <= c.incarnation:
 		return true
-	case now < c.mayLeap:
-		c.remind(now, c.self)
+	case now < c.nextLeap:
+		c.rebroadcastRefutation(now, c.self)
 		return false
 	}
 	part := float64(incarnation-c.incarnation) / maxAdvance
-	c.mayLeap = now.add(time.Duration(part * float64(c.pauseAfterLeap())))
+	c.nextLeap = now.add(time.Duration(part * float64(c.pauseAfterLeap())))
 	return true
 }
 
@@ -140,7 +140,7 @@ func (c *core) catchUp(incarnation uint32) {
 // incarnation far from the record. One of the two was made up; the member can tell.
 func (c *core) doubt(m *member, incarnation uint32) {
 	if far(incarnation, m.incarnation) && m != c.self && m.state() == StateAlive {
-		c.doubted = m
+		c.suspectRecord = m
 	}
 }
 
@@ -151,11 +151,11 @@ const doubtShare = 16
 
 // takeDoubted is the member in doubt, if this exchange is to be made with it; else nil.
 func (c *core) takeDoubted() *member {
-	m := c.doubted
+	m := c.suspectRecord
 	if m == nil || c.rng.IntN(max(2, c.table.live()/doubtShare)) > 0 {
 		return nil
 	}
-	c.doubted = nil
+	c.suspectRecord = nil
 	if !c.syncsWith(m) {
 		return nil
 	}
@@ -171,5 +171,5 @@ func (c *core) correct(now instant, s *pushNodeState) {
 		return
 	}
 	n := newNode(m.node.Name, s.Addr, s.Port, s.Meta, s.Vsn, StateAlive)
-	c.metAgain(now, m, n, s.Incarnation, n.Name)
+	c.markAlive(now, m, n, s.Incarnation, n.Name)
 }

@@ -24,7 +24,7 @@ func TestIncarnationsNeverWrap(t *testing.T) {
 
 	for _, last := range []uint32{lastIncarnation, math.MaxUint32} {
 		c.incarnation, c.self.incarnation = last, last
-		c.introduce(c.now, addrOfTestNode("me"), 7946, []byte("meta"), nil)
+		c.announceSelf(c.now, addrOfTestNode("me"), 7946, []byte("meta"), nil)
 		require.Equal(t, "alive@1", c.view("me"), "an update counts on in the same way")
 	}
 }
@@ -100,8 +100,8 @@ func TestFarWordsAboutOneselfAreNotFollowed(t *testing.T) {
 			require.Empty(t, c.broadcasts(), what)
 			c.leave(c.now)
 			say(c, incarnation)
-			c.returning()
-			c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+			c.rejoin()
+			c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 			require.Equal(t, "alive@2", c.view("me"), "%s, while it leaves", what)
 		}
 	}
@@ -200,13 +200,13 @@ func TestFarRumoursAndTombstonesKeepNobodyOut(t *testing.T) {
 			require.Equal(t, "alive@1", c.view("x"), "rumour of %s@%d", state, said)
 
 			c = newDetectorCore(t)
-			c.tombstones.note(c.now, borrow("x"), borrow("me"), rumour{incarnation: said, state: state, tombstone: true})
+			c.tombstones.note(c.now, borrow("x"), borrow("me"), verdict{incarnation: said, state: state, tombstone: true})
 			c.hearAlive("x", 1)
 			require.Equal(t, "alive@1", c.view("x"), "tombstone of %s@%d", state, said)
 		}
 	}
 	c := newDetectorCore(t)
-	c.tombstones.note(c.now, borrow("x"), borrow("me"), rumour{incarnation: 5, state: StateDead, tombstone: true})
+	c.tombstones.note(c.now, borrow("x"), borrow("me"), verdict{incarnation: 5, state: StateDead, tombstone: true})
 	c.hearDead("x", 1<<30, "a")
 	c.hearAlive("x", 2)
 	require.Equal(t, "dead@5", c.view("x"), "a far rumour does not hide what is near")
@@ -238,7 +238,7 @@ func TestTombstonesDoNotRenewThemselves(t *testing.T) {
 	c.now = c.now.add(23 * time.Hour)
 	c.hearAlive("x", 3)
 	c.hearAlive("x", 4)
-	require.True(t, c.newcomer(c.now, borrow("x")), "it is known since it came back")
+	require.True(t, c.recentlyJoined(c.now, borrow("x")), "it is known since it came back")
 	c.hearDead("x", 4, "a")
 	c.now = c.now.add(time.Hour)
 	c.reap(c.now)

@@ -84,8 +84,8 @@ func (m *Memberlist) comeBack(ctx context.Context) error {
 
 // joinResult is what came of one address or entry.
 type joinResult struct {
-	told uint64
-	err  error
+	eventSeq uint64
+	err      error
 }
 
 // contactAll resolves the entries and makes the exchanges.
@@ -98,7 +98,7 @@ func (m *Memberlist) contactAll(ctx context.Context, entries []string) (int, err
 	}
 	wg.Wait()
 
-	joined, told := 0, uint64(0)
+	joined, eventSeq := 0, uint64(0)
 	var failures *multierror.Error
 	for _, r := range flatten(results) {
 		if r.err != nil {
@@ -106,12 +106,12 @@ func (m *Memberlist) contactAll(ctx context.Context, entries []string) (int, err
 			continue
 		}
 		joined++
-		told = max(told, r.told)
+		eventSeq = max(eventSeq, r.eventSeq)
 	}
 	if joined == 0 {
 		return 0, failures.ErrorOrNil()
 	}
-	_ = m.waitForEvents(ctx, told)
+	_ = m.waitForEvents(ctx, eventSeq)
 	return joined, nil
 }
 
@@ -165,11 +165,11 @@ func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, sl
 
 // exchangeState makes the exchange of a join. A failure is logged.
 func (m *Memberlist) exchangeState(ctx context.Context, entry string, addr Address) joinResult {
-	var told uint64
+	var eventSeq uint64
 	var err error
-	m.inherit(ctx, func() { told, err = m.pushPull(ctx, addr, true) })
+	m.inherit(ctx, func() { eventSeq, err = m.pushPull(ctx, addr, true) })
 	if err == nil {
-		return joinResult{told: told}
+		return joinResult{eventSeq: eventSeq}
 	}
 	err = m.explain(ctx, err)
 	m.log.debugf("Failed to join", logFields{node: addr.Name, addr: addr.Addr, err: err}, "Failed to join %s: %v", addr.Addr, err)
@@ -247,8 +247,8 @@ func (m *Memberlist) LeaveContext(ctx context.Context) error {
 		defer cancel()
 	}
 	var done <-chan struct{}
-	told := m.step(func(c *core, now instant) { done = c.leave(now) })
-	err := m.waitForEvents(ctx, told)
+	eventSeq := m.step(func(c *core, now instant) { done = c.leave(now) })
+	err := m.waitForEvents(ctx, eventSeq)
 	if err != nil {
 		err = m.waitError(ctx, errLeaveTimeout)
 	} else {
@@ -322,25 +322,25 @@ func (m *Memberlist) announce(ctx context.Context, ip net.IP, port uint16, retur
 		return err
 	}
 	left, alone := false, false
-	told := m.step(func(c *core, now instant) {
+	eventSeq := m.step(func(c *core, now instant) {
 		if c.leaving && !returning {
 			left = true
 			return
 		}
 		if c.leaving {
-			c.returning()
+			c.rejoin()
 		}
 		var finished func()
 		if done != nil {
 			finished = func() { close(done) }
 		}
-		c.introduce(now, ip, port, meta, finished)
+		c.announceSelf(now, ip, port, meta, finished)
 		alone = c.table.live() <= 1
 	})
 	if left {
 		return ErrLeft
 	}
-	if err := m.waitForEvents(ctx, told); err != nil {
+	if err := m.waitForEvents(ctx, eventSeq); err != nil {
 		return m.waitError(ctx, errUpdateTimeout)
 	}
 	if alone || done == nil {

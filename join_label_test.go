@@ -10,7 +10,7 @@ import (
 
 // W41: a stream with another label is closed without an answer, so this is all that
 // a joiner gets to see. It can be told from other failures by errors.Is.
-func TestW41JoinerCanTellThatTheLabelsDiffer(t *testing.T) {
+func TestJoinerCanTellThatTheLabelsDiffer(t *testing.T) {
 	for name, labels := range map[string][2]string{
 		"another label":  {"blue", "red"},
 		"none where one": {"blue", ""},
@@ -30,8 +30,8 @@ func TestW41JoinerCanTellThatTheLabelsDiffer(t *testing.T) {
 	}
 }
 
-// Who closes a TCP connection with input that is not read resets it.
-func TestW41JoinerWithALargeStateCanTellThatTheLabelsDiffer(t *testing.T) {
+// Who closes a TCP connection with input that is not read resets it (W41).
+func TestJoinerWithALargeStateCanTellThatTheLabelsDiffer(t *testing.T) {
 	seed := loopback("seed")
 	seed.Label = "blue"
 	joiner := loopback("joiner")
@@ -67,8 +67,8 @@ func TestJoinErrorsThatSayNothingOfLabels(t *testing.T) {
 }
 
 // Who refuses a stream does not read the rest of it. What it said of the reason
-// reaches the joiner all the same.
-func TestW48RefusalReachesAJoinerWithALargeState(t *testing.T) {
+// reaches the joiner all the same (W48).
+func TestRefusalReachesAJoinerWithALargeState(t *testing.T) {
 	key := []byte("sixteen bytes ok")
 	for name, test := range map[string]struct {
 		seed, joiner []byte

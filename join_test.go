@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP16EveryEntryIsContactedWithTheJoinFlag(t *testing.T) {
+// TestEveryEntryIsContactedWithTheJoinFlag checks P16.
+func TestEveryEntryIsContactedWithTheJoinFlag(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1")
@@ -38,8 +39,8 @@ func TestP16EveryEntryIsContactedWithTheJoinFlag(t *testing.T) {
 	})
 }
 
-// A name that has several addresses: all of them are contacted.
-func TestP16EveryAddressOfAnEntryIsContacted(t *testing.T) {
+// A name that has several addresses: all of them are contacted (P16).
+func TestEveryAddressOfAnEntryIsContacted(t *testing.T) {
 	first, second := loopback("n1"), loopback("n2")
 	second.BindAddr = "127.0.0.2"
 	a := createOnLoopback(t, first)
@@ -60,7 +61,8 @@ func TestP16EveryAddressOfAnEntryIsContacted(t *testing.T) {
 	require.Equal(t, 3, m.NumMembers())
 }
 
-func TestP17P18SomeOfTheEntriesFail(t *testing.T) {
+// TestSomeOfTheEntriesFail checks P17, P18.
+func TestSomeOfTheEntriesFail(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -78,7 +80,8 @@ func TestP17P18SomeOfTheEntriesFail(t *testing.T) {
 	})
 }
 
-func TestP17P18AllEntriesFail(t *testing.T) {
+// TestAllEntriesFail checks P17, P18.
+func TestAllEntriesFail(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1")
@@ -105,7 +108,8 @@ func TestP17P18AllEntriesFail(t *testing.T) {
 	})
 }
 
-func TestP17JoiningNobodyIsNoError(t *testing.T) {
+// TestJoiningNobodyIsNoError checks P17.
+func TestJoiningNobodyIsNoError(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m := newMesh(t).node("n1")
 		for _, entries := range [][]string{nil, {}} {
@@ -118,7 +122,7 @@ func TestP17JoiningNobodyIsNoError(t *testing.T) {
 
 // Join blocks until the exchange is over and its events are delivered, and can be
 // called again (P20, P125).
-func TestP20P125JoinReturnsAfterItsEvents(t *testing.T) {
+func TestJoinReturnsAfterItsEvents(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		c.network.SetLatency(20*time.Millisecond, 0)
@@ -327,8 +331,8 @@ func TestJoinerLearnsWhyItWasRejected(t *testing.T) {
 	}
 }
 
-// Every reason why a join fails can be told by errors.Is.
-func TestP18P151CausesOfAFailedJoin(t *testing.T) {
+// Every reason why a join fails can be told by errors.Is (P18, P151).
+func TestCausesOfAFailedJoin(t *testing.T) {
 	key, other := make([]byte, 16), []byte("another key, too")
 	for name, test := range map[string]struct {
 		seed, joiner func(*Config)
@@ -404,7 +408,8 @@ func TestP18P151CausesOfAFailedJoin(t *testing.T) {
 	}
 }
 
-func TestP3NamedSeedsPassWhereNamesAreRequired(t *testing.T) {
+// TestNamedSeedsPassWhereNamesAreRequired checks P3.
+func TestNamedSeedsPassWhereNamesAreRequired(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		named := func(cfg *Config) { cfg.RequireNodeNames = true }
@@ -419,7 +424,7 @@ func TestP3NamedSeedsPassWhereNamesAreRequired(t *testing.T) {
 
 // A node that left comes back with Join, with a higher incarnation than that of
 // its departure. The reference stays away (P20, P25).
-func TestP20NodeThatLeftJoinsAgain(t *testing.T) {
+func TestNodeThatLeftJoinsAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		events := new(trace)
@@ -475,7 +480,7 @@ func TestNodeThatLeftComesBackAboveWhatWasSaid(t *testing.T) {
 }
 
 // The texts of a multierror are those of its parts (P17).
-func TestP17ErrorListsAllFailures(t *testing.T) {
+func TestErrorListsAllFailures(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1")
@@ -517,8 +522,8 @@ func TestSeedsAreTriedWhileANodeIsAlone(t *testing.T) {
 	})
 }
 
-// A node that cannot announce itself does not come back by Join.
-func TestP20NodeThatCannotComeBack(t *testing.T) {
+// A node that cannot announce itself does not come back by Join (P20).
+func TestNodeThatCannotComeBack(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		meta := new(metaBox)

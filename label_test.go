@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP152AddLabelHeaderToPacket(t *testing.T) {
+// TestAddLabelHeaderToPacket checks P152.
+func TestAddLabelHeaderToPacket(t *testing.T) {
 	packet := []byte("packet")
 	got, err := AddLabelHeaderToPacket(packet, "")
 	require.NoError(t, err)
@@ -32,7 +33,8 @@ func TestP152AddLabelHeaderToPacket(t *testing.T) {
 	require.ErrorIs(t, err, ErrTooLarge)
 }
 
-func TestP152RemoveLabelHeaderFromPacket(t *testing.T) {
+// TestRemoveLabelHeaderFromPacket checks P152.
+func TestRemoveLabelHeaderFromPacket(t *testing.T) {
 	for _, tc := range []struct{ packet, rest, label, err string }{
 		{packet: "", rest: ""},
 		{packet: "packet", rest: "packet"},
@@ -59,7 +61,8 @@ func TestP152RemoveLabelHeaderFromPacket(t *testing.T) {
 	}
 }
 
-func TestP152AddLabelHeaderToStream(t *testing.T) {
+// TestAddLabelHeaderToStream checks P152.
+func TestAddLabelHeaderToStream(t *testing.T) {
 	var conn memoryConn
 	require.NoError(t, AddLabelHeaderToStream(&conn, ""))
 	require.Empty(t, conn.written)
@@ -68,7 +71,8 @@ func TestP152AddLabelHeaderToStream(t *testing.T) {
 	require.ErrorIs(t, AddLabelHeaderToStream(&conn, strings.Repeat("x", 256)), ErrTooLarge)
 }
 
-func TestP152RemoveLabelHeaderFromStream(t *testing.T) {
+// TestRemoveLabelHeaderFromStream checks P152.
+func TestRemoveLabelHeaderFromStream(t *testing.T) {
 	for _, tc := range []struct{ stream, rest, label, err string }{
 		{stream: "stream", rest: "stream"},
 		{stream: "s", rest: "s"},
@@ -95,7 +99,8 @@ func TestP152RemoveLabelHeaderFromStream(t *testing.T) {
 	}
 }
 
-func TestP152RemoveLabelHeaderFromEmptyStream(t *testing.T) {
+// TestRemoveLabelHeaderFromEmptyStream checks P152.
+func TestRemoveLabelHeaderFromEmptyStream(t *testing.T) {
 	empty := &memoryConn{}
 	conn, label, err := RemoveLabelHeaderFromStream(empty)
 	require.NoError(t, err)
@@ -118,7 +123,8 @@ func (c *failingConn) Read(p []byte) (int, error) {
 
 func (c *failingConn) Write([]byte) (int, error) { return 0, c.err }
 
-func TestP152RemoveLabelHeaderFromBrokenStream(t *testing.T) {
+// TestRemoveLabelHeaderFromBrokenStream checks P152.
+func TestRemoveLabelHeaderFromBrokenStream(t *testing.T) {
 	broken := errors.New("broken")
 	for _, stream := range []string{"", "\xf4", "\xf4\x05bl"} {
 		_, _, err := RemoveLabelHeaderFromStream(&failingConn{memoryConn{unread: []byte(stream)}, broken})
@@ -128,7 +134,7 @@ func TestP152RemoveLabelHeaderFromBrokenStream(t *testing.T) {
 }
 
 // W40, W42 and F5: which labels pass at a node.
-func TestW40W42LabelsThatPass(t *testing.T) {
+func TestLabelsThatPass(t *testing.T) {
 	const none = "none"
 	for _, tc := range []struct {
 		configured string

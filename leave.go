@@ -12,16 +12,16 @@ import "time"
 // whose own departure has been heard, and those where nobody is any more, need not
 // know; and before Leave returns, it tells those who are leaving as well.
 type departure struct {
-	msg   []byte              // the dead message
-	state []byte              // the same as a push/pull of one entry
-	told  map[*member]*notice // members that were told
-	turn  int                 // how often all have been asked
-	waves int                 // how often the answers of some were not awaited longer
-	next  instant             // when the time of those that were asked last is over
-	early bool                // there is reason to go on before
-	calls int                 // open streams
-	empty bool                // where a member was expected nobody is any more
-	done  chan struct{}
+	msg     []byte              // the dead message
+	state   []byte              // the same as a push/pull of one entry
+	notices map[*member]*notice // members that were told
+	turn    int                 // how often all have been asked
+	waves   int                 // how often the answers of some were not awaited longer
+	next    instant             // when the time of those that were asked last is over
+	early   bool                // there is reason to go on before
+	calls   int                 // open streams
+	empty   bool                // where a member was expected nobody is any more
+	done    chan struct{}
 
 	givenUp bool // a caller's time ran out (P23)
 }
@@ -30,7 +30,7 @@ type departure struct {
 type notice struct {
 	turn    int
 	pinged  instant // last time
-	heard   bool    // it has confirmed
+	acked   bool    // it has confirmed
 	absent  bool    // nobody is there to confirm
 	calling bool    // a stream to it is open
 	called  instant // when the last stream ended, 0 = none did
@@ -65,17 +65,17 @@ func (c *core) leave(now instant) <-chan struct{} {
 	c.leaving = true
 	msg := c.departureMessage()
 	c.broadcast(c.self.node.Name, msg, nil)
-	c.bury(now, c.self, c.self.incarnation, StateLeft, c.self.node.Name)
+	c.markGone(now, c.self, c.self.incarnation, StateLeft, c.self.node.Name)
 	if c.table.live() == 0 {
 		c.tellDeparting(now)
 		return nil
 	}
 	first := now.add(max(c.cfg.GossipInterval, 0))
 	c.departure = &departure{
-		msg: msg, state: c.departureState(), told: make(map[*member]*notice),
+		msg: msg, state: c.departureState(), notices: make(map[*member]*notice),
 		turn: 1, next: first, done: make(chan struct{}),
 	}
-	c.alarms.push(alarm{at: first, kind: alarmLeave})
+	c.timers.push(timer{at: first, kind: timerDeparture})
 	return c.departure.done
 }
 
@@ -92,9 +92,9 @@ func (c *core) departureState() []byte {
 	return self.appendTo(header.appendTo(nil))
 }
 
-// returning takes back an earlier Leave: the node may announce itself again,
+// rejoin takes back an earlier Leave: the node may announce itself again,
 // with an incarnation above all that was said about it.
-func (c *core) returning() {
+func (c *core) rejoin() {
 	c.leaving = false
 	c.departure = nil
 	c.incarnation = max(c.incarnation, c.self.incarnation)
@@ -111,13 +111,13 @@ func (c *core) spreadDeparture(now instant) {
 	if c.departureProved(now) {
 		return
 	}
-	confirmed, _, awaited := d.count(now.add(-c.leavePatience()))
+	confirmed, _, awaited := d.count(now.add(-c.departureAckTimeout()))
 	wanted := departureProofs - confirmed - awaited
 	if now < d.next {
 		c.tellMembers(now, wanted)
 		return
 	}
-	c.callUnheard(now)
+	c.tellByStream(now)
 	if d.waves > 0 && c.departing(now) > 0 {
 		wanted = min(wanted<<d.waves, departureWave)
 	}
@@ -126,18 +126,18 @@ func (c *core) spreadDeparture(now instant) {
 		c.tellMembers(now, wanted)
 	}
 	d.waves = min(d.waves+1, 8)
-	d.next = now.add(c.leavePatience())
-	c.alarms.push(alarm{at: d.next, kind: alarmLeave})
+	d.next = now.add(c.departureAckTimeout())
+	c.timers.push(timer{at: d.next, kind: timerDeparture})
 }
 
 // count counts the members that were told and are still here: how many have
 // confirmed, how many need not be asked again, and how many were asked after a time
 // and may yet confirm.
 func (d *departure) count(after instant) (confirmed, settled, awaited int) {
-	for m, n := range d.told {
+	for m, n := range d.notices {
 		switch {
 		case m.gone():
-		case n.heard:
+		case n.acked:
 			confirmed++
 			settled++
 		case n.absent:
@@ -149,9 +149,9 @@ func (d *departure) count(after instant) (confirmed, settled, awaited int) {
 	return confirmed, settled, awaited
 }
 
-// leavePatience is how long one member may take to confirm before another is
+// departureAckTimeout is how long one member may take to confirm before another is
 // asked as well.
-func (c *core) leavePatience() time.Duration {
+func (c *core) departureAckTimeout() time.Duration {
 	if c.cfg.ProbeTimeout > 0 {
 		return c.cfg.ProbeTimeout
 	}
@@ -164,26 +164,26 @@ func (c *core) leavePatience() time.Duration {
 func (c *core) tellMembers(now instant, k int) int {
 	d := c.departure
 	targets := c.choose(k, func(m *member) bool {
-		n := d.told[m]
-		return !m.gone() && m != c.self && (n == nil || !n.heard && !n.absent && n.turn < d.turn)
+		n := d.notices[m]
+		return !m.gone() && m != c.self && (n == nil || !n.acked && !n.absent && n.turn < d.turn)
 	})
 	for _, m := range targets {
-		n := d.told[m]
+		n := d.notices[m]
 		if n == nil {
 			n = new(notice)
-			d.told[m] = n
+			d.notices[m] = n
 		}
 		n.turn, n.pinged = d.turn, now
 		c.pingWithDeparture(now, m)
 		if d.empty || c.packetsFail(now) {
-			c.call(m, n)
+			c.tellOneByStream(m, n)
 		}
 	}
 	return len(targets)
 }
 
 func (c *core) pingWithDeparture(now instant, m *member) {
-	p := c.newPing(now, pingLeave, 4*c.leavePatience())
+	p := c.newPing(now, pingLeave, 4*c.departureAckTimeout())
 	p.m, p.departure = m, c.departure
 	msg := appendCompound(nil, [][]byte{c.pingMessage(p.seq, m.node.Name), c.departure.msg})
 	c.fx.packets = append(c.fx.packets, outPacket{
@@ -191,19 +191,19 @@ func (c *core) pingWithDeparture(now instant, m *member) {
 	})
 }
 
-// callUnheard calls the members on a stream that have not confirmed in time.
-func (c *core) callUnheard(now instant) {
-	patience := c.leavePatience()
-	for m, n := range c.departure.told {
-		late := now.sub(n.pinged) >= patience && (n.called == 0 || now.sub(n.called) >= patience)
-		if late && !m.gone() && !n.heard && !n.absent {
-			c.call(m, n)
+// tellByStream calls the members on a stream that have not confirmed in time.
+func (c *core) tellByStream(now instant) {
+	timeout := c.departureAckTimeout()
+	for m, n := range c.departure.notices {
+		late := now.sub(n.pinged) >= timeout && (n.called == 0 || now.sub(n.called) >= timeout)
+		if late && !m.gone() && !n.acked && !n.absent {
+			c.tellOneByStream(m, n)
 		}
 	}
 }
 
-// call tells a member of the departure on a stream.
-func (c *core) call(m *member, n *notice) {
+// tellOneByStream tells a member of the departure on a stream.
+func (c *core) tellOneByStream(m *member, n *notice) {
 	d := c.departure
 	if n.calling || d.givenUp || d.calls >= departureCalls {
 		return
@@ -211,7 +211,7 @@ func (c *core) call(m *member, n *notice) {
 	n.calling = true
 	d.calls++
 	c.fx.streams = append(c.fx.streams, streamTask{
-		kind: streamLeave, node: m.node, timeout: 3 * c.leavePatience(), departure: d, notice: n,
+		kind: streamLeave, node: m.node, timeout: 3 * c.departureAckTimeout(), departure: d, notice: n,
 	})
 }
 
@@ -237,7 +237,7 @@ func (c *core) callEnded(now instant, t *streamTask, outcome callOutcome) {
 	}
 	switch outcome {
 	case callHeard:
-		n.heard = true
+		n.acked = true
 	case callRefused:
 		n.absent, d.empty = true, true
 	case callSilent:
@@ -252,7 +252,7 @@ func (c *core) departureHeard(now instant, p *pendingPing) {
 	if c.departure == nil || p.departure != c.departure {
 		return // of an earlier Leave
 	}
-	c.departure.told[p.m].heard = true
+	c.departure.notices[p.m].acked = true
 	c.departureProved(now)
 }
 
@@ -276,7 +276,7 @@ func (c *core) hurryDeparture(now instant) {
 		return
 	}
 	d.early = true
-	c.alarms.push(alarm{at: now, kind: alarmLeave})
+	c.timers.push(timer{at: now, kind: timerDeparture})
 }
 
 // isDeparting reports whether m has left so recently that its Leave may still wait.

@@ -36,8 +36,8 @@ func knowing(nodes []*Memberlist, name string, state NodeStateType) int {
 
 // Leave returns once the departure has provably arrived at three live nodes, and
 // not before: as long as nothing that the node sends arrives, it waits. In the
-// reference it waits until the message was sent often enough.
-func TestP22LeaveReturnsWhenThreeNodesProvablyKnow(t *testing.T) {
+// reference it waits until the message was sent often enough (P22).
+func TestLeaveReturnsWhenThreeNodesProvablyKnow(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		patient := func(cfg *Config) { cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = 0, 0, 0 }
@@ -82,8 +82,8 @@ func (c *mesh) growWithoutGossip(n int, changes ...func(*Config)) []*Memberlist 
 }
 
 // What arrives counts, not what is acknowledged on the way: as long as the acks
-// are lost nothing is proved.
-func TestP22LeaveNeedsTheAnswer(t *testing.T) {
+// are lost nothing is proved (P22).
+func TestLeaveNeedsTheAnswer(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		nodes := c.grow(3, func(cfg *Config) { cfg.SuspicionMult = 100 })
@@ -107,8 +107,8 @@ func TestLeaveGoesOnSpreadingByGossip(t *testing.T) {
 	})
 }
 
-// With fewer than three others, all of them have to know.
-func TestP22LeaveOfSmallClusters(t *testing.T) {
+// With fewer than three others, all of them have to know (P22).
+func TestLeaveOfSmallClusters(t *testing.T) {
 	for n := 1; n <= 4; n++ {
 		t.Run(fmt.Sprint(n, " nodes"), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestP22LeaveOfSmallClusters(t *testing.T) {
 
 // A node that is dead need not confirm, and one that dies while Leave waits for
 // it neither (P22).
-func TestP22LeaveDoesNotWaitForTheDead(t *testing.T) {
+func TestLeaveDoesNotWaitForTheDead(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		nodes := c.grow(3)
@@ -140,7 +140,7 @@ func TestP22LeaveDoesNotWaitForTheDead(t *testing.T) {
 
 // The node counts as left at once, in its own table too, and tells its delegate
 // before Leave returns (P21, P125).
-func TestP21LeaveIsAppliedToTheOwnTable(t *testing.T) {
+func TestLeaveIsAppliedToTheOwnTable(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		events := new(changeTrace)
@@ -158,7 +158,8 @@ func TestP21LeaveIsAppliedToTheOwnTable(t *testing.T) {
 	})
 }
 
-func TestP21ConcurrentLeavesAllWait(t *testing.T) {
+// TestConcurrentLeavesAllWait checks P21.
+func TestConcurrentLeavesAllWait(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		nodes := c.grow(4)
@@ -175,7 +176,8 @@ func TestP21ConcurrentLeavesAllWait(t *testing.T) {
 	})
 }
 
-func TestP22P23LeaveTimesOutAndHasLeftAllTheSame(t *testing.T) {
+// TestLeaveTimesOutAndHasLeftAllTheSame checks P22, P23.
+func TestLeaveTimesOutAndHasLeftAllTheSame(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		nodes := c.grow(2, func(cfg *Config) { cfg.SuspicionMult = 100 })
@@ -197,8 +199,8 @@ func TestP22P23LeaveTimesOutAndHasLeftAllTheSame(t *testing.T) {
 }
 
 // Without a limit, nobody to confirm and nothing that would find the others dead, Leave
-// ends all the same.
-func TestP22LeaveWithoutLimitEnds(t *testing.T) {
+// ends all the same (P22).
+func TestLeaveWithoutLimitEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		nodes := c.grow(2, func(cfg *Config) { cfg.ProbeInterval = 0 })
@@ -244,7 +246,7 @@ func TestLeaveContextIsCancelledWhileTheDelegateIsSlow(t *testing.T) {
 }
 
 // P24: the reference panics.
-func TestP24LeaveAfterShutdownIsAnError(t *testing.T) {
+func TestLeaveAfterShutdownIsAnError(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m := newMesh(t).node("n1")
 		require.NoError(t, m.Shutdown())
@@ -255,7 +257,7 @@ func TestP24LeaveAfterShutdownIsAnError(t *testing.T) {
 
 // A node that has left answers, exchanges and hears, but nothing that others say
 // makes it a member again (P25, P92).
-func TestP25NodeThatLeftGoesOnAnswering(t *testing.T) {
+func TestNodeThatLeftGoesOnAnswering(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		nodes := c.grow(3)
@@ -286,7 +288,7 @@ func TestP25NodeThatLeftGoesOnAnswering(t *testing.T) {
 
 // After the time in which the dead are remembered the own entry is still there
 // (P26); in the reference LocalNode panics then.
-func TestP26OwnEntryIsKeptAfterLeave(t *testing.T) {
+func TestOwnEntryIsKeptAfterLeave(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		box := new(inbox)

@@ -33,7 +33,7 @@ func (c *testCore) departurePings() map[string]uint32 {
 	c.t.Helper()
 	pings := map[string]uint32{}
 	for _, p := range c.fx.packets {
-		require.False(c.t, p.riders)
+		require.False(c.t, p.piggyback)
 		require.Same(c.t, c.table.get(p.to.name).node, p.to.node)
 		text := inWords(c.t, p.msg)
 		require.Equal(c.t, "ping "+p.to.name+" + dead me@1 by me", text)
@@ -59,7 +59,8 @@ func (c *testCore) ackAll(pings map[string]uint32) {
 	}
 }
 
-func TestP21LeavingMarksTheNodeLeft(t *testing.T) {
+// TestLeavingMarksTheNodeLeft checks P21.
+func TestLeavingMarksTheNodeLeft(t *testing.T) {
 	c := newTestCore(t)
 	c.refute(c.now, 4)
 	c.settle()
@@ -74,7 +75,8 @@ func TestP21LeavingMarksTheNodeLeft(t *testing.T) {
 	require.Empty(t, c.broadcasts())
 }
 
-func TestP22NobodyIsWaitedForIfAllOthersAreGone(t *testing.T) {
+// TestNobodyIsWaitedForIfAllOthersAreGone checks P22.
+func TestNobodyIsWaitedForIfAllOthersAreGone(t *testing.T) {
 	c := newTestCore(t)
 	c.know("dead", "left")
 	c.hearDead("dead", 1, "a")
@@ -83,8 +85,8 @@ func TestP22NobodyIsWaitedForIfAllOthersAreGone(t *testing.T) {
 }
 
 // Leave is over when three members have acked a ping that carried the departure,
-// or all if there are fewer.
-func TestP22LeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
+// or all if there are fewer (P22).
+func TestLeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
 	for others, wanted := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3, 20: 3} {
 		c := newTestCore(t)
 		c.know(nodeNames("n", others)...)
@@ -104,8 +106,8 @@ func TestP22LeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
 }
 
 // A member that does not answer is not waited for as long as there are others;
-// when all have been asked, it begins anew.
-func TestP22SilentMembersArePassedOver(t *testing.T) {
+// when all have been asked, it begins anew (P22).
+func TestSilentMembersArePassedOver(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 6)...)
 	done := c.leaves()
@@ -123,8 +125,8 @@ func TestP22SilentMembersArePassedOver(t *testing.T) {
 	require.True(t, c.isClosed(done))
 }
 
-// A late answer counts as well.
-func TestP22LateAnswersCount(t *testing.T) {
+// A late answer counts as well (P22).
+func TestLateAnswersCount(t *testing.T) {
 	c := newTestCore(t)
 	c.know("a", "b", "d", "e")
 	done := c.leaves()
@@ -135,8 +137,8 @@ func TestP22LateAnswersCount(t *testing.T) {
 	require.True(t, c.isClosed(done))
 }
 
-// The same member twice is not two members.
-func TestP22AMemberCountsOnce(t *testing.T) {
+// The same member twice is not two members (P22).
+func TestAMemberCountsOnce(t *testing.T) {
 	c := newTestCore(t)
 	c.know("a", "b")
 	done := c.leaves()
@@ -151,8 +153,8 @@ func TestP22AMemberCountsOnce(t *testing.T) {
 	require.True(t, c.isClosed(done))
 }
 
-// Members that die meanwhile need not know.
-func TestP22MembersThatDieAreNotWaitedFor(t *testing.T) {
+// Members that die meanwhile need not know (P22).
+func TestMembersThatDieAreNotWaitedFor(t *testing.T) {
 	c := newTestCore(t)
 	c.know("a", "b")
 	done := c.leaves()
@@ -163,7 +165,8 @@ func TestP22MembersThatDieAreNotWaitedFor(t *testing.T) {
 	require.True(t, c.isClosed(done))
 }
 
-func TestP22SuspectsAreToldAsWell(t *testing.T) {
+// TestSuspectsAreToldAsWell checks P22.
+func TestSuspectsAreToldAsWell(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearSuspect("x", 1, "a")
@@ -172,8 +175,8 @@ func TestP22SuspectsAreToldAsWell(t *testing.T) {
 	require.Contains(t, c.departurePings(), "x")
 }
 
-// A second call waits with the first; after a timeout it does not wait.
-func TestP21P23FurtherCallsOfLeave(t *testing.T) {
+// A second call waits with the first; after a timeout it does not wait (P21, P23).
+func TestFurtherCallsOfLeave(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	done := c.leaves()
@@ -186,7 +189,8 @@ func TestP21P23FurtherCallsOfLeave(t *testing.T) {
 	require.NotEmpty(t, c.departurePings(), "it goes on spreading")
 }
 
-func TestP25AfterLeavingNothingBringsTheNodeBack(t *testing.T) {
+// TestAfterLeavingNothingBringsTheNodeBack checks P25.
+func TestAfterLeavingNothingBringsTheNodeBack(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.leaves()
@@ -207,8 +211,8 @@ func TestP25AfterLeavingNothingBringsTheNodeBack(t *testing.T) {
 }
 
 // It comes back only of its own will, with an incarnation above everything that
-// was said about it meanwhile.
-func TestP25ReturningBeatsWhatWasSaid(t *testing.T) {
+// was said about it meanwhile (P25).
+func TestReturningBeatsWhatWasSaid(t *testing.T) {
 	for name, say := range map[string]func(c *testCore){
 		"nothing": func(*testCore) {},
 		"alive":   func(c *testCore) { c.hearAlive("me", 50) },
@@ -221,8 +225,8 @@ func TestP25ReturningBeatsWhatWasSaid(t *testing.T) {
 		c.leaves()
 		say(c)
 		c.settle()
-		c.returning()
-		c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+		c.rejoin()
+		c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 		want := "alive@51"
 		if name == "nothing" {
 			want = "alive@2"
@@ -232,14 +236,14 @@ func TestP25ReturningBeatsWhatWasSaid(t *testing.T) {
 	}
 }
 
-// The answers to an earlier departure prove nothing about a later one.
-func TestP22AnswersOfAnEarlierDepartureDoNotCount(t *testing.T) {
+// The answers to an earlier departure prove nothing about a later one (P22).
+func TestAnswersOfAnEarlierDepartureDoNotCount(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.leaves()
 	earlier := c.departurePings()
-	c.returning()
-	c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+	c.rejoin()
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	c.settle()
 	done := c.leaves()
 	c.ackAll(earlier)
@@ -249,7 +253,8 @@ func TestP22AnswersOfAnEarlierDepartureDoNotCount(t *testing.T) {
 	require.True(t, c.isClosed(done))
 }
 
-func TestP22LeaveWithoutProbeTimeoutHasPatienceAllTheSame(t *testing.T) {
+// TestLeaveWithoutProbeTimeoutHasPatienceAllTheSame checks P22.
+func TestLeaveWithoutProbeTimeoutHasPatienceAllTheSame(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.ProbeTimeout = 0 })
 	c.know("x")
 	c.leaves()
@@ -273,7 +278,7 @@ func (c *testCore) calls() map[string]*streamTask {
 }
 
 // heardNow makes packets count as working.
-func heardNow(c *testCore) { c.alibi.last = c.now }
+func heardNow(c *testCore) { c.selfCheck.lastAnswer = c.now }
 
 // Members that do not ack in time are called on a stream; where packets fail anyway,
 // at once.
@@ -436,8 +441,8 @@ func TestDepartureStreamOfAnEarlierOneDoesNotCount(t *testing.T) {
 	c.know("x")
 	c.leaves()
 	earlier := c.calls()["x"]
-	c.returning()
-	c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+	c.rejoin()
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	c.settle()
 	done := c.leaves()
 	c.callEnded(c.now, earlier, callHeard)

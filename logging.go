@@ -418,7 +418,7 @@ func (r *logLimiter) admit(level logLevel, message string) (bool, []withheldLine
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	told := r.takeWithheld(func(c *logCount) bool { return now.Sub(c.start) >= logWindow })
+	eventSeq := r.takeWithheld(func(c *logCount) bool { return now.Sub(c.start) >= logWindow })
 	c := r.windows[message]
 	if c == nil {
 		if r.windows == nil {
@@ -434,10 +434,10 @@ func (r *logLimiter) admit(level logLevel, message string) (bool, []withheldLine
 	if c.admitted >= burstOf(level) {
 		c.withheld++
 		r.withheld++
-		return false, told
+		return false, eventSeq
 	}
 	c.admitted++
-	return true, told
+	return true, eventSeq
 }
 
 // drain returns all that was withheld.
@@ -452,16 +452,16 @@ func (r *logLimiter) takeWithheld(match func(*logCount) bool) []withheldLines {
 	if r.withheld == 0 {
 		return nil
 	}
-	var told []withheldLines
+	var eventSeq []withheldLines
 	for message, c := range r.windows {
 		if c.withheld == 0 || !match(c) {
 			continue
 		}
-		told = append(told, withheldLines{level: c.level, message: message, count: c.withheld})
+		eventSeq = append(eventSeq, withheldLines{level: c.level, message: message, count: c.withheld})
 		r.withheld -= c.withheld
 		c.withheld = 0
 	}
-	return told
+	return eventSeq
 }
 
 // LogAddress returns "from=<addr>", the end of a log line that concerns the

@@ -52,14 +52,16 @@ const allLines = "[DEBUG] memberlist: one 1\n" +
 	"[ERR] memberlist: four bad\n" +
 	"[WARN] memberlist: five 5\n"
 
-func TestP148ClassicLines(t *testing.T) {
+// TestClassicLines checks P148.
+func TestClassicLines(t *testing.T) {
 	var out bytes.Buffer
 	l, _ := recordedLog(t, &Config{Logger: log.New(&out, "", 0)})
 	allLevels(l)
 	require.Equal(t, allLines, out.String())
 }
 
-func TestP9LogOutputGetsTheStandardFlags(t *testing.T) {
+// TestLogOutputGetsTheStandardFlags checks P9.
+func TestLogOutputGetsTheStandardFlags(t *testing.T) {
 	var out bytes.Buffer
 	l, _ := recordedLog(t, &Config{LogOutput: &out})
 	l.warnf("hello", logFields{}, "hello")
@@ -321,7 +323,8 @@ type textAddr string
 func (textAddr) Network() string  { return "test" }
 func (a textAddr) String() string { return string(a) }
 
-func TestP149FarEndInLogLines(t *testing.T) {
+// TestFarEndInLogLines checks P149.
+func TestFarEndInLogLines(t *testing.T) {
 	const unknown = "from=<unknown address>"
 	near, far := net.Pipe()
 	defer near.Close()

@@ -83,7 +83,8 @@ func sampleCompound(n int) []byte {
 	return append(dst, parts...)
 }
 
-func TestW19LZWWritesWhatTheStandardLibraryWrites(t *testing.T) {
+// TestLZWWritesWhatTheStandardLibraryWrites checks W19.
+func TestLZWWritesWhatTheStandardLibraryWrites(t *testing.T) {
 	for name, src := range lzwSamples() {
 		t.Run(name, func(t *testing.T) {
 			want := standardLZW(t, src)
@@ -98,7 +99,8 @@ func TestW19LZWWritesWhatTheStandardLibraryWrites(t *testing.T) {
 	}
 }
 
-func TestW20LZWGivesUpWhenTheResultIsTooLong(t *testing.T) {
+// TestLZWGivesUpWhenTheResultIsTooLong checks W20.
+func TestLZWGivesUpWhenTheResultIsTooLong(t *testing.T) {
 	for name, src := range lzwSamples() {
 		t.Run(name, func(t *testing.T) {
 			dst := []byte("before")
@@ -109,15 +111,16 @@ func TestW20LZWGivesUpWhenTheResultIsTooLong(t *testing.T) {
 	}
 }
 
-// What cannot get shorter is not looked at to its end.
-func TestW20LZWGivesUpEarly(t *testing.T) {
+// What cannot get shorter is not looked at to its end (W20).
+func TestLZWGivesUpEarly(t *testing.T) {
 	random := lzwSamples()["random"]
 	codes, rest := newLZWEncoder().match(random, 100)
 	require.Len(t, codes, 100)
 	require.Greater(t, len(rest), len(random)-300)
 }
 
-func TestW63LZWStopsAtTheLimit(t *testing.T) {
+// TestLZWStopsAtTheLimit checks W63.
+func TestLZWStopsAtTheLimit(t *testing.T) {
 	src := standardLZW(t, bytes.Repeat([]byte{'x'}, 100_000))
 	out, err := expandLZW(nil, src, 99_999)
 	require.ErrorIs(t, err, errLZWLimit)
@@ -126,7 +129,8 @@ func TestW63LZWStopsAtTheLimit(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestW23LZWRefusesDataWithoutEndCode(t *testing.T) {
+// TestLZWRefusesDataWithoutEndCode checks W23.
+func TestLZWRefusesDataWithoutEndCode(t *testing.T) {
 	src := standardLZW(t, sampleCompound(3))
 	for n := range len(src) {
 		_, err := expandLZW(nil, src[:n], 1<<20)
@@ -136,14 +140,15 @@ func TestW23LZWRefusesDataWithoutEndCode(t *testing.T) {
 	require.NoError(t, err, "bytes after the end code are ignored")
 }
 
-func TestW23LZWRefusesCodesThatAreNotInTheTable(t *testing.T) {
+// TestLZWRefusesCodesThatAreNotInTheTable checks W23.
+func TestLZWRefusesCodesThatAreNotInTheTable(t *testing.T) {
 	_, err := expandLZW(nil, []byte{0xff, 0xff, 0xff}, 1<<20)
 	require.ErrorIs(t, err, errLZWCode)
 }
 
 // A writer that never clears the table is allowed: the table stays as it is when
-// it is full, and codes keep 12 bits.
-func TestW19LZWReadsOnWithAFullTable(t *testing.T) {
+// it is full, and codes keep 12 bits (W19).
+func TestLZWReadsOnWithAFullTable(t *testing.T) {
 	src := codesWithoutClear(20_000)
 	want, err := standardUnLZW(src, 1<<24)
 	require.NoError(t, err)

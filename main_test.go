@@ -26,10 +26,10 @@ func TestMain(m *testing.M) {
 // leakedGoroutines returns the stacks of the goroutines that run or were
 // started by code of this package, except the caller's. It looks again until
 // there are none or patience has run out, since some are just about to end.
-func leakedGoroutines(patience time.Duration) []string {
+func leakedGoroutines(timeout time.Duration) []string {
 	pause := time.NewTicker(10 * time.Millisecond)
 	defer pause.Stop()
-	for deadline := time.Now().Add(patience); ; <-pause.C {
+	for deadline := time.Now().Add(timeout); ; <-pause.C {
 		leaked := packageGoroutines(allStacks())
 		if len(leaked) == 0 || time.Now().After(deadline) {
 			return leaked

@@ -60,7 +60,7 @@ type Memberlist struct {
 	udp        *NetTransport // set if packets take the direct way to the sockets
 	resolver   *resolver
 	notifier   *notifier
-	gate       *aliveGate
+	admission  *aliveAdmission
 	broadcasts *TransmitLimitedQueue
 	view       *memberView
 	self       atomic.Pointer[Node]
@@ -68,20 +68,20 @@ type Memberlist struct {
 
 	seedWarned map[string]time.Time // last warning by seed; for rejoin alone
 
-	hanging atomic.Uint64 // events up to this number were waited for in vain
+	hungEvents atomic.Uint64 // events up to this number were waited for in vain
 
-	crew        crew
-	userLane    *lane[userBatch]
-	memberLane  *lane[heldMessage] // only with an AliveDelegate
-	rttLane     *lane[roundTrip]
-	outbox      [urgencies]*lane[outPacket] // only on transports whose sending may block
-	slowSends   atomic.Bool                 // the transport has blocked in sending an answer
-	scratch     sync.Pool                   // *packetScratch
-	userLists   sync.Pool                   // *userMessages
-	effects     sync.Pool                   // *effects
-	nodeLists   sync.Pool                   // *[]pushNodeState
-	pingCalls   sync.Pool                   // *pingCall
-	localStates sync.Pool                   // *localState
+	tasks       taskGroup
+	userQueue   *workQueue[userBatch]
+	memberQueue *workQueue[heldMessage] // only with an AliveDelegate
+	rttQueue    *workQueue[roundTrip]
+	outbox      [urgencies]*workQueue[outPacket] // only on transports whose sending may block
+	slowSends   atomic.Bool                      // the transport has blocked in sending an answer
+	scratch     sync.Pool                        // *packetScratch
+	userLists   sync.Pool                        // *userMessages
+	effects     sync.Pool                        // *effects
+	nodeLists   sync.Pool                        // *[]pushNodeState
+	pingCalls   sync.Pool                        // *pingCall
+	localStates sync.Pool                        // *localState
 	streams     streamSet
 
 	epoch time.Time
@@ -161,16 +161,16 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 			"configured Transport is not a NodeAwareTransport and some features may not work as desired")
 	}
 	core := newCore(conf, newRandom())
-	core.unheard = conf.Events == nil
+	core.noEvents = conf.Events == nil
 	_, reasons := conf.Events.(EventReasonDelegate)
-	core.unexplained = !reasons
+	core.noReasons = !reasons
 	m := &Memberlist{
 		config:     conf,
 		log:        log,
 		wire:       newWire(conf),
 		transport:  aware,
 		resolver:   newResolver(conf, log),
-		gate:       newAliveGate(conf.Alive),
+		admission:  newAliveAdmission(conf.Alive),
 		broadcasts: core.queue,
 		view:       &core.table.view,
 		epoch:      time.Now(),
@@ -179,45 +179,45 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 	m.wire.udp = m.udp != nil
 	life, end := context.WithCancelCause(context.Background())
 	m.life, m.end = life, func() { end(ErrShutdown) }
-	m.notifier = newNotifier(&m.crew, conf)
+	m.notifier = newNotifier(&m.tasks, conf)
 	m.locked.core = core
 	m.locked.armed = never
 	m.scratch.New = func() any { return new(packetScratch) }
 	m.userLists.New = func() any { return new(userMessages) }
 	m.effects.New = func() any { return new(effects) }
 	m.pingCalls.New = func() any { return newPingCall() }
-	m.makeLanes()
+	m.makeQueues()
 	return m, nil
 }
 
-// leastLaneBytes is how many bytes each lane may hold at least.
-const leastLaneBytes = 16 << 20
+// minQueueBytes is how many bytes each lane may hold at least.
+const minQueueBytes = 16 << 20
 
-// laneBytes is how many bytes each lane may hold: as many as its packets have when
+// queueBytes is how many bytes each lane may hold: as many as its packets have when
 // they are of the size in which this node fills its own.
-func (m *Memberlist) laneBytes() int {
+func (m *Memberlist) queueBytes() int {
 	depth, size := m.config.HandoffQueueDepth, m.config.UDPBufferSize
 	if depth > math.MaxInt/size {
 		return math.MaxInt
 	}
-	return max(leastLaneBytes, depth*size)
+	return max(minQueueBytes, depth*size)
 }
 
-func (m *Memberlist) makeLanes() {
-	depth, bytes := m.config.HandoffQueueDepth, m.laneBytes()
-	m.userLane = newLane(&m.crew, depth, m.deliverUserMessages).
+func (m *Memberlist) makeQueues() {
+	depth, bytes := m.config.HandoffQueueDepth, m.queueBytes()
+	m.userQueue = newWorkQueue(&m.tasks, depth, m.deliverUserMessages).
 		bounded(bytes, func(b *userBatch) int { return b.size })
-	m.rttLane = newLane(&m.crew, depth, m.deliverRoundTrip).
+	m.rttQueue = newWorkQueue(&m.tasks, depth, m.deliverRoundTrip).
 		bounded(bytes, func(rt *roundTrip) int { return len(rt.payload) })
 	if m.config.Alive != nil {
-		m.memberLane = newLane(&m.crew, depth, m.handleHeld).bounded(bytes, (*heldMessage).bytes)
-		m.memberLane.vital = true
+		m.memberQueue = newWorkQueue(&m.tasks, depth, m.handleHeld).bounded(bytes, (*heldMessage).bytes)
+		m.memberQueue.protocol = true
 	}
 	if !sendsAtOnce(m.transport) {
 		for i := range m.outbox {
-			m.outbox[i] = newLane(&m.crew, depth, func(p outPacket) { m.sendNow(&p) }).
+			m.outbox[i] = newWorkQueue(&m.tasks, depth, func(p outPacket) { m.sendNow(&p) }).
 				bounded(bytes, func(p *outPacket) int { return len(p.msg) })
-			m.outbox[i].vital = true
+			m.outbox[i].protocol = true
 		}
 	}
 }
@@ -267,7 +267,7 @@ func (m *Memberlist) begin() error {
 	m.warnIfPublic(ip)
 	m.timer = time.NewTimer(time.Hour)
 	m.timer.Stop()
-	m.crew.startLoop(m.runTimer)
+	m.tasks.startLoop(m.runTimer)
 	m.introduce(ip, port, meta)
 	return nil
 }
@@ -280,15 +280,15 @@ func (m *Memberlist) introduce(ip net.IP, port uint16, meta []byte) {
 		m.log.warnf("The own node was refused and takes no part", logFields{err: refusal},
 			"The own node was refused and takes no part: %v", refusal)
 	}
-	told := m.step(func(c *core, now instant) {
+	eventSeq := m.step(func(c *core, now instant) {
 		if refusal != nil {
-			c.standAside(now, ip, port, meta)
+			c.startAsLeft(now, ip, port, meta)
 		} else {
-			c.introduce(now, ip, port, meta, nil)
+			c.announceSelf(now, ip, port, meta, nil)
 		}
 		c.start(now)
 	})
-	_ = m.notifier.wait(m.life, told) // fails only after Shutdown, which nobody can have called yet
+	_ = m.notifier.wait(m.life, eventSeq) // fails only after Shutdown, which nobody can have called yet
 }
 
 // advertised asks the transport for the address to tell others.
@@ -326,7 +326,7 @@ func (m *Memberlist) nodeMeta() ([]byte, error) {
 // pass (P12, P14).
 func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta []byte) error {
 	a := alive{Node: borrow(m.config.Name), Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
-	return m.admits(ctx, &a)
+	return m.admit(ctx, &a)
 }
 
 // now is the time of the core.
@@ -337,35 +337,35 @@ func (m *Memberlist) now() instant { return instant(time.Since(m.epoch)) }
 func (m *Memberlist) step(f func(c *core, now instant)) uint64 {
 	m.locked.Lock()
 	f(m.locked.core, m.now())
-	fx, told := m.settle()
+	fx, eventSeq := m.settle()
 	m.locked.Unlock()
 	m.perform(fx)
-	return told
+	return eventSeq
 }
 
 // settle takes the effects out of the core, queues the events in the order of
 // the transitions, and sets the timer. The lock is held. fx is nil if there is
 // nothing to do.
-func (m *Memberlist) settle() (fx *effects, told uint64) {
+func (m *Memberlist) settle() (fx *effects, eventSeq uint64) {
 	c := m.locked.core
 	m.arm(c)
 	if c.self != nil && m.self.Load() != c.self.node {
 		m.self.Store(c.self.node)
 	}
-	told = m.notifier.push(c.fx.events)
+	eventSeq = m.notifier.push(c.fx.events)
 	if c.fx.empty() {
-		return nil, told
+		return nil, eventSeq
 	}
 	m.health.Store(int64(c.health.score))
 	fx = m.effects.Get().(*effects)
 	*fx, c.fx = c.fx, *fx
-	return fx, told
+	return fx, eventSeq
 }
 
 // arm sets the timer to when the core has to be woken. The lock is held.
 func (m *Memberlist) arm(c *core) {
 	now := m.now()
-	next := c.nextAlarm(now)
+	next := c.nextDeadline(now)
 	switch {
 	case next == m.locked.armed:
 	case next == never:
@@ -443,16 +443,16 @@ func (m *Memberlist) GetHealthScore() int { return int(m.health.Load()) }
 // inCallback reports whether the caller is user code that the protocol, or the
 // gate for alive messages, waits for (P124).
 func (m *Memberlist) inCallback() bool {
-	return m.gate.entered() || m.crew.inCallback()
+	return m.admission.entered() || m.tasks.inCallback()
 }
 
 // waitForEvents waits for the delivery of the events up to a number, unless the
 // caller is itself inside a callback.
-func (m *Memberlist) waitForEvents(ctx context.Context, told uint64) error {
-	if m.gate.entered() {
+func (m *Memberlist) waitForEvents(ctx context.Context, eventSeq uint64) error {
+	if m.admission.entered() {
 		return nil
 	}
-	return m.notifier.wait(ctx, told)
+	return m.notifier.wait(ctx, eventSeq)
 }
 
 // Shutdown stops the node: it closes the transport, running exchanges and all
@@ -468,13 +468,13 @@ func (m *Memberlist) waitForEvents(ctx context.Context, told uint64) error {
 func (m *Memberlist) Shutdown() error {
 	m.down.Store(true)
 	if m.inCallback() {
-		m.crew.start(m.stopTransport)
+		m.tasks.start(m.stopTransport)
 		m.stopWork()
 		return nil
 	}
 	m.stopTransport()
 	m.stopWork()
-	m.crew.join()
+	m.tasks.join()
 	return nil
 }
 
@@ -493,10 +493,10 @@ func (m *Memberlist) stopTransport() {
 // stopWork lets every goroutine of the node come to its end.
 func (m *Memberlist) stopWork() {
 	m.streams.closeAll()
-	m.userLane.close()
-	m.rttLane.close()
-	if m.memberLane != nil {
-		m.memberLane.close()
+	m.userQueue.close()
+	m.rttQueue.close()
+	if m.memberQueue != nil {
+		m.memberQueue.close()
 	}
 	for _, l := range m.outbox {
 		if l != nil {
@@ -504,6 +504,6 @@ func (m *Memberlist) stopWork() {
 		}
 	}
 	m.notifier.close()
-	m.crew.close()
+	m.tasks.close()
 	m.log.flush()
 }

@@ -104,16 +104,16 @@ func (m *Memberlist) PingContext(ctx context.Context, node string, addr net.Addr
 	if m.down.Load() {
 		return 0, ErrShutdown
 	}
-	patience := m.config.ProbeTimeout
+	timeout := m.config.ProbeTimeout
 	if m.config.ProbeInterval > 0 {
-		patience = min(patience, m.config.ProbeInterval)
+		timeout = min(timeout, m.config.ProbeInterval)
 	}
 	call := m.pingCalls.Get().(*pingCall)
 	packet := m.registerPing(call, pingTarget(node, addr))
 	at, err := m.transmit(&packet)
 	if err == nil {
 		var rtt time.Duration
-		if rtt, err = m.awaitPing(ctx, call, at, patience); err == nil {
+		if rtt, err = m.awaitPing(ctx, call, at, timeout); err == nil {
 			return rtt, nil
 		}
 	}
@@ -168,9 +168,9 @@ func (m *Memberlist) forgetPing(call *pingCall) {
 var errNoAnswer = errors.New("no answer")
 
 // awaitPing waits for the answer to a ping that was sent at the given time.
-func (m *Memberlist) awaitPing(ctx context.Context, call *pingCall, sent time.Time, patience time.Duration) (time.Duration, error) {
+func (m *Memberlist) awaitPing(ctx context.Context, call *pingCall, sent time.Time, timeout time.Duration) (time.Duration, error) {
 	out := m.instantOf(m.now(), sent)
-	call.timer.Reset(patience)
+	call.timer.Reset(timeout)
 	select {
 	case <-call.waiter.done:
 		rtt := call.waiter.rtt(out)

@@ -16,7 +16,7 @@ import (
 
 // A user message that is sent directly goes alone, with a checksum only if the
 // node that was given is known to understand it (P38, W25), whatever else waits.
-func TestP38W25DirectMessagesTravelAlone(t *testing.T) {
+func TestDirectMessagesTravelAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still, func(cfg *Config) {
@@ -59,7 +59,7 @@ func TestP38W25DirectMessagesTravelAlone(t *testing.T) {
 }
 
 // P38: no size check but the network's own.
-func TestP38LargeMessagesAreCompressed(t *testing.T) {
+func TestLargeMessagesAreCompressed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		box := new(inbox)
@@ -85,7 +85,7 @@ func TestTooLargeForADatagram(t *testing.T) {
 }
 
 // P3: sending to an address without a name fails where names are required.
-func TestP3SendingToNobodyInParticular(t *testing.T) {
+func TestSendingToNobodyInParticular(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", func(cfg *Config) { cfg.RequireNodeNames = true })
@@ -132,7 +132,7 @@ func TestSendToUnknownAddressIsAnError(t *testing.T) {
 }
 
 // W58, P39: a message on a stream of its own; an empty one is delivered nowhere.
-func TestP39W58ReliableMessages(t *testing.T) {
+func TestReliableMessages(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		box := new(inbox)
@@ -149,7 +149,8 @@ func TestP39W58ReliableMessages(t *testing.T) {
 	})
 }
 
-func TestP39W64TooLargeForAnyReceiver(t *testing.T) {
+// TestTooLargeForAnyReceiver checks P39, W64.
+func TestTooLargeForAnyReceiver(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		a, b := c.node("n1"), c.node("n2")
@@ -157,8 +158,8 @@ func TestP39W64TooLargeForAnyReceiver(t *testing.T) {
 	})
 }
 
-// Connecting takes TCPTimeout at most, and the error names the address.
-func TestP39SendReliableGivesUpConnecting(t *testing.T) {
+// Connecting takes TCPTimeout at most, and the error names the address (P39).
+func TestSendReliableGivesUpConnecting(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1")
@@ -204,7 +205,8 @@ func TestSendReliableContextIsCancelled(t *testing.T) {
 	}
 }
 
-func TestP40PingMeasuresTheRoundTrip(t *testing.T) {
+// TestPingMeasuresTheRoundTrip checks P40.
+func TestPingMeasuresTheRoundTrip(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var completed, asked int
@@ -225,7 +227,8 @@ func TestP40PingMeasuresTheRoundTrip(t *testing.T) {
 	})
 }
 
-func TestP40PingWithoutAnswer(t *testing.T) {
+// TestPingWithoutAnswer checks P40.
+func TestPingWithoutAnswer(t *testing.T) {
 	for name, test := range map[string]struct {
 		interval, timeout, want time.Duration
 		node                    string
@@ -265,7 +268,8 @@ func TestP40PingWithoutAnswer(t *testing.T) {
 	}
 }
 
-func TestP40PingThatCannotBeSent(t *testing.T) {
+// TestPingThatCannotBeSent checks P40.
+func TestPingThatCannotBeSent(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m := newMesh(t).node("n1")
 		var err error
@@ -292,7 +296,7 @@ func TestPingContextIsCancelled(t *testing.T) {
 }
 
 // P40, P75: broadcasts ride on pings, and on the acks.
-func TestP40P75BroadcastsRideOnPingsAndAcks(t *testing.T) {
+func TestBroadcastsRideOnPingsAndAcks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still, func(cfg *Config) {
@@ -318,7 +322,7 @@ func TestP40P75BroadcastsRideOnPingsAndAcks(t *testing.T) {
 }
 
 // P51: a ping says where to answer and who asks.
-func TestP51PingsNameTheirSource(t *testing.T) {
+func TestPingsNameTheirSource(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still)

@@ -113,7 +113,8 @@ func still(cfg *Config) {
 	cfg.ProbeInterval, cfg.GossipInterval, cfg.PushPullInterval = 0, 0, 0
 }
 
-func TestP147PacketsAreCountedBeforeTheLabel(t *testing.T) {
+// TestPacketsAreCountedBeforeTheLabel checks P147.
+func TestPacketsAreCountedBeforeTheLabel(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		m := c.node("n1", s.measured, still, func(cfg *Config) { cfg.Label, cfg.EnableCompression = "label", false })
@@ -128,7 +129,8 @@ func TestP147PacketsAreCountedBeforeTheLabel(t *testing.T) {
 	})
 }
 
-func TestP147PacketsReceivedAreCounted(t *testing.T) {
+// TestPacketsReceivedAreCounted checks P147.
+func TestPacketsReceivedAreCounted(t *testing.T) {
 	s := recordMetrics(t)
 	cfg := loopback("n1")
 	s.measured(cfg)
@@ -143,7 +145,8 @@ func TestP147PacketsReceivedAreCounted(t *testing.T) {
 	require.EqualValues(t, 11, s.sum("udp.received"))
 }
 
-func TestP147StreamsAreCounted(t *testing.T) {
+// TestStreamsAreCounted checks P147.
+func TestStreamsAreCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		key := bytes.Repeat([]byte{9}, 16)
@@ -182,7 +185,7 @@ func TestP147StreamsAreCounted(t *testing.T) {
 const boxOverheadPlain = 29
 
 // W85, P147: the size of the own state is the real one.
-func TestP147W85SizeOfTheLocalState(t *testing.T) {
+func TestSizeOfTheLocalState(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		m := c.node("n1", s.measured, still, func(cfg *Config) {
@@ -201,7 +204,8 @@ func TestP147W85SizeOfTheLocalState(t *testing.T) {
 	})
 }
 
-func TestP147NodesPerState(t *testing.T) {
+// TestNodesPerState checks P147.
+func TestNodesPerState(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		m := c.node("n1", s.measured, func(cfg *Config) { cfg.ProbeInterval, cfg.PushPullInterval = 100*time.Hour, 0 })
@@ -221,7 +225,8 @@ func TestP147NodesPerState(t *testing.T) {
 	})
 }
 
-func TestP147AcceptedMessagesAreCounted(t *testing.T) {
+// TestAcceptedMessagesAreCounted checks P147.
+func TestAcceptedMessagesAreCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		m := c.node("n1", s.measured, still)
@@ -254,8 +259,8 @@ func TestP147AcceptedMessagesAreCounted(t *testing.T) {
 }
 
 // A node that alone finds another one silent: its suspicion runs out without
-// confirmations, and the missing nacks of the relays slow it down.
-func TestP147DegradedProbesAndTimeouts(t *testing.T) {
+// confirmations, and the missing nacks of the relays slow it down (P147).
+func TestDegradedProbesAndTimeouts(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		m := c.node("n1", s.measured, func(cfg *Config) { cfg.PushPullInterval, cfg.DisableTcpPings = 0, true })
@@ -277,8 +282,8 @@ func TestP147DegradedProbesAndTimeouts(t *testing.T) {
 	})
 }
 
-// P85: the depth of the queue is sampled every QueueCheckInterval.
-func TestP85P147QueueDepthIsSampled(t *testing.T) {
+// P85: the depth of the queue is sampled every QueueCheckInterval (P85, P147).
+func TestQueueDepthIsSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		m := c.node("n1", s.measured, still, func(cfg *Config) { cfg.QueueCheckInterval = 10 * time.Second })
@@ -295,7 +300,8 @@ func TestP85P147QueueDepthIsSampled(t *testing.T) {
 	})
 }
 
-func TestP85NoSamplesWithoutInterval(t *testing.T) {
+// TestNoSamplesWithoutInterval checks P85.
+func TestNoSamplesWithoutInterval(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		c.node("n1", s.measured, func(cfg *Config) { cfg.QueueCheckInterval = 0 })
@@ -304,7 +310,8 @@ func TestP85NoSamplesWithoutInterval(t *testing.T) {
 	})
 }
 
-func TestP147GossipRoundsAreTimed(t *testing.T) {
+// TestGossipRoundsAreTimed checks P147.
+func TestGossipRoundsAreTimed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
 		m := c.node("n1", s.measured)

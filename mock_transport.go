@@ -373,12 +373,12 @@ func (t *MockTransport) deliver(p *Packet, giveUp <-chan struct{}) bool {
 	if t.clogged.Load() {
 		return false
 	}
-	patience := time.NewTimer(mockPatience)
-	defer patience.Stop()
+	timeout := time.NewTimer(mockPatience)
+	defer timeout.Stop()
 	select {
 	case t.packets <- p:
 		return true
-	case <-patience.C:
+	case <-timeout.C:
 		t.clogged.Store(true)
 	case <-giveUp:
 	case <-t.done:

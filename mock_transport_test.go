@@ -62,7 +62,8 @@ func accept(transport *MockTransport) <-chan net.Conn {
 	return accepted
 }
 
-func TestP140MockAddresses(t *testing.T) {
+// TestMockAddresses checks P140.
+func TestMockAddresses(t *testing.T) {
 	var network MockNetwork
 	for i := 1; i <= 3; i++ {
 		transport := network.NewTransport("same name")

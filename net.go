@@ -37,8 +37,8 @@ func (m *Memberlist) listenToChannels() error {
 	if !open {
 		return errTransportClosed
 	}
-	m.crew.startLoop(func() { m.readPackets(packet) })
-	m.crew.startLoop(func() { m.acceptStreams(conn) })
+	m.tasks.startLoop(func() { m.readPackets(packet) })
+	m.tasks.startLoop(func() { m.acceptStreams(conn) })
 	return nil
 }
 
@@ -56,7 +56,7 @@ func tryReceive[T any](ch <-chan T) (first T, open bool) {
 // readPackets takes packets from the transport's channel until Shutdown. The first
 // one may have been taken already.
 func (m *Memberlist) readPackets(first *Packet) {
-	in := newIntake(m)
+	in := newPacketHandler(m)
 	packets := m.transport.PacketCh()
 	in.burst(first, packets)
 	for {
@@ -113,25 +113,25 @@ func (s sender) ip() netip.Addr {
 	return ap.Addr().Unmap()
 }
 
-// intake takes packets apart and hands their messages on. Each goroutine that
+// packetHandler takes packets apart and hands their messages on. Each goroutine that
 // receives packets has its own, so that its buffers can be used again.
-type intake struct {
-	m      *Memberlist
-	reader *packetReader
-	items  []incoming
-	pings  []message
-	direct int      // pings, indirect pings, acks and nacks in the packet
-	texts  [][]byte // user messages
-	ack    []byte   // an encoded answer
-	asker  string   // the source of the last ping; one copy of its name does for many pings
+type packetHandler struct {
+	m            *Memberlist
+	reader       *packetReader
+	items        []incoming
+	pings        []message
+	direct       int      // pings, indirect pings, acks and nacks in the packet
+	userMessages [][]byte // user messages
+	ack          []byte   // an encoded answer
+	requester    string   // the source of the last ping; one copy of its name does for many pings
 
 	out      *packetScratch // for answers to what was read together; nil if none
 	answered instant        // when the last one was sent, or the first one started
 
-	told    uint64 // the number of the last event that a packet caused
-	users   []userBatch
-	senders []sender // of users
-	kept    int      // bytes that users hold
+	eventSeq uint64 // the number of the last event that a packet caused
+	users    []userBatch
+	senders  []sender // of users
+	kept     int      // bytes that users hold
 }
 
 // maxBurst is how many packets that are there already are handled before their
@@ -155,24 +155,24 @@ type incoming struct {
 	ind   indirectPing
 }
 
-func newIntake(m *Memberlist) *intake {
-	return &intake{m: m, reader: newPacketReader(m.wire)}
+func newPacketHandler(m *Memberlist) *packetHandler {
+	return &packetHandler{m: m, reader: newPacketReader(m.wire)}
 }
 
 // newReceiver makes a handler for the packets that NetTransport gets on the calling
 // goroutine, which becomes one of the protocol's: for good, or while it is handling
 // packets.
 func (m *Memberlist) newReceiver(forGood bool) func([]datagram) {
-	in := newIntake(m)
+	in := newPacketHandler(m)
 	if forGood {
-		m.crew.becomeLoop()
+		m.tasks.becomeLoop()
 		return in.batch
 	}
-	return func(packets []datagram) { m.crew.asLoop(func() { in.batch(packets) }) }
+	return func(packets []datagram) { m.tasks.asLoop(func() { in.batch(packets) }) }
 }
 
 // batch handles packets that came together.
-func (in *intake) batch(packets []datagram) {
+func (in *packetHandler) batch(packets []datagram) {
 	for i := range packets {
 		p := &packets[i]
 		in.packet(p.buf, sender{addr: p.from, other: p.other}, p.at)
@@ -184,7 +184,7 @@ func (in *intake) batch(packets []datagram) {
 }
 
 // burst handles a packet and those that wait behind it.
-func (in *intake) burst(p *Packet, packets <-chan *Packet) {
+func (in *packetHandler) burst(p *Packet, packets <-chan *Packet) {
 	for n := 0; p != nil && n < maxBurst; n++ {
 		in.packet(p.Buf, sender{other: p.From}, p.Timestamp)
 		p = nil
@@ -199,7 +199,7 @@ func (in *intake) burst(p *Packet, packets <-chan *Packet) {
 }
 
 // finish lets go what packets that came together have led to.
-func (in *intake) finish() {
+func (in *packetHandler) finish() {
 	if in.out != nil {
 		in.m.giveBatching(in.out)
 		in.out = nil
@@ -214,9 +214,9 @@ func (in *intake) finish() {
 const keepItems = 1024
 
 // trim gives back what an unusual packet has left.
-func (in *intake) trim() {
-	if cap(in.items) > keepItems || cap(in.pings) > keepItems || cap(in.texts) > keepItems {
-		in.items, in.pings, in.texts = nil, nil, nil
+func (in *packetHandler) trim() {
+	if cap(in.items) > keepItems || cap(in.pings) > keepItems || cap(in.userMessages) > keepItems {
+		in.items, in.pings, in.userMessages = nil, nil, nil
 	}
 	in.reader.trim()
 }
@@ -224,7 +224,7 @@ func (in *intake) trim() {
 // packet handles one packet: membership first, so that the answer to a ping can
 // carry what it brought, then pings, then user messages. Nothing in here waits for
 // user code but the ping delegate's payload (P86, P87).
-func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
+func (in *packetHandler) packet(buf []byte, from sender, arrived time.Time) {
 	msgs, err := in.reader.read(buf)
 	for _, fault := range in.reader.faults {
 		in.m.logFault(fault, from)
@@ -233,9 +233,9 @@ func (in *intake) packet(buf []byte, from sender, arrived time.Time) {
 		in.m.logFault(err, from)
 		return
 	}
-	in.items, in.pings, in.texts, in.direct = in.items[:0], in.pings[:0], in.texts[:0], 0
+	in.items, in.pings, in.userMessages, in.direct = in.items[:0], in.pings[:0], in.userMessages[:0], 0
 	for i := range msgs {
-		in.sort(msgs[i], from)
+		in.classify(msgs[i], from)
 	}
 	if surplus := in.direct - maxDirect; surplus > 0 {
 		in.m.tooManyDirect(surplus, from)
@@ -257,8 +257,8 @@ func (m *Memberlist) logFault(err error, from sender) {
 	m.log.log(level, "Invalid packet", logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
 }
 
-// sort decodes a message and puts it where it will be handled.
-func (in *intake) sort(msg message, from sender) {
+// classify decodes a message and puts it where it will be handled.
+func (in *packetHandler) classify(msg message, from sender) {
 	switch msg.kind() {
 	case pingMsg, indirectPingMsg, ackMsg, nackMsg:
 		if in.direct++; in.direct > maxDirect {
@@ -270,9 +270,9 @@ func (in *intake) sort(msg message, from sender) {
 		}
 		in.decode(msg, from)
 	case userMsg:
-		in.texts = append(in.texts, msg.body()) // handed over at the end
+		in.userMessages = append(in.userMessages, msg.body()) // handed over at the end
 	case aliveMsg, suspectMsg, deadMsg:
-		if lane := in.m.memberLane; lane != nil {
+		if lane := in.m.memberQueue; lane != nil {
 			in.m.hold(lane, msg, from)
 			return
 		}
@@ -288,7 +288,7 @@ func (m *Memberlist) tooManyDirect(n int, from sender) {
 }
 
 // decode adds a message to those for the core.
-func (in *intake) decode(msg message, from sender) {
+func (in *packetHandler) decode(msg message, from sender) {
 	if len(in.items) < cap(in.items) {
 		in.items = in.items[:len(in.items)+1]
 	} else {
@@ -360,7 +360,7 @@ func (m *Memberlist) admitPacket(item *incoming, from sender) bool {
 	if m.config.IPMustBeChecked() && !m.packetAllowed(a, from) {
 		return false
 	}
-	if err := m.admits(m.life, a); err != nil {
+	if err := m.admit(m.life, a); err != nil {
 		m.logRefused(a, err)
 		return false
 	}
@@ -405,7 +405,7 @@ func (m *Memberlist) packetAllowed(a *alive, from sender) bool {
 }
 
 // apply gives the messages of one packet to the core in one go.
-func (in *intake) apply(arrived time.Time, from sender) {
+func (in *packetHandler) apply(arrived time.Time, from sender) {
 	if len(in.items) == 0 {
 		return
 	}
@@ -415,9 +415,9 @@ func (in *intake) apply(arrived time.Time, from sender) {
 	for i := range in.items {
 		m.receive(m.locked.core, now, &in.items[i], arrived, from)
 	}
-	fx, told := m.settle()
+	fx, eventSeq := m.settle()
 	m.locked.Unlock()
-	in.told = told
+	in.eventSeq = eventSeq
 	m.perform(fx)
 }
 
@@ -465,7 +465,7 @@ func answerTo(ip []byte, port uint16, from sender) destination {
 // answer replies to a ping packet, unless it is meant for another node (P60, W78).
 // An answer to an unknown node elsewhere than where the packet came from is bare,
 // and so shorter than the question.
-func (in *intake) answer(body []byte, from sender) {
+func (in *packetHandler) answer(body []byte, from sender) {
 	m := in.m
 	var p ping
 	if _, err := p.decode(body); err != nil {
@@ -485,11 +485,11 @@ func (in *intake) answer(body []byte, from sender) {
 	reply := ack{SeqNo: p.SeqNo}
 	to := answerTo(p.SourceAddr, p.SourcePort, from)
 	if m.udp == nil || m.config.RequireNodeNames {
-		in.asker = p.SourceNode.ownUnless(in.asker)
-		to.name = in.asker
+		in.requester = p.SourceNode.ownUnless(in.requester)
+		to.name = in.requester
 	}
 	back := to.text != "" || to.addr.Addr() == from.ip()
-	payload, riders := m.judgeAsker(p.SourceNode, to, back)
+	payload, riders := m.checkRequester(p.SourceNode, to, back)
 	if payload && m.config.Ping != nil {
 		reply.Payload = m.config.Ping.AckPayload()
 	}
@@ -497,24 +497,24 @@ func (in *intake) answer(body []byte, from sender) {
 	in.reply(to, in.ack, riders)
 }
 
-// judgeAsker tells whether the answer to a ping may have a payload and broadcasts.
+// checkRequester tells whether the answer to a ping may have a payload and broadcasts.
 // back says that it goes back to where the ping came from.
-func (m *Memberlist) judgeAsker(name borrowed, to destination, back bool) (payload, riders bool) {
+func (m *Memberlist) checkRequester(name borrowed, to destination, back bool) (payload, riders bool) {
 	m.locked.Lock()
 	defer m.locked.Unlock()
 	c := m.locked.core
 	if c.knows(name, to) {
 		return true, true
 	}
-	return back, back && c.strangers.take(m.now())
+	return back, back && c.unknownRequesters.take(m.now())
 }
 
 // reply answers a packet on the goroutine that read it, until that has turned out
 // to block; then in a lane. The message is the caller's again when it returns.
-func (in *intake) reply(to destination, msg []byte, riders bool) {
+func (in *packetHandler) reply(to destination, msg []byte, riders bool) {
 	m := in.m
 	if m.slowSends.Load() {
-		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), riders: riders}) {
+		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), piggyback: riders}) {
 			m.outboxFull(to)
 		}
 		return
@@ -524,7 +524,7 @@ func (in *intake) reply(to destination, msg []byte, riders bool) {
 	}
 	send := m.write
 	if riders {
-		send = m.sendWithRiders
+		send = m.sendWithBroadcasts
 	}
 	if _, err := send(in.out, to, msg); err != nil {
 		m.logUnsent(to, err)
@@ -537,7 +537,7 @@ func (in *intake) reply(to destination, msg []byte, riders bool) {
 // noteSlowness ends the sending of answers on goroutines that read if it turns out
 // to block. What else was done since the answer before counts as part of it: to ask
 // for the time once and not twice takes a tenth off an answer.
-func (in *intake) noteSlowness() {
+func (in *packetHandler) noteSlowness() {
 	now := in.m.now()
 	if now.sub(in.answered) > slowSend {
 		in.m.slowSends.Store(true)
@@ -558,7 +558,7 @@ func (h *heldMessage) bytes() int { return len(h.msg) + h.size }
 
 // hold queues a membership message for the goroutine that may ask the
 // AliveDelegate, so that its slowness does not hold up pings.
-func (m *Memberlist) hold(l *lane[heldMessage], msg message, from sender) {
+func (m *Memberlist) hold(l *workQueue[heldMessage], msg message, from sender) {
 	if !l.hasRoom(len(msg)) || !l.put(heldMessage{msg: bytes.Clone(msg), from: from}) {
 		m.dropped(msg.kind(), 1, from)
 	}
@@ -574,12 +574,12 @@ func (m *Memberlist) dropped(kind messageType, n int, from sender) {
 // handleHeld lets one membership message pass the gates and apply.
 func (m *Memberlist) handleHeld(held heldMessage) {
 	if held.users != nil {
-		if !m.userLane.put(userBatch{held.users, m.notifier.last(), held.size}) {
+		if !m.userQueue.put(userBatch{held.users, m.notifier.last(), held.size}) {
 			m.dropped(userMsg, len(*held.users), held.from)
 		}
 		return
 	}
-	in := intake{m: m}
+	in := packetHandler{m: m}
 	in.decode(held.msg, held.from)
 	in.apply(time.Time{}, held.from)
 }
@@ -591,12 +591,12 @@ func (m *Memberlist) queueRoundTrips(rtts []roundTrip) {
 		return
 	}
 	for _, rt := range rtts {
-		if !m.rttLane.hasRoom(len(rt.payload)) {
+		if !m.rttQueue.hasRoom(len(rt.payload)) {
 			m.countDropped("round trip", 1)
 			continue
 		}
 		rt.payload = bytes.Clone(rt.payload)
-		if !m.rttLane.put(rt) {
+		if !m.rttQueue.put(rt) {
 			m.countDropped("round trip", 1)
 		}
 	}

@@ -29,7 +29,7 @@ func (p *puppet) acked() []uint32 {
 
 // The answer to a ping goes to the source that it names, else to where it came
 // from (W69); with the payload of the delegate, which is asked each time (P60).
-func TestP60W69AnswersToPings(t *testing.T) {
+func TestAnswersToPings(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		asked := 0
@@ -55,7 +55,8 @@ func TestP60W69AnswersToPings(t *testing.T) {
 	})
 }
 
-func TestP60W78PingForAnotherNodeIsIgnored(t *testing.T) {
+// TestPingForAnotherNodeIsIgnored checks P60, W78.
+func TestPingForAnotherNodeIsIgnored(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -75,7 +76,7 @@ func TestP60W78PingForAnotherNodeIsIgnored(t *testing.T) {
 
 // Being a relay (P58): the ping has the relay's own source and number (W71), the
 // answer goes to the source that the request names (W70).
-func TestP58W70W71RelayedPings(t *testing.T) {
+func TestRelayedPings(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still)
@@ -104,7 +105,8 @@ func TestP58W70W71RelayedPings(t *testing.T) {
 	})
 }
 
-func TestP58RelayThatReachesNobodySendsOneNackIfWanted(t *testing.T) {
+// TestRelayThatReachesNobodySendsOneNackIfWanted checks P58.
+func TestRelayThatReachesNobodySendsOneNackIfWanted(t *testing.T) {
 	for _, wanted := range []bool{true, false} {
 		t.Run(fmt.Sprint(wanted), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -134,7 +136,7 @@ func TestP58RelayThatReachesNobodySendsOneNackIfWanted(t *testing.T) {
 
 // Ports that are missing are filled in with the bind port before anything sees
 // them; a node that speaks version 1 takes its own whatever they say (W74, P91).
-func TestP91W74MissingPorts(t *testing.T) {
+func TestMissingPorts(t *testing.T) {
 	for _, test := range []struct {
 		version uint8
 		port    uint16
@@ -182,7 +184,8 @@ func TestP91W74MissingPorts(t *testing.T) {
 	}
 }
 
-func TestW74PortOfIndirectPings(t *testing.T) {
+// TestPortOfIndirectPings checks W74.
+func TestPortOfIndirectPings(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still, func(cfg *Config) {
@@ -199,7 +202,7 @@ func TestW74PortOfIndirectPings(t *testing.T) {
 
 // The filter of networks looks at the sender of an alive packet and at the address
 // in it (P90); other messages pass.
-func TestP90AllowedNetworks(t *testing.T) {
+func TestAliveFromOutsideAllowedNetworksIsIgnored(t *testing.T) {
 	network := func(cidr string) net.IPNet {
 		_, n, err := net.ParseCIDR(cidr)
 		require.NoError(t, err)
@@ -238,7 +241,8 @@ func TestP90AllowedNetworks(t *testing.T) {
 	}
 }
 
-func TestP90SenderOutsideTheAllowedNetworks(t *testing.T) {
+// TestSenderOutsideTheAllowedNetworks checks P90.
+func TestSenderOutsideTheAllowedNetworks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -295,7 +299,7 @@ func (c *mesh) ingest(m *Memberlist, packet []byte, from string) error {
 // W75: nothing is answered to bad input. What is wrong is logged at the level of
 // P150 and with its sender (P149); what stands beside it in a compound counts
 // (W18, W76).
-func TestP149P150W75W76BadPackets(t *testing.T) {
+func TestBadPackets(t *testing.T) {
 	user := []byte{byte(userMsg), 'x'}
 	key := bytes.Repeat([]byte{1}, 16)
 	checksummed, err := newWire(&Config{ProtocolVersion: 2}).sealPacket(nil, user, true)
@@ -351,7 +355,7 @@ func TestP149P150W75W76BadPackets(t *testing.T) {
 
 // W77: acks and nacks that nobody waits for are ignored silently. W79: whoever
 // sends is believed.
-func TestW77W79StrayAcksAndStrangers(t *testing.T) {
+func TestStrayAcksAndStrangers(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		lines := new(logLines)
@@ -372,7 +376,7 @@ func TestW77W79StrayAcksAndStrangers(t *testing.T) {
 
 // P86: packets take effect in the order of their arrival, and so do the messages
 // of one packet.
-func TestP86PacketsTakeEffectInOrder(t *testing.T) {
+func TestPacketsTakeEffectInOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		events := new(trace)
@@ -395,8 +399,8 @@ func TestP86PacketsTakeEffectInOrder(t *testing.T) {
 	})
 }
 
-// The same through the lane of an AliveDelegate.
-func TestP86OrderIsKeptWithAnAliveDelegate(t *testing.T) {
+// The same through the lane of an AliveDelegate (P86).
+func TestOrderIsKeptWithAnAliveDelegate(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		events := new(trace)
@@ -611,7 +615,7 @@ func TestFloodOfPingsFromAStrangerGetsBareAnswers(t *testing.T) {
 				}
 			}
 		}
-		require.Equal(t, strangerBurst, long)
+		require.Equal(t, answerBurst, long)
 	})
 }
 
@@ -635,7 +639,7 @@ func TestRelayPlacesAreSharedByWhereRequestsComeFrom(t *testing.T) {
 func TestIntakeKeepsLittle(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m := newMesh(t).node("n1", quiet)
-		in := newIntake(m)
+		in := newPacketHandler(m)
 		var compounds [][]byte
 		for range 15 {
 			compounds = append(compounds, appendCompound(nil, slices.Repeat([][]byte{(&suspect{Incarnation: 1, Node: borrow("x"), From: borrow("y")}).appendTo(nil)}, maxCompoundParts)))

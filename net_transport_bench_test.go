@@ -204,7 +204,7 @@ func benchAnswers(b *testing.B, newIO newDatagramIOFunc) {
 		p := ping{SeqNo: uint32(i), Node: borrow("n1"), SourceNode: borrow("asker")}
 		burst[i] = datagram{buf: p.appendTo(nil), from: from}
 	}
-	in := newIntake(m)
+	in := newPacketHandler(m)
 	for b.Loop() {
 		in.batch(burst)
 	}

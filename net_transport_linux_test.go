@@ -107,7 +107,8 @@ func TestBatchReceiveTellsErrors(t *testing.T) {
 	forceBuffers(new(net.UDPConn)) // does nothing
 }
 
-func TestP130BuffersAreLarge(t *testing.T) {
+// TestBuffersAreLarge checks P130.
+func TestBuffersAreLarge(t *testing.T) {
 	transport := openTest(t, newDatagramIO, "127.0.0.1")
 	small, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
@@ -129,8 +130,8 @@ func socketOption(t *testing.T, conn *net.UDPConn, option int) (value int) {
 	return value
 }
 
-// A listener whose queue is full swallows connections.
-func TestP135ShutdownEndsDials(t *testing.T) {
+// A listener whose queue is full swallows connections (P135).
+func TestShutdownEndsDials(t *testing.T) {
 	full, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer full.Close()

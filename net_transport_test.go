@@ -76,12 +76,14 @@ func returns(t *testing.T, f func()) {
 	receive(t, done)
 }
 
-func TestP129NoBindAddress(t *testing.T) {
+// TestNoBindAddress checks P129.
+func TestNoBindAddress(t *testing.T) {
 	_, err := NewNetTransport(&NetTransportConfig{})
 	require.EqualError(t, err, "at least one bind address is required")
 }
 
-func TestP129OnePortForAllSockets(t *testing.T) {
+// TestOnePortForAllSockets checks P129.
+func TestOnePortForAllSockets(t *testing.T) {
 	needIPv6(t)
 	eachIO(t, func(t *testing.T, newIO newDatagramIOFunc) {
 		transport := openTest(t, newIO, "127.0.0.1", "::1")
@@ -108,8 +110,8 @@ func TestBindAddressesThatMeanAllInterfaces(t *testing.T) {
 	}
 }
 
-// P151 gives the words that a Create that failed is recognised by.
-func TestP129PortTakenClosesEverything(t *testing.T) {
+// P151 gives the words that a Create that failed is recognised by (P129).
+func TestPortTakenClosesEverything(t *testing.T) {
 	first := openTest(t, newDatagramIO, "127.0.0.1")
 	port := first.GetAutoBindPort()
 	config := &NetTransportConfig{BindAddrs: []string{"127.0.0.2", "127.0.0.1"}, BindPort: port}
@@ -132,7 +134,8 @@ func TestP129PortTakenClosesEverything(t *testing.T) {
 	}
 }
 
-func TestP129UDPPortTaken(t *testing.T) {
+// TestUDPPortTaken checks P129.
+func TestUDPPortTaken(t *testing.T) {
 	taken, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	defer taken.Close()
@@ -149,7 +152,7 @@ func TestP129UDPPortTaken(t *testing.T) {
 var errNoIO = errors.New("no way to read")
 
 // P10: a port that is not free for all listeners is given up for another one.
-func TestP10AnotherPortIsTriedIfTheSystemChoseIt(t *testing.T) {
+func TestAnotherPortIsTriedIfTheSystemChoseIt(t *testing.T) {
 	for failures, works := range map[int]bool{1: true, portAttempts - 1: true, portAttempts: false} {
 		ports := make(map[string]bool)
 		calls := 0
@@ -175,7 +178,8 @@ func TestP10AnotherPortIsTriedIfTheSystemChoseIt(t *testing.T) {
 	}
 }
 
-func TestP10AGivenPortIsTriedOnce(t *testing.T) {
+// TestAGivenPortIsTriedOnce checks P10.
+func TestAGivenPortIsTriedOnce(t *testing.T) {
 	free := openTest(t, newDatagramIO, "127.0.0.1")
 	port := free.GetAutoBindPort()
 	require.NoError(t, free.Shutdown())
@@ -189,19 +193,22 @@ func TestP10AGivenPortIsTriedOnce(t *testing.T) {
 	require.Equal(t, 1, calls)
 }
 
-func TestP129AddressOfAnotherMachineIsNotRetried(t *testing.T) {
+// TestAddressOfAnotherMachineIsNotRetried checks P129.
+func TestAddressOfAnotherMachineIsNotRetried(t *testing.T) {
 	_, err := NewNetTransport(&NetTransportConfig{BindAddrs: []string{"203.0.113.1"}})
 	require.ErrorContains(t, err, `failed to start TCP listener on "203.0.113.1" port 0: `)
 }
 
-func TestP129PortsThatCannotBeAreRefused(t *testing.T) {
+// TestPortsThatCannotBeAreRefused checks P129.
+func TestPortsThatCannotBeAreRefused(t *testing.T) {
 	for _, port := range []int{-1, 65536, 65536 + 7946} {
 		_, err := NewNetTransport(&NetTransportConfig{BindAddrs: []string{"127.0.0.1"}, BindPort: port, Logger: log.New(io.Discard, "", 0)})
 		require.ErrorContains(t, err, `failed to start TCP listener on "127.0.0.1"`)
 	}
 }
 
-func TestP130BufferIsHalvedUntilAccepted(t *testing.T) {
+// TestBufferIsHalvedUntilAccepted checks P130.
+func TestBufferIsHalvedUntilAccepted(t *testing.T) {
 	var asked []int
 	require.NoError(t, enlarge(func(n int) error {
 		asked = append(asked, n)
@@ -221,14 +228,16 @@ func TestP130BufferIsHalvedUntilAccepted(t *testing.T) {
 	require.Equal(t, 1, asked[len(asked)-1])
 }
 
-func TestP130NoBufferIsAnError(t *testing.T) {
+// TestNoBufferIsAnError checks P130.
+func TestNoBufferIsAnError(t *testing.T) {
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
 	require.ErrorIs(t, enlargeBuffers(conn), net.ErrClosed)
 }
 
-func TestP131PacketHasExactlyItsBytes(t *testing.T) {
+// TestPacketHasExactlyItsBytes checks P131.
+func TestPacketHasExactlyItsBytes(t *testing.T) {
 	eachIO(t, func(t *testing.T, newIO newDatagramIOFunc) {
 		a, b := openTest(t, newIO, "127.0.0.1"), openTest(t, newIO, "127.0.0.1")
 		for _, size := range []int{1, 22, 1400, 65507} {
@@ -263,7 +272,8 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-func TestP131EmptyDatagramIsLoggedAndDropped(t *testing.T) {
+// TestEmptyDatagramIsLoggedAndDropped checks P131.
+func TestEmptyDatagramIsLoggedAndDropped(t *testing.T) {
 	eachIO(t, func(t *testing.T, newIO newDatagramIOFunc) {
 		var lines lockedBuffer
 		a := openTest(t, newIO, "127.0.0.1")
@@ -299,7 +309,8 @@ func (s *scriptedIO) receive(func([]datagram)) error {
 
 func (s *scriptedIO) send([]outDatagram) {}
 
-func TestP131ReadErrorsAreLoggedAndReadingGoesOn(t *testing.T) {
+// TestReadErrorsAreLoggedAndReadingGoesOn checks P131.
+func TestReadErrorsAreLoggedAndReadingGoesOn(t *testing.T) {
 	var lines lockedBuffer
 	script := &scriptedIO{errs: []error{errNoIO, nil, errNoIO}, played: make(chan struct{}, 1)}
 	config := &NetTransportConfig{BindAddrs: []string{"127.0.0.1"}}
@@ -314,7 +325,8 @@ func TestP131ReadErrorsAreLoggedAndReadingGoesOn(t *testing.T) {
 	require.Equal(t, line+line, lines.String(), "closing is no error to log")
 }
 
-func TestP131ShutdownInterruptsThePauseAfterAnError(t *testing.T) {
+// TestShutdownInterruptsThePauseAfterAnError checks P131.
+func TestShutdownInterruptsThePauseAfterAnError(t *testing.T) {
 	errs := make([]error, 10) // after which it would pause for more than 5 s in all
 	for i := range errs {
 		errs[i] = errNoIO
@@ -332,7 +344,8 @@ func TestP131ShutdownInterruptsThePauseAfterAnError(t *testing.T) {
 	require.Less(t, time.Since(before), time.Second)
 }
 
-func TestP132RetryDelay(t *testing.T) {
+// TestRetryDelay checks P132.
+func TestRetryDelay(t *testing.T) {
 	var d retryDelay
 	for _, want := range []time.Duration{5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000} {
 		require.Equal(t, want*time.Millisecond, d.next())
@@ -342,8 +355,8 @@ func TestP132RetryDelay(t *testing.T) {
 }
 
 // A listener that was closed behind the transport's back fails to accept from
-// then on.
-func TestP132AcceptErrorsAreLoggedAndRetried(t *testing.T) {
+// then on (P132).
+func TestAcceptErrorsAreLoggedAndRetried(t *testing.T) {
 	var lines lockedBuffer
 	transport, err := openNetTransport(&NetTransportConfig{BindAddrs: []string{"127.0.0.1"}}, testLogger(&lines), newDatagramIO)
 	require.NoError(t, err)
@@ -356,13 +369,15 @@ func TestP132AcceptErrorsAreLoggedAndRetried(t *testing.T) {
 	require.ErrorIs(t, transport.Shutdown(), net.ErrClosed, "again")
 }
 
-func TestP133ChannelsAreUnbuffered(t *testing.T) {
+// TestChannelsAreUnbuffered checks P133.
+func TestChannelsAreUnbuffered(t *testing.T) {
 	transport := openTest(t, newDatagramIO, "127.0.0.1")
 	require.Zero(t, cap(transport.PacketCh()))
 	require.Zero(t, cap(transport.StreamCh()))
 }
 
-func TestP134PacketsLeaveFromTheFirstSocketThatCanReach(t *testing.T) {
+// TestPacketsLeaveFromTheFirstSocketThatCanReach checks P134.
+func TestPacketsLeaveFromTheFirstSocketThatCanReach(t *testing.T) {
 	needIPv6(t)
 	eachIO(t, func(t *testing.T, newIO newDatagramIOFunc) {
 		a := openTest(t, newIO, "127.0.0.1", "::1")
@@ -513,7 +528,8 @@ func TestSendDirectBatchAfterShutdown(t *testing.T) {
 	})
 }
 
-func TestP135Shutdown(t *testing.T) {
+// TestShutdown checks P135.
+func TestShutdown(t *testing.T) {
 	eachIO(t, func(t *testing.T, newIO newDatagramIOFunc) {
 		transport := openTest(t, newIO, "127.0.0.1")
 		to := transport.on("127.0.0.1").String()
@@ -650,7 +666,8 @@ type brokenConn struct {
 func (c *brokenConn) Read([]byte) (int, error) { return 0, errNoIO }
 func (c *brokenConn) Close() error             { c.closed = true; return nil }
 
-func TestP136IngestPacketRefuses(t *testing.T) {
+// TestIngestPacketRefuses checks P136.
+func TestIngestPacketRefuses(t *testing.T) {
 	net_ := openTest(t, newDatagramIO, "127.0.0.1")
 	mock := new(MockNetwork).NewTransport("one")
 	for _, transport := range []IngestionAwareTransport{net_, mock} {
@@ -680,7 +697,7 @@ func ingestBytes(to IngestionAwareTransport, payload []byte) error {
 }
 
 // P136: what waits to be taken is released by Shutdown.
-func TestP136IngestionEndsWithShutdown(t *testing.T) {
+func TestIngestionEndsWithShutdown(t *testing.T) {
 	transports := map[string]interface {
 		Transport
 		IngestionAwareTransport
@@ -705,7 +722,8 @@ func TestP136IngestionEndsWithShutdown(t *testing.T) {
 	}
 }
 
-func TestP137FinalAdvertiseAddr(t *testing.T) {
+// TestFinalAdvertiseAddr checks P137.
+func TestFinalAdvertiseAddr(t *testing.T) {
 	one := openTest(t, newDatagramIO, "127.0.0.1")
 	bound := one.GetAutoBindPort()
 	for _, test := range []struct {
@@ -734,7 +752,8 @@ func TestP137FinalAdvertiseAddr(t *testing.T) {
 	require.Equal(t, bound, port, "without an address the given port is ignored")
 }
 
-func TestP137FinalAdvertiseAddrOfAllInterfaces(t *testing.T) {
+// TestFinalAdvertiseAddrOfAllInterfaces checks P137.
+func TestFinalAdvertiseAddrOfAllInterfaces(t *testing.T) {
 	all := openTest(t, newDatagramIO, "0.0.0.0")
 	want, noneErr := findAdvertiseAddr()
 	ip, port, err := all.FinalAdvertiseAddr("", 9999)
@@ -792,7 +811,7 @@ func TestAdvertiseAddressOfAClosedTransportIsAnError(t *testing.T) {
 }
 
 // The counters of P147 carry the labels of the transport.
-func TestP147UDPReceived(t *testing.T) {
+func TestUDPReceived(t *testing.T) {
 	sink := metrics.NewInmemSink(time.Hour, time.Hour)
 	config := metrics.DefaultConfig("")
 	config.EnableHostname, config.EnableRuntimeMetrics = false, false

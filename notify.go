@@ -31,7 +31,7 @@ type event struct {
 // without any, by a goroutine that exists while there are events. No event may be
 // lost, but when many wait those of each node are merged.
 type notifier struct {
-	crew     *crew
+	tasks    *taskGroup
 	events   EventDelegate
 	reasons  EventReasonDelegate
 	conflict ConflictDelegate
@@ -54,8 +54,8 @@ type eventWaiter struct {
 	done chan struct{}
 }
 
-func newNotifier(c *crew, cfg *Config) *notifier {
-	n := &notifier{crew: c, events: cfg.Events, conflict: cfg.Conflict}
+func newNotifier(c *taskGroup, cfg *Config) *notifier {
+	n := &notifier{tasks: c, events: cfg.Events, conflict: cfg.Conflict}
 	n.reasons, _ = cfg.Events.(EventReasonDelegate)
 	n.mu.mergeAt = manyEvents
 	return n
@@ -77,7 +77,7 @@ func (n *notifier) push(events []event) uint64 {
 	}
 	n.merge()
 	if len(n.mu.queue) > 0 && !n.mu.busy {
-		n.mu.busy = n.crew.startLoop(n.work)
+		n.mu.busy = n.tasks.startLoop(n.work)
 	}
 	return n.mu.queued
 }
@@ -178,7 +178,7 @@ func (n *notifier) wake(upTo uint64) {
 // ends, or at once from inside a callback: an event cannot wait for those that
 // are queued behind it.
 func (n *notifier) wait(ctx context.Context, upTo uint64) error {
-	if n.reached(upTo) || n.crew.inCallback() {
+	if n.reached(upTo) || n.tasks.inCallback() {
 		return nil
 	}
 	done := n.waiter(upTo)

@@ -64,14 +64,15 @@ func eventOf(kind eventKind, name string) event {
 
 func endNotifier(n *notifier) {
 	n.close()
-	n.crew.close()
-	waitForAll(n.crew)
+	n.tasks.close()
+	waitForAll(n.tasks)
 }
 
-func TestP125EventsComeInOrderOneAtATime(t *testing.T) {
+// TestEventsComeInOrderOneAtATime checks P125.
+func TestEventsComeInOrderOneAtATime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		log := &eventLog{t: t, during: func(string) { time.Sleep(time.Millisecond) }}
-		n := newNotifier(new(crew), &Config{Events: log, Conflict: log})
+		n := newNotifier(new(taskGroup), &Config{Events: log, Conflict: log})
 		var want []string
 		for i := range 20 {
 			name := fmt.Sprint(i)
@@ -89,7 +90,7 @@ func TestP125EventsComeInOrderOneAtATime(t *testing.T) {
 func TestReasonsComeBeforeTheEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		log := &reasonLog{eventLog{t: t}}
-		n := newNotifier(new(crew), &Config{Events: log})
+		n := newNotifier(new(taskGroup), &Config{Events: log})
 		n.push([]event{eventOf(eventNone, "a"), eventOf(eventJoin, "b")})
 		synctest.Wait()
 		require.Equal(t, []string{"a: alive to suspect", "b: alive to suspect", "join b"}, log.all())
@@ -97,18 +98,19 @@ func TestReasonsComeBeforeTheEvent(t *testing.T) {
 	})
 }
 
-func TestP128NobodyToTellNothingIsQueued(t *testing.T) {
-	n := newNotifier(new(crew), new(Config))
+// TestNobodyToTellNothingIsQueued checks P128.
+func TestNobodyToTellNothingIsQueued(t *testing.T) {
+	n := newNotifier(new(taskGroup), new(Config))
 	require.Zero(t, n.push([]event{eventOf(eventJoin, "a"), eventOf(eventConflict, "a"), eventOf(eventNone, "a")}))
 	require.Empty(t, n.mu.queue)
 	require.NoError(t, n.wait(context.Background(), 0))
 }
 
-// Waiting ends with the delivery of the event that is waited for.
-func TestP125WaitForDelivery(t *testing.T) {
+// Waiting ends with the delivery of the event that is waited for (P125).
+func TestWaitForDelivery(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		log := &eventLog{t: t, during: func(string) { time.Sleep(time.Second) }}
-		n := newNotifier(new(crew), &Config{Events: log})
+		n := newNotifier(new(taskGroup), &Config{Events: log})
 		first := n.push([]event{eventOf(eventJoin, "a")})
 		second := n.push([]event{eventOf(eventJoin, "b"), eventOf(eventJoin, "c")})
 		n.push([]event{eventOf(eventJoin, "d")})
@@ -120,49 +122,50 @@ func TestP125WaitForDelivery(t *testing.T) {
 	})
 }
 
-func TestP125WaitEndsWithItsContext(t *testing.T) {
+// TestWaitEndsWithItsContext checks P125.
+func TestWaitEndsWithItsContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		log := &eventLog{t: t, during: func(string) { time.Sleep(time.Minute) }}
-		n := newNotifier(new(crew), &Config{Events: log})
-		told := n.push([]event{eventOf(eventJoin, "a")})
+		n := newNotifier(new(taskGroup), &Config{Events: log})
+		eventSeq := n.push([]event{eventOf(eventJoin, "a")})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, n.wait(ctx, told), context.DeadlineExceeded)
+		require.ErrorIs(t, n.wait(ctx, eventSeq), context.DeadlineExceeded)
 		endNotifier(n)
 	})
 }
 
-// An event cannot wait for those behind it: inside a callback nobody waits.
-func TestP124WaitInsideACallbackReturnsAtOnce(t *testing.T) {
+// An event cannot wait for those behind it: inside a callback nobody waits (P124).
+func TestWaitInsideACallbackReturnsAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		log := &eventLog{t: t}
-		n := newNotifier(new(crew), &Config{Events: log})
+		n := newNotifier(new(taskGroup), &Config{Events: log})
 		log.during = func(line string) {
 			if line != "join a" {
 				return
 			}
-			told := n.push([]event{eventOf(eventJoin, "b")})
-			if err := n.wait(context.Background(), told); err != nil {
+			eventSeq := n.push([]event{eventOf(eventJoin, "b")})
+			if err := n.wait(context.Background(), eventSeq); err != nil {
 				t.Error(err)
 			}
 		}
-		told := n.push([]event{eventOf(eventJoin, "a")})
-		require.NoError(t, n.wait(context.Background(), told))
+		eventSeq := n.push([]event{eventOf(eventJoin, "a")})
+		require.NoError(t, n.wait(context.Background(), eventSeq))
 		synctest.Wait()
 		require.Equal(t, []string{"join a", "join b"}, log.all())
 		endNotifier(n)
 	})
 }
 
-// After Shutdown nothing is delivered any more, and nobody waits.
-func TestP31ClosedNotifierReleasesThoseWhoWait(t *testing.T) {
+// After Shutdown nothing is delivered any more, and nobody waits (P31).
+func TestClosedNotifierReleasesThoseWhoWait(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		release := make(chan struct{})
 		log := &eventLog{t: t, during: func(string) { <-release }}
-		n := newNotifier(new(crew), &Config{Events: log})
-		told := n.push([]event{eventOf(eventJoin, "a"), eventOf(eventJoin, "b")})
+		n := newNotifier(new(taskGroup), &Config{Events: log})
+		eventSeq := n.push([]event{eventOf(eventJoin, "a"), eventOf(eventJoin, "b")})
 		waited := make(chan error, 1)
-		go func() { waited <- n.wait(context.Background(), told) }()
+		go func() { waited <- n.wait(context.Background(), eventSeq) }()
 		synctest.Wait()
 		n.close()
 		require.NoError(t, <-waited)

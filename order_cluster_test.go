@@ -51,7 +51,7 @@ func toldSlowly(c *mesh, name string, slow time.Duration) (*Memberlist, *happene
 
 // P119: a program that keeps something for each member, made by NotifyJoin, finds it
 // when the member's state is merged, on both sides of the exchange.
-func TestP119EventsComeBeforeTheUserState(t *testing.T) {
+func TestEventsComeBeforeTheUserState(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		one, atOne := toldSlowly(c, "one", time.Second)
@@ -65,8 +65,8 @@ func TestP119EventsComeBeforeTheUserState(t *testing.T) {
 	})
 }
 
-// Events that hang hold up the user state of an exchange for TCPTimeout, not longer.
-func TestP119UserStateDoesNotWaitForEver(t *testing.T) {
+// Events that hang hold up the user state of an exchange for TCPTimeout, not longer (P119).
+func TestUserStateDoesNotWaitForEver(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		one, atOne := toldSlowly(c, "one", time.Hour)
@@ -84,7 +84,7 @@ func TestP119UserStateDoesNotWaitForEver(t *testing.T) {
 
 // P116, P117: to send and to receive have their full TCPTimeout each, so that an
 // exchange that is slow both ways takes nearly two of them.
-func TestP116OpenerHasTimeToSendAndToReceive(t *testing.T) {
+func TestOpenerHasTimeToSendAndToReceive(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still)
@@ -106,7 +106,8 @@ func TestP116OpenerHasTimeToSendAndToReceive(t *testing.T) {
 	})
 }
 
-func TestP117AcceptorHasTimeToReceiveAndToSend(t *testing.T) {
+// TestAcceptorHasTimeToReceiveAndToSend checks P117.
+func TestAcceptorHasTimeToReceiveAndToSend(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still)
@@ -127,6 +128,6 @@ func TestP117AcceptorHasTimeToReceiveAndToSend(t *testing.T) {
 }
 
 // P122: 127 incoming exchanges run at once (W62).
-func TestP122HowManyExchangesRunAtOnce(t *testing.T) {
+func TestHowManyExchangesRunAtOnce(t *testing.T) {
 	require.Equal(t, 127, maxPushPulls)
 }

@@ -60,7 +60,8 @@ func withChecksum(content []byte) []byte {
 	return append(header, content...)
 }
 
-func TestW2SealedPacketsAreReadBack(t *testing.T) {
+// TestSealedPacketsAreReadBack checks W2.
+func TestSealedPacketsAreReadBack(t *testing.T) {
 	contents := [][]byte{user(""), user("short"), user(strings.Repeat("long ", 300)), sampleCompound(3)}
 	for _, cfg := range wireConfigs(t) {
 		t.Run(describe(cfg), func(t *testing.T) {
@@ -89,15 +90,16 @@ func TestW2SealedPacketsAreReadBack(t *testing.T) {
 	}
 }
 
-func TestW33OutgoingPacketsArePlainWhenSealingIsOff(t *testing.T) {
+// TestOutgoingPacketsArePlainWhenSealingIsOff checks W33.
+func TestOutgoingPacketsArePlainWhenSealingIsOff(t *testing.T) {
 	cfg := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2, GossipVerifyIncoming: true}
 	packet, err := newWire(cfg).sealPacket(nil, user("text"), false)
 	require.NoError(t, err)
 	require.Equal(t, user("text"), packet)
 }
 
-// Keys that are added at run time count from the next packet on.
-func TestW32EncryptionFollowsTheKeyring(t *testing.T) {
+// Keys that are added at run time count from the next packet on (W32).
+func TestEncryptionFollowsTheKeyring(t *testing.T) {
 	cfg := &Config{Keyring: new(Keyring), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
 	w := newWire(cfg)
 	r := newPacketReader(w)
@@ -116,7 +118,8 @@ func TestW32EncryptionFollowsTheKeyring(t *testing.T) {
 	require.Len(t, msgs, 1)
 }
 
-func TestW34PlainPacketsPassIfIncomingIsNotVerified(t *testing.T) {
+// TestPlainPacketsPassIfIncomingIsNotVerified checks W34.
+func TestPlainPacketsPassIfIncomingIsNotVerified(t *testing.T) {
 	cfg := &Config{Keyring: testRing(t, "ab"), ProtocolVersion: 2, GossipVerifyOutgoing: true}
 	w := newWire(cfg)
 	r := newPacketReader(w)
@@ -129,7 +132,8 @@ func TestW34PlainPacketsPassIfIncomingIsNotVerified(t *testing.T) {
 	}
 }
 
-func TestW31PacketsOpenWithAnyKey(t *testing.T) {
+// TestPacketsOpenWithAnyKey checks W31.
+func TestPacketsOpenWithAnyKey(t *testing.T) {
 	sender := &Config{Keyring: testRing(t, "abc"), ProtocolVersion: 2, GossipVerifyOutgoing: true}
 	receiver := &Config{Keyring: testRing(t, "bca"), ProtocolVersion: 2, GossipVerifyIncoming: true}
 	r := newPacketReader(newWire(receiver))
@@ -154,7 +158,8 @@ func TestSealPacketReportsThatThereIsNoNonce(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestP72SpaceForBroadcasts(t *testing.T) {
+// TestSpaceForBroadcasts checks P72.
+func TestSpaceForBroadcasts(t *testing.T) {
 	for _, tc := range []struct {
 		label, keys       string
 		version           uint8
@@ -179,7 +184,8 @@ func TestP72SpaceForBroadcasts(t *testing.T) {
 	require.Zero(t, newWire(&Config{UDPBufferSize: 1}).gossipSpace())
 }
 
-func TestW18CompoundIsTakenApartInOrder(t *testing.T) {
+// TestCompoundIsTakenApartInOrder checks W18.
+func TestCompoundIsTakenApartInOrder(t *testing.T) {
 	inner := appendCompound(nil, [][]byte{user("b"), user("c")})
 	texts, faults, err := userMessagesIn(t, appendCompound(nil, [][]byte{user("a"), inner, user(""), user("d")}))
 	require.NoError(t, err)
@@ -187,7 +193,8 @@ func TestW18CompoundIsTakenApartInOrder(t *testing.T) {
 	require.Equal(t, []string{"a", "b", "c", "", "d"}, texts)
 }
 
-func TestW18CompoundTruncatedTailKeepsCompleteParts(t *testing.T) {
+// TestCompoundTruncatedTailKeepsCompleteParts checks W18.
+func TestCompoundTruncatedTailKeepsCompleteParts(t *testing.T) {
 	packet := appendCompound(nil, [][]byte{user("a"), user("b"), user("c")})
 	texts, faults, err := userMessagesIn(t, packet[:len(packet)-3])
 	require.NoError(t, err)
@@ -196,7 +203,8 @@ func TestW18CompoundTruncatedTailKeepsCompleteParts(t *testing.T) {
 	require.ErrorIs(t, faults[0], errTruncatedCompound)
 }
 
-func TestW18CompoundBadPartsDoNotSpoilTheOthers(t *testing.T) {
+// TestCompoundBadPartsDoNotSpoilTheOthers checks W18.
+func TestCompoundBadPartsDoNotSpoilTheOthers(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"empty":             {},
 		"unknown type":      {99},
@@ -216,7 +224,8 @@ func TestW18CompoundBadPartsDoNotSpoilTheOthers(t *testing.T) {
 	}
 }
 
-func TestW18CompoundOddities(t *testing.T) {
+// TestCompoundOddities checks W18.
+func TestCompoundOddities(t *testing.T) {
 	texts, faults, err := userMessagesIn(t, []byte("\x07\x00rest"))
 	require.NoError(t, err, "no parts are harmless")
 	require.Empty(t, faults)
@@ -233,7 +242,8 @@ func TestW18CompoundOddities(t *testing.T) {
 	}
 }
 
-func TestW17W80SplitCompounds(t *testing.T) {
+// TestSplitCompounds checks W17, W80.
+func TestSplitCompounds(t *testing.T) {
 	for _, tc := range []struct {
 		total int
 		sizes []int
@@ -250,7 +260,8 @@ func TestW17W80SplitCompounds(t *testing.T) {
 	}
 }
 
-func TestW16PartsThatAreTooLongStayAlone(t *testing.T) {
+// TestPartsThatAreTooLongStayAlone checks W16.
+func TestPartsThatAreTooLongStayAlone(t *testing.T) {
 	fits, long := user(strings.Repeat("f", maxPartLen-1)), user(strings.Repeat("l", maxPartLen))
 	small := user("s")
 	var sizes []int
@@ -271,7 +282,8 @@ func TestW16PartsThatAreTooLongStayAlone(t *testing.T) {
 	}
 }
 
-func TestW22PacketCompressionNests(t *testing.T) {
+// TestPacketCompressionNests checks W22.
+func TestPacketCompressionNests(t *testing.T) {
 	packet := user(strings.Repeat("text", 20))
 	for range maxNesting {
 		packet = appendLonger(nil, packet)
@@ -284,8 +296,8 @@ func TestW22PacketCompressionNests(t *testing.T) {
 	require.ErrorIs(t, err, ErrMalformed, "W83: the depth is bounded")
 }
 
-// Parts that were decompressed one after the other must not overwrite each other.
-func TestW22SeveralCompressedParts(t *testing.T) {
+// Parts that were decompressed one after the other must not overwrite each other (W22).
+func TestSeveralCompressedParts(t *testing.T) {
 	var parts [][]byte
 	var want []string
 	for i := range 50 {
@@ -299,7 +311,8 @@ func TestW22SeveralCompressedParts(t *testing.T) {
 	require.Equal(t, want, texts)
 }
 
-func TestW83NestedCompoundsAreBounded(t *testing.T) {
+// TestNestedCompoundsAreBounded checks W83.
+func TestNestedCompoundsAreBounded(t *testing.T) {
 	packet := user("text")
 	for range maxNesting {
 		packet = appendCompound(nil, [][]byte{packet})
@@ -315,7 +328,8 @@ func TestW83NestedCompoundsAreBounded(t *testing.T) {
 	require.Len(t, faults, 1)
 }
 
-func TestW83MessagesOfOnePacketAreBounded(t *testing.T) {
+// TestMessagesOfOnePacketAreBounded checks W83.
+func TestMessagesOfOnePacketAreBounded(t *testing.T) {
 	repeat := func(part []byte, n int) []byte { return appendCompound(nil, slices.Repeat([][]byte{part}, n)) }
 	thousands := repeat(repeat(user(""), 255), 80)
 	bomb := appendLonger(nil, thousands) // 20,400 messages
@@ -351,7 +365,7 @@ func TestBadPartsOfOnePacketAreBounded(t *testing.T) {
 }
 
 // What one packet unpacks to is held to the limit as a whole (W63, W83).
-func TestW63UnpackedSizeIsBounded(t *testing.T) {
+func TestUnpackedSizeIsBounded(t *testing.T) {
 	half := compressedWith(algorithmLZW, lzwOfRun(byte(userMsg), packetBudget/2))
 	r := newPacketReader(newWire(plainConfig()))
 	more := compressedWith(algorithmLZW, lzwOfRun(byte(userMsg), 1))
@@ -411,7 +425,8 @@ func TestBudgetOfAPacketGrowsWithItsSize(t *testing.T) {
 	}
 }
 
-func TestW26Checksum(t *testing.T) {
+// TestChecksum checks W26.
+func TestChecksum(t *testing.T) {
 	packet := withChecksum(user("text"))
 	texts, _, err := userMessagesIn(t, packet)
 	require.NoError(t, err)
@@ -436,7 +451,7 @@ func TestW26Checksum(t *testing.T) {
 }
 
 // W4, W15 and W76: what the first byte of a message leads to.
-func TestW76TypesThatPacketsDoNotCarry(t *testing.T) {
+func TestTypesThatPacketsDoNotCarry(t *testing.T) {
 	carried := []messageType{pingMsg, indirectPingMsg, ackMsg, suspectMsg, aliveMsg, deadMsg, userMsg, nackMsg}
 	r := newPacketReader(newWire(plainConfig()))
 	for kind := range 256 {
@@ -453,7 +468,8 @@ func TestW76TypesThatPacketsDoNotCarry(t *testing.T) {
 	}
 }
 
-func TestW75EmptyPackets(t *testing.T) {
+// TestEmptyPackets checks W75.
+func TestEmptyPackets(t *testing.T) {
 	label := &Config{Label: "blue", ProtocolVersion: 2}
 	sealed := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2, GossipVerifyIncoming: true}
 	box := makeBox(t, boxPlain, sealed.Keyring.load()[0], nil, nil)
@@ -469,7 +485,8 @@ func TestW75EmptyPackets(t *testing.T) {
 	}
 }
 
-func TestW40BadLabelHeadersOnPackets(t *testing.T) {
+// TestBadLabelHeadersOnPackets checks W40.
+func TestBadLabelHeadersOnPackets(t *testing.T) {
 	r := newPacketReader(newWire(&Config{Label: "blue", ProtocolVersion: 2}))
 	for _, packet := range []string{"\xf4", "\xf4\x00\x08", "\xf4\x09blue", "\x08text", "\xf4\x03red\x08text"} {
 		_, err := r.read([]byte(packet))
@@ -479,7 +496,8 @@ func TestW40BadLabelHeadersOnPackets(t *testing.T) {
 	require.ErrorIs(t, err, ErrMalformed, "a second label is a message of unknown type")
 }
 
-func TestW39EverythingThatIsOpenedStartsWithTheLabel(t *testing.T) {
+// TestEverythingThatIsOpenedStartsWithTheLabel checks W39.
+func TestEverythingThatIsOpenedStartsWithTheLabel(t *testing.T) {
 	for _, cfg := range wireConfigs(t) {
 		header, err := AddLabelHeaderToPacket(nil, cfg.Label)
 		require.NoError(t, err)
@@ -493,7 +511,7 @@ func TestW39EverythingThatIsOpenedStartsWithTheLabel(t *testing.T) {
 
 // A label is authenticated: moving a sealed packet under another label, or
 // taking its label off, makes it unreadable (W29, W43).
-func TestW43LabelIsAuthenticated(t *testing.T) {
+func TestLabelIsAuthenticated(t *testing.T) {
 	ring := testRing(t, "a")
 	config := func(label string, skip bool) *Config {
 		return &Config{Label: label, SkipInboundLabelCheck: skip, Keyring: ring, ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}

@@ -9,43 +9,43 @@ import (
 type pingPurpose uint8
 
 const (
-	pingProbe    pingPurpose = iota // the running probe round (SWIM §3.1)
-	pingRelay                       // on behalf of another node (P58)
-	pingCaller                      // Memberlist.Ping (P40)
-	pingLeave                       // carries the own departure
-	pingQuestion                    // the last question to a suspect
-	pingClaim                       // a node that is claimed to have moved: is it here?
-	pingLost                        // is a node back that was dead?
+	pingProbe        pingPurpose = iota // the running probe round (SWIM §3.1)
+	pingRelay                           // on behalf of another node (P58)
+	pingCaller                          // Memberlist.Ping (P40)
+	pingLeave                           // carries the own departure
+	pingFinalProbe                      // the last question to a suspect
+	pingAddressCheck                    // a node that is claimed to have moved: is it here?
+	pingLost                            // is a node back that was dead?
 )
 
 // pendingPing is a ping whose ack is awaited. An ack or nack counts only while
 // its ping is pending, and an ack only once (P59). Sequence numbers are drawn at
 // random, so that an outsider cannot guess one that is pending.
 type pendingPing struct {
-	seq     uint32
-	purpose pingPurpose
-	sent    instant // when it was made, then when the packet went out
-	out     bool    // the transport has taken the packet
-	again   bool    // it was sent more than once
+	seq         uint32
+	purpose     pingPurpose
+	sent        instant // when it was made, then when the packet went out
+	transmitted bool    // the transport has taken the packet
+	repeated    bool    // it was sent more than once
 
 	m    *member // whom it concerns; nil for pingRelay and pingCaller
 	node *Node   // m as it was then
 
-	inquiry   inquiry      // pingProbe, pingQuestion, pingClaim
-	relay     relayRequest // pingRelay
-	waiter    *pingWaiter  // pingCaller
-	departure *departure   // pingLeave
-	claim     *claim       // pingClaim
+	indirect  indirectProbe // pingProbe, pingQuestion, pingClaim
+	relay     relayRequest  // pingRelay
+	waiter    *pingWaiter   // pingCaller
+	departure *departure    // pingLeave
+	claimed   *addressCheck // pingClaim
 }
 
-// inquiry is what else is done to reach the target of a ping, and what came of it.
-type inquiry struct {
+// indirectProbe is what else is done to reach the target of a ping, and what came of it.
+type indirectProbe struct {
 	msg         []byte  // the ping, for sending it again
-	asked       instant // when the relays were asked
-	onStream    instant // when the target was asked on a stream; 0 = it was not
+	sent        instant // when the relays were asked
+	streamSent  instant // when the target was asked on a stream; 0 = it was not
 	nacksWanted int
 	nacks       int
-	contact     bool // the target answered on a stream (P56)
+	streamAck   bool // the target answered on a stream (P56)
 }
 
 // relayRequest is the indirect ping that a relayed ping serves.
@@ -123,10 +123,10 @@ func (w *pingWaiter) rtt(sent instant) time.Duration {
 }
 
 // newPing registers a ping under an unused sequence number.
-func (c *core) newPing(now instant, purpose pingPurpose, patience time.Duration) *pendingPing {
+func (c *core) newPing(now instant, purpose pingPurpose, timeout time.Duration) *pendingPing {
 	p := &pendingPing{purpose: purpose, sent: now}
 	c.expectAck(p)
-	c.alarms.push(alarm{at: now.add(patience), kind: alarmPing, seq: p.seq})
+	c.timers.push(timer{at: now.add(timeout), kind: timerPing, seq: p.seq})
 	return p
 }
 
@@ -162,14 +162,14 @@ func (c *core) appendPing(dst []byte, seq uint32, name string) []byte {
 // sendPing lets a ping packet go out; broadcasts may ride along.
 func (c *core) sendPing(p *pendingPing, to destination, urgent urgency) {
 	c.fx.packets = append(c.fx.packets, outPacket{
-		to: to, msg: c.pingMessage(p.seq, to.name), riders: true, urgent: urgent, seq: p.seq,
+		to: to, msg: c.pingMessage(p.seq, to.name), piggyback: true, urgent: urgent, seq: p.seq,
 	})
 }
 
 // pingSent tells when the transport sent the packet of a ping.
 func (c *core) pingSent(seq uint32, at instant) {
-	if p := c.pings[seq]; p != nil && !p.out {
-		p.sent, p.out = at, true
+	if p := c.pings[seq]; p != nil && !p.transmitted {
+		p.sent, p.transmitted = at, true
 	}
 }
 
@@ -181,7 +181,7 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 	}
 	delete(c.pings, a.SeqNo)
 	if p.m != nil {
-		c.heardFrom(now, p.m, p.sent)
+		c.answerReceived(now, p.m, p.sent)
 	}
 	switch p.purpose {
 	case pingProbe:
@@ -195,12 +195,12 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 		c.fx.answered = append(c.fx.answered, p.waiter)
 	case pingLeave:
 		c.departureHeard(now, p)
-	case pingQuestion:
-		c.acquit(now, p.m)
-	case pingClaim:
-		c.claimAnswered(now, p)
+	case pingFinalProbe:
+		c.clearSuspicion(now, p.m)
+	case pingAddressCheck:
+		c.addressPingAnswered(now, p)
 	case pingLost:
-		c.lostFound(p)
+		c.lostNodeAnswered(p)
 	}
 }
 
@@ -208,52 +208,52 @@ func (c *core) ack(now instant, a *ack, arrived instant) {
 // It proves that this node is heard and hears.
 func (c *core) nack(now instant, n *nack) {
 	p := c.pings[n.SeqNo]
-	if p == nil || p.inquiry.nacks >= p.inquiry.nacksWanted {
+	if p == nil || p.indirect.nacks >= p.indirect.nacksWanted {
 		return
 	}
-	p.inquiry.nacks++
-	c.heardFrom(now, nil, p.inquiry.asked)
+	p.indirect.nacks++
+	c.answerReceived(now, nil, p.indirect.sent)
 }
 
-// pingOver ends the patience for a ping.
-func (c *core) pingOver(now instant, seq uint32) {
+// pingTimedOut ends the patience for a ping.
+func (c *core) pingTimedOut(now instant, seq uint32) {
 	p := c.pings[seq]
 	if p == nil {
 		return
 	}
 	switch p.purpose {
 	case pingProbe:
-		c.probeOverdue(now, p)
+		c.probeTimedOut(now, p)
 	case pingRelay:
-		c.relayOverdue(now, p)
-	case pingClaim:
-		c.claimOverdue(now, p)
-	case pingQuestion:
-		c.questionOverdue(now, p)
+		c.relayTimedOut(now, p)
+	case pingAddressCheck:
+		c.addressPingTimedOut(now, p)
+	case pingFinalProbe:
+		c.repeatFinalProbe(now, p)
 	default:
 		delete(c.pings, seq)
 	}
 }
 
-// relayOverdue tells the requester that the target does not answer, early enough
+// relayTimedOut tells the requester that the target does not answer, early enough
 // for it to know at the end of its probe, and waits a little longer for an answer
 // that is late (P58).
-func (c *core) relayOverdue(now instant, p *pendingPing) {
+func (c *core) relayTimedOut(now instant, p *pendingPing) {
 	if p.relay.wantsNack && !p.relay.nacked {
 		p.relay.nacked = true
 		n := nack{SeqNo: p.relay.seq}
 		c.reply(now, p.relay.requester, n.appendTo(nil))
-		c.alarms.push(alarm{at: now.add(c.answerTime() - c.nackPatience()), kind: alarmPing, seq: p.seq})
+		c.timers.push(timer{at: now.add(c.answerTime() - c.nackTimeout()), kind: timerPing, seq: p.seq})
 		return
 	}
 	c.relays.release(p.relay.source)
 	delete(c.pings, p.seq)
 }
 
-// nackPatience is how long a relay waits before it sends a nack. The requester's
+// nackTimeout is how long a relay waits before it sends a nack. The requester's
 // round is over one ProbeTimeout after it asked, so that a nack after a full
 // ProbeTimeout, as P58 has it, always came too late.
-func (c *core) nackPatience() time.Duration { return c.answerTime() * 4 / 5 }
+func (c *core) nackTimeout() time.Duration { return c.answerTime() * 4 / 5 }
 
 // answerTime is how long the answer to a ping may take where somebody waits for it:
 // ProbeTimeout, or without one, when probes ask relays at once, half a second.
@@ -266,27 +266,27 @@ func (c *core) answerTime() time.Duration {
 
 // reply sends a message to a node that asked for it.
 func (c *core) reply(now instant, to destination, msg []byte) {
-	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, riders: c.carries(now, to), urgent: urgentReply})
+	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: msg, piggyback: c.carries(now, to), urgent: urgentReply})
 }
 
 // Bounds of the packets that are sent to unknown nodes because somebody asked for
 // them and that have broadcasts along.
 const (
-	strangerBurst    = 32
-	strangerInterval = 500 * time.Millisecond
+	answerBurst    = 32
+	answerInterval = 500 * time.Millisecond
 )
 
-// strangerAllowance is a token bucket for such packets. Anybody can send a ping in
+// answerAllowance is a token bucket for such packets. Anybody can send a ping in
 // any name from any address: what is sent there may be more than was spent only as
 // often as this allows, and uses up no more broadcasts.
-type strangerAllowance struct {
+type answerAllowance struct {
 	full instant // when all tokens are back
 }
 
 // take takes a token, if there is one.
-func (a *strangerAllowance) take(now instant) bool {
-	next := max(a.full, now).add(strangerInterval)
-	if next.sub(now) > strangerBurst*strangerInterval {
+func (a *answerAllowance) take(now instant) bool {
+	next := max(a.full, now).add(answerInterval)
+	if next.sub(now) > answerBurst*answerInterval {
 		return false
 	}
 	a.full = next
@@ -296,7 +296,7 @@ func (a *strangerAllowance) take(now instant) bool {
 // carries reports whether broadcasts may ride on an answer to a destination, or on a
 // relayed ping (P75).
 func (c *core) carries(now instant, to destination) bool {
-	return c.knows(borrow(to.name), to) || c.strangers.take(now)
+	return c.knows(borrow(to.name), to) || c.unknownRequesters.take(now)
 }
 
 // knows reports whether a name and an address are those of a node in the table.
@@ -322,10 +322,10 @@ func (c *core) relay(now instant, target destination, r relayRequest) {
 		c.fx.metrics.relaysRefused++
 		return
 	}
-	p := c.newPing(now, pingRelay, c.nackPatience())
+	p := c.newPing(now, pingRelay, c.nackTimeout())
 	p.relay = r
 	c.fx.packets = append(c.fx.packets, outPacket{
-		to: target, msg: c.pingMessage(p.seq, target.name), riders: c.carries(now, target), urgent: urgentReply, seq: p.seq,
+		to: target, msg: c.pingMessage(p.seq, target.name), piggyback: c.carries(now, target), urgent: urgentReply, seq: p.seq,
 	})
 }
 
@@ -335,7 +335,7 @@ func (c *core) pingFor(now instant, to destination, w *pingWaiter) outPacket {
 	w.ping = pendingPing{purpose: pingCaller, sent: now, waiter: w}
 	c.expectAck(&w.ping)
 	w.msg = c.appendPing(w.msg[:0], w.ping.seq, to.name)
-	return outPacket{to: to, msg: w.msg, riders: true}
+	return outPacket{to: to, msg: w.msg, piggyback: true}
 }
 
 // forgetPing drops a ping whose caller has gone.

@@ -13,8 +13,8 @@ import (
 // ---- sequence numbers
 
 // A sequence number cannot be guessed from earlier ones, and is not 0 nor one
-// that is pending.
-func TestP59SequenceNumbersAreRandomAndUnused(t *testing.T) {
+// that is pending (P59).
+func TestSequenceNumbersAreRandomAndUnused(t *testing.T) {
 	c := newTestCore(t)
 	small := 0
 	for range 2000 {
@@ -29,7 +29,8 @@ func TestP59SequenceNumbersAreRandomAndUnused(t *testing.T) {
 	require.InDelta(t, 1000, small, 150, "spread over all 32 bits")
 }
 
-func TestP59SequenceNumbersInUseAreNotDrawn(t *testing.T) {
+// TestSequenceNumbersInUseAreNotDrawn checks P59.
+func TestSequenceNumbersInUseAreNotDrawn(t *testing.T) {
 	cfg := DefaultLANConfig()
 	cfg.Name = "me"
 	c := newCore(cfg, rand.New(&fixedSource{0, 7 << 32, 7 << 32, 0, 9 << 32}))
@@ -47,7 +48,8 @@ func (s *fixedSource) Uint64() uint64 {
 
 // ---- acks and nacks
 
-func TestP59W77WhatNobodyWaitsForIsIgnored(t *testing.T) {
+// TestWhatNobodyWaitsForIsIgnored checks P59, W77.
+func TestWhatNobodyWaitsForIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.ack(c.now, &ack{SeqNo: 0}, c.now)
@@ -61,42 +63,43 @@ func TestP59W77WhatNobodyWaitsForIsIgnored(t *testing.T) {
 	require.Equal(t, probeDirect, c.probing.phase)
 }
 
-// A nack ends nothing: an ack after it still counts.
-func TestP59NackDoesNotEndTheWait(t *testing.T) {
+// A nack ends nothing: an ack after it still counts (P59).
+func TestNackDoesNotEndTheWait(t *testing.T) {
 	c := unanswered(t, func(c *testCore) { c.know("r") })
 	c.nack(c.now, &nack{SeqNo: c.probing.ping.seq})
-	require.Equal(t, 1, c.probing.ping.inquiry.nacks)
+	require.Equal(t, 1, c.probing.ping.indirect.nacks)
 	c.acked()
 	c.pass(time.Minute)
 	require.Equal(t, "alive@1", c.view("x"))
 }
 
-func TestP59NackForAnotherPingDoesNotCount(t *testing.T) {
+// TestNackForAnotherPingDoesNotCount checks P59.
+func TestNackForAnotherPingDoesNotCount(t *testing.T) {
 	c := unanswered(t, func(c *testCore) { c.know("r") })
 	relayed := c.newPing(c.now, pingRelay, time.Second)
 	c.nack(c.now, &nack{SeqNo: relayed.seq})
-	require.Zero(t, c.probing.ping.inquiry.nacks)
+	require.Zero(t, c.probing.ping.indirect.nacks)
 }
 
 // Nor does one that nobody was asked for, or that is one too many: neither counts,
-// nor shows it that this node is heard.
-func TestP59NackThatWasNotWantedDoesNotCount(t *testing.T) {
+// nor shows it that this node is heard (P59).
+func TestNackThatWasNotWantedDoesNotCount(t *testing.T) {
 	for _, wanted := range []int{0, 1} {
 		c := unanswered(t, func(c *testCore) { c.hearAlive("r", 2, withPMax(uint8(3+wanted))) })
 		ping := c.probing.ping
 		for range wanted {
 			c.nack(c.now, &nack{SeqNo: ping.seq})
 		}
-		heard := c.alibi.last
+		heard := c.selfCheck.lastAnswer
 		c.pass(time.Millisecond)
 		c.nack(c.now, &nack{SeqNo: ping.seq})
-		require.Equal(t, wanted, ping.inquiry.nacks)
-		require.Equal(t, heard, c.alibi.last)
+		require.Equal(t, wanted, ping.indirect.nacks)
+		require.Equal(t, heard, c.selfCheck.lastAnswer)
 	}
 }
 
-// Pings leave nothing behind, whatever becomes of them.
-func TestP59PendingPingsAreForgotten(t *testing.T) {
+// Pings leave nothing behind, whatever becomes of them (P59).
+func TestPendingPingsAreForgotten(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "y", "z")
 	c.start(c.now)
@@ -106,7 +109,7 @@ func TestP59PendingPingsAreForgotten(t *testing.T) {
 	c.pass(time.Minute)
 	require.LessOrEqual(t, len(c.pings), 1)
 	require.Zero(t, c.relays.pending)
-	require.Less(t, len(c.alarms), 20)
+	require.Less(t, len(c.timers), 20)
 }
 
 // ---- being a relay
@@ -116,14 +119,15 @@ var (
 	relayRequester = destination{addr: addrPortOf(addrOfTestNode("y"), 7946), name: "y"}
 )
 
-func TestP58RelayPingsInItsOwnName(t *testing.T) {
+// TestRelayPingsInItsOwnName checks P58.
+func TestRelayPingsInItsOwnName(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "y")
 	c.relay(c.now, relayTarget, relayRequest{seq: 42, requester: relayRequester, wantsNack: true})
 	require.Len(t, c.fx.packets, 1)
 	p := c.fx.packets[0]
 	require.Equal(t, relayTarget, p.to)
-	require.True(t, p.riders, "P75")
+	require.True(t, p.piggyback, "P75")
 	var sent ping
 	_, err := sent.decode(p.msg[1:])
 	require.NoError(t, err)
@@ -133,7 +137,8 @@ func TestP58RelayPingsInItsOwnName(t *testing.T) {
 	require.NotEqual(t, uint32(42), p.seq, "an own sequence number")
 }
 
-func TestP58AckIsPassedOnWithTheRequestersNumber(t *testing.T) {
+// TestAckIsPassedOnWithTheRequestersNumber checks P58.
+func TestAckIsPassedOnWithTheRequestersNumber(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "y")
 	c.relay(c.now, relayTarget, relayRequest{seq: 42, requester: relayRequester, wantsNack: true})
@@ -144,7 +149,7 @@ func TestP58AckIsPassedOnWithTheRequestersNumber(t *testing.T) {
 	require.Len(t, c.fx.packets, 1)
 	p := c.fx.packets[0]
 	require.Equal(t, relayRequester, p.to)
-	require.True(t, p.riders, "P75")
+	require.True(t, p.piggyback, "P75")
 	require.Equal(t, (&ack{SeqNo: 42}).appendTo(nil), p.msg, "without payload")
 	require.Zero(t, c.relays.pending)
 	c.settle()
@@ -155,8 +160,8 @@ func TestP58AckIsPassedOnWithTheRequestersNumber(t *testing.T) {
 
 // The nack comes a little before the requester's round is over, which is one
 // ProbeTimeout after it asked; in the reference it comes a little later, and too
-// late.
-func TestP58NackIsSentOnceIfWanted(t *testing.T) {
+// late (P58).
+func TestNackIsSentOnceIfWanted(t *testing.T) {
 	for _, wanted := range []bool{true, false} {
 		c := newTestCore(t)
 		c.know("x", "y")
@@ -170,7 +175,7 @@ func TestP58NackIsSentOnceIfWanted(t *testing.T) {
 			require.Len(t, c.fx.packets, 1)
 			p := c.fx.packets[0]
 			require.Equal(t, relayRequester, p.to)
-			require.True(t, p.riders, "P75")
+			require.True(t, p.piggyback, "P75")
 			require.Equal(t, (&nack{SeqNo: 42}).appendTo(nil), p.msg)
 		} else {
 			require.Empty(t, c.fx.packets)
@@ -186,8 +191,8 @@ func TestP58NackIsSentOnceIfWanted(t *testing.T) {
 }
 
 // An answer that is late, but not later than ProbeTimeout, is passed on although
-// the nack has gone out.
-func TestP58LateAnswerIsPassedOnAfterTheNack(t *testing.T) {
+// the nack has gone out (P58).
+func TestLateAnswerIsPassedOnAfterTheNack(t *testing.T) {
 	c := newTestCore(t)
 	c.relay(c.now, relayTarget, relayRequest{seq: 42, requester: relayRequester, wantsNack: true})
 	seq := c.fx.packets[0].seq
@@ -198,8 +203,8 @@ func TestP58LateAnswerIsPassedOnAfterTheNack(t *testing.T) {
 	require.Zero(t, c.relays.pending)
 }
 
-// What others can make us remember is bounded.
-func TestP58RelayedPingsAreBounded(t *testing.T) {
+// What others can make us remember is bounded (P58).
+func TestRelayedPingsAreBounded(t *testing.T) {
 	c := newTestCore(t)
 	sources := 0
 	for c.relays.pending < maxRelays {
@@ -269,23 +274,23 @@ func TestBroadcastsForUnknownNodesAreBounded(t *testing.T) {
 	} {
 		c := newTestCore(t)
 		c.know("x", "y")
-		for range strangerBurst {
+		for range answerBurst {
 			require.True(t, c.carries(c.now, to), name)
 		}
 		require.False(t, c.carries(c.now, to), name)
 		for range 3 {
-			c.pass(strangerInterval)
+			c.pass(answerInterval)
 			require.True(t, c.carries(c.now, to), name)
 			require.False(t, c.carries(c.now, to), name)
 		}
 		c.pass(time.Hour)
-		for range strangerBurst {
+		for range answerBurst {
 			require.True(t, c.carries(c.now, to), "%s: all are back", name)
 		}
 		require.False(t, c.carries(c.now, to), "%s: but no more than that", name)
 
 		c.relay(c.now, to, relayRequest{requester: to, wantsNack: true})
-		require.False(t, c.fx.packets[0].riders, "the ping of a relay")
+		require.False(t, c.fx.packets[0].piggyback, "the ping of a relay")
 		require.True(t, c.carries(c.now, relayTarget), "known nodes are not affected")
 		require.True(t, c.carries(c.now, destination{text: relayTarget.addr.String(), name: "x"}))
 	}
@@ -293,14 +298,15 @@ func TestBroadcastsForUnknownNodesAreBounded(t *testing.T) {
 
 // ---- Ping
 
-func TestP40PingOfACaller(t *testing.T) {
+// TestPingOfACaller checks P40.
+func TestPingOfACaller(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.health.score = 2
 	w := new(pingWaiter)
 	for range 2 { // it can be used again
 		p := c.pingFor(c.now, destination{name: "somebody"}, w)
-		require.True(t, p.riders, "P75")
+		require.True(t, p.piggyback, "P75")
 		require.Equal(t, "somebody", p.to.name)
 		require.Equal(t, "ping somebody", inWords(t, p.msg))
 		sent := c.now.add(time.Millisecond)
@@ -311,12 +317,13 @@ func TestP40PingOfACaller(t *testing.T) {
 		require.Empty(t, c.fx.rtts, "the ping delegate is not called")
 		require.Equal(t, 2, c.health.score, "the health does not change")
 		require.Empty(t, c.pings)
-		require.Empty(t, c.alarms, "the caller looks after the time")
+		require.Empty(t, c.timers, "the caller looks after the time")
 		c.settle()
 	}
 }
 
-func TestP40AnswerThatIsFasterThanTheClock(t *testing.T) {
+// TestAnswerThatIsFasterThanTheClock checks P40.
+func TestAnswerThatIsFasterThanTheClock(t *testing.T) {
 	c := newTestCore(t)
 	w := new(pingWaiter)
 	c.pingFor(c.now, destination{name: "x"}, w)
@@ -327,7 +334,8 @@ func TestP40AnswerThatIsFasterThanTheClock(t *testing.T) {
 	require.EqualValues(t, 30, w.rtt(c.now.add(40)))
 }
 
-func TestP40PingTargets(t *testing.T) {
+// TestPingTargets checks P40.
+func TestPingTargets(t *testing.T) {
 	known := netip.MustParseAddrPort("10.0.0.2:7946")
 	ip := net.IP{10, 0, 0, 2}
 	for _, row := range []struct {
@@ -346,7 +354,8 @@ func TestP40PingTargets(t *testing.T) {
 	}
 }
 
-func TestP40PingWithoutAnswerChangesNothing(t *testing.T) {
+// TestPingWithoutAnswerChangesNothing checks P40.
+func TestPingWithoutAnswerChangesNothing(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	w := new(pingWaiter)
@@ -359,7 +368,8 @@ func TestP40PingWithoutAnswerChangesNothing(t *testing.T) {
 	require.Empty(t, c.pings)
 }
 
-func TestP40PingOfACallerWhoHasGone(t *testing.T) {
+// TestPingOfACallerWhoHasGone checks P40.
+func TestPingOfACallerWhoHasGone(t *testing.T) {
 	c := newTestCore(t)
 	w := new(pingWaiter)
 	c.pingFor(c.now, destination{name: "x"}, w)
@@ -369,8 +379,8 @@ func TestP40PingOfACallerWhoHasGone(t *testing.T) {
 	require.True(t, c.fx.empty())
 }
 
-// Clocks of transports may be odd: a round trip never takes less than nothing.
-func TestP53RoundTripIsNeverNegative(t *testing.T) {
+// Clocks of transports may be odd: a round trip never takes less than nothing (P53).
+func TestRoundTripIsNeverNegative(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.pinged()

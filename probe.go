@@ -18,14 +18,14 @@ const (
 // prober runs the probe rounds, one at a time, through the table in its random
 // order (SWIM §4.3, round-robin probing).
 type prober struct {
-	phase probePhase
-	next  int  // place in the table of the next candidate (P45)
-	owed  bool // a round fell due while another was running (P42)
+	phase        probePhase
+	next         int  // place in the table of the next candidate (P45)
+	pendingRound bool // a round fell due while another was running (P42)
 
 	ping        *pendingPing
 	incarnation uint32 // of the target when the round began
 	began       instant
-	patience    time.Duration // for the direct answer
+	timeout     time.Duration // for the direct answer
 	ends        instant       // of the stretched interval (P48)
 	unsent      bool          // the ping could not be sent (P67)
 }
@@ -33,17 +33,17 @@ type prober struct {
 // start sets the first alarms, each at a random moment of its first period (P42).
 func (c *core) start(now instant) {
 	if c.cfg.ProbeInterval > 0 {
-		c.alarms.push(alarm{at: c.withinPeriod(now, c.cfg.ProbeInterval), kind: alarmProbe})
+		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.ProbeInterval), kind: timerProbe})
 	}
 	if c.cfg.GossipInterval > 0 && c.cfg.GossipNodes > 0 {
-		c.alarms.push(alarm{at: c.withinPeriod(now, c.cfg.GossipInterval), kind: alarmGossip})
+		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.GossipInterval), kind: timerGossip})
 	}
 	if c.cfg.PushPullInterval > 0 {
 		wait := pushPullWait(c.cfg.PushPullInterval, len(c.table.order))
-		c.alarms.push(alarm{at: c.withinPeriod(now, c.cfg.PushPullInterval).add(wait), kind: alarmSync})
+		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.PushPullInterval).add(wait), kind: timerSync})
 	}
 	if c.cfg.QueueCheckInterval > 0 {
-		c.alarms.push(alarm{at: now.add(c.cfg.QueueCheckInterval), kind: alarmSample})
+		c.timers.push(timer{at: now.add(c.cfg.QueueCheckInterval), kind: timerQueueSample})
 	}
 	c.startReconnecting(now)
 }
@@ -55,36 +55,36 @@ func (c *core) withinPeriod(now instant, d time.Duration) instant {
 // tick does everything that has fallen due.
 func (c *core) tick(now instant) {
 	c.noticeStall(now)
-	for c.alarms.next() <= now {
-		a := c.alarms.pop()
+	for c.timers.next() <= now {
+		a := c.timers.pop()
 		switch a.kind {
-		case alarmProbe:
+		case timerProbe:
 			c.probeDue(now)
-		case alarmPing:
-			c.pingOver(now, a.seq)
-		case alarmSuspicion:
+		case timerPing:
+			c.pingTimedOut(now, a.seq)
+		case timerSuspicion:
 			c.suspicionOver(now, a.m)
-		case alarmGossip:
+		case timerGossip:
 			c.gossipDue(now)
-		case alarmSync:
+		case timerSync:
 			c.syncDue(now)
-		case alarmSample:
+		case timerQueueSample:
 			c.fx.sample = true
-			c.alarms.push(alarm{at: now.add(c.cfg.QueueCheckInterval), kind: alarmSample})
-		case alarmLeave:
+			c.timers.push(timer{at: now.add(c.cfg.QueueCheckInterval), kind: timerQueueSample})
+		case timerDeparture:
 			c.spreadDeparture(now)
-		case alarmQuestion:
-			c.questionDue(now, a.m)
-		case alarmReconnect:
+		case timerFinalProbe:
+			c.finalProbeDue(now, a.m)
+		case timerReconnect:
 			c.reconnectDue(now)
-		case alarmVisit:
-			c.visitDue(a.m)
-		case alarmRejoin:
+		case timerSecondSync:
+			c.secondSyncDue(a.m)
+		case timerRejoin:
 			c.rejoinDue(now)
-		case alarmReunion:
+		case timerReunion:
 			c.reunionDue(now)
-		case alarmClaim:
-			c.claimDue(now, a.m)
+		case timerAddressCheck:
+			c.addressCheckDue(now, a.m)
 		}
 	}
 }
@@ -92,9 +92,9 @@ func (c *core) tick(now instant) {
 // probeDue begins a round, or notes that one is owed when the previous one has
 // not ended (P42).
 func (c *core) probeDue(now instant) {
-	c.alarms.push(alarm{at: now.add(jitter(c.rng, c.cfg.ProbeInterval)), kind: alarmProbe})
+	c.timers.push(timer{at: now.add(jitter(c.rng, c.cfg.ProbeInterval)), kind: timerProbe})
 	if c.probing.phase != probeIdle {
-		c.probing.owed = true
+		c.probing.pendingRound = true
 		return
 	}
 	c.beginProbe(now)
@@ -106,34 +106,34 @@ func (c *core) probeDue(now instant) {
 func (c *core) beginProbe(now instant) {
 	m := c.nextTarget(now)
 	if m == nil {
-		c.alibi.last, c.streamAlibi.last = now, now // nobody was asked, so nobody was silent
+		c.selfCheck.lastAnswer, c.streamSelfCheck.lastAnswer = now, now // nobody was asked, so nobody was silent
 		return
 	}
 	interval := c.health.scale(c.cfg.ProbeInterval)
 	if interval > c.cfg.ProbeInterval {
 		c.fx.metrics.degradedProbe++
 	}
-	patience := c.patienceFor(m)
-	interval += max(patience-c.cfg.ProbeTimeout, 0) // so that the relays have their time
-	patience = min(patience, interval)
-	p := c.newPing(now, pingProbe, patience)
+	timeout := c.probeTimeout(m)
+	interval += max(timeout-c.cfg.ProbeTimeout, 0) // so that the relays have their time
+	timeout = min(timeout, interval)
+	p := c.newPing(now, pingProbe, timeout)
 	p.m, p.node = m, m.node
 	c.probing = prober{
 		phase: probeDirect, next: c.probing.next, ping: p, incarnation: m.incarnation,
-		began: now, patience: patience, ends: now.add(interval),
+		began: now, timeout: timeout, ends: now.add(interval),
 	}
 	if !c.cfg.Detector.NoSecondPing {
-		c.alarms.push(alarm{at: now.add(patience / 2), kind: alarmPing, seq: p.seq})
+		c.timers.push(timer{at: now.add(timeout / 2), kind: timerPing, seq: p.seq})
 	}
 	to := toNode(m.node)
 	if m.state() == StateAlive {
 		to.node = nil // W25: a plain ping carries no checksum
-		p.inquiry.msg = c.pingMessage(p.seq, m.node.Name)
-		c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.inquiry.msg, riders: true, urgent: urgentProbe, seq: p.seq})
+		p.indirect.msg = c.pingMessage(p.seq, m.node.Name)
+		c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.indirect.msg, piggyback: true, urgent: urgentProbe, seq: p.seq})
 		return
 	}
-	p.inquiry.msg = c.pingWithSuspicion(p.seq, m)
-	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.inquiry.msg, urgent: urgentProbe, seq: p.seq})
+	p.indirect.msg = c.pingWithSuspicion(p.seq, m)
+	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.indirect.msg, urgent: urgentProbe, seq: p.seq})
 }
 
 // pingWithSuspicion is a ping together with what the target is suspected of (P50).
@@ -142,18 +142,18 @@ func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
 	return appendCompound(nil, [][]byte{c.pingMessage(seq, m.node.Name), s.appendTo(nil)})
 }
 
-// patienceFor is how long a direct answer of m may take: ProbeTimeout, or with
+// probeTimeout is how long a direct answer of m may take: ProbeTimeout, or with
 // AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2). It is
 // doubled while answers come after repeats only, and so cannot be measured (§5.5).
-func (c *core) patienceFor(m *member) time.Duration {
-	patience, past := c.cfg.ProbeTimeout, m.past()
+func (c *core) probeTimeout(m *member) time.Duration {
+	timeout, past := c.cfg.ProbeTimeout, m.detectorView()
 	if !c.cfg.AdaptiveProbeTimeout {
-		return patience
+		return timeout
 	}
 	if past.srtt != 0 {
-		patience = time.Duration(past.srtt + 4*past.rttvar)
+		timeout = time.Duration(past.srtt + 4*past.rttvar)
 	}
-	return min(max(patience, c.cfg.ProbeTimeout/2)<<past.doubled, 4*c.cfg.ProbeTimeout)
+	return min(max(timeout, c.cfg.ProbeTimeout/2)<<past.backoff, 4*c.cfg.ProbeTimeout)
 }
 
 // nextTarget is the next member in table order that is worth a probe, nil if
@@ -200,7 +200,7 @@ func (c *core) pingUnsent(now instant, seq uint32, remote bool) {
 	if p == nil {
 		return
 	}
-	p.out = p.out || remote // it was tried: the silence that follows counts
+	p.transmitted = p.transmitted || remote // it was tried: the silence that follows counts
 	if p.purpose != pingProbe {
 		return
 	}
@@ -211,81 +211,81 @@ func (c *core) pingUnsent(now instant, seq uint32, remote bool) {
 	}
 	c.probing.unsent = true
 	if c.probing.phase == probeDirect {
-		c.widenProbe(now)
+		c.probeIndirectly(now)
 	}
 }
 
-// probeOverdue goes on with a probe that has no answer yet: it asks again, then
+// probeTimedOut goes on with a probe that has no answer yet: it asks again, then
 // by other ways, and at the end of the interval comes to its verdict.
-func (c *core) probeOverdue(now instant, p *pendingPing) {
+func (c *core) probeTimedOut(now instant, p *pendingPing) {
 	pr := &c.probing
 	switch {
 	case p != pr.ping:
-		c.accusationDue(now, p)
+		c.verifyFailedProbe(now, p)
 	case now >= pr.ends:
 		delete(c.pings, p.seq)
 		c.probeUnanswered(now)
-	case pr.phase == probeDirect && now >= pr.began.add(pr.patience):
+	case pr.phase == probeDirect && now >= pr.began.add(pr.timeout):
 		c.logf(levelDebug, "Failed UDP ping", logFields{node: p.node.Name, addr: p.node.Address()},
 			"Failed UDP ping: %s (timeout reached)", p.node.Name)
-		c.widenProbe(now)
+		c.probeIndirectly(now)
 	default:
-		c.askAgain(p)
+		c.resendPing(p)
 	}
 }
 
-// askAgain repeats an unanswered ping, so that the loss of a packet costs a few
+// resendPing repeats an unanswered ping, so that the loss of a packet costs a few
 // packets and not a suspicion that the whole cluster talks about.
-func (c *core) askAgain(p *pendingPing) {
+func (c *core) resendPing(p *pendingPing) {
 	if c.cfg.Detector.NoSecondPing || c.probing.unsent {
 		return
 	}
-	p.again = true
+	p.repeated = true
 	to := toNode(p.node)
 	to.node = nil
-	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.inquiry.msg, urgent: urgentProbe})
+	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.indirect.msg, urgent: urgentProbe})
 }
 
 // repeatsWhileIndirect is how often the own ping is repeated while the relays try.
 const repeatsWhileIndirect = 3
 
-// widenProbe asks by other ways as well, after the own ping was not answered.
-func (c *core) widenProbe(now instant) {
+// probeIndirectly asks by other ways as well, after the own ping was not answered.
+func (c *core) probeIndirectly(now instant) {
 	pr := &c.probing
 	pr.phase = probeIndirect
 	rest := pr.ends.sub(now)
-	c.alarms.push(alarm{at: pr.ends, kind: alarmPing, seq: pr.ping.seq})
+	c.timers.push(timer{at: pr.ends, kind: timerPing, seq: pr.ping.seq})
 	if !c.cfg.Detector.NoSecondPing {
 		for i := range repeatsWhileIndirect {
 			at := now.add(rest * time.Duration(i+1) / (repeatsWhileIndirect + 1))
-			c.alarms.push(alarm{at: at, kind: alarmPing, seq: pr.ping.seq})
+			c.timers.push(timer{at: at, kind: timerPing, seq: pr.ping.seq})
 		}
 	}
-	c.askAgain(pr.ping)
-	c.inquire(now, pr.ping, rest)
+	c.resendPing(pr.ping)
+	c.askOthers(now, pr.ping, rest)
 }
 
-// inquire asks other members to ping the target, and tries it on a stream, since
+// askOthers asks other members to ping the target, and tries it on a stream, since
 // its packets may be lost by a misconfigured network (P54, P55).
-func (c *core) inquire(now instant, p *pendingPing, timeout time.Duration) {
-	p.inquiry.asked = now
+func (c *core) askOthers(now instant, p *pendingPing, timeout time.Duration) {
+	p.indirect.sent = now
 	for _, r := range c.chooseRelays(p.m) {
 		c.askRelay(p, r)
 	}
-	c.tryStream(now, p, timeout)
+	c.pingByStream(now, p, timeout)
 }
 
-// tryStream pings the target on a stream as well (P55).
-func (c *core) tryStream(now instant, p *pendingPing, timeout time.Duration) {
+// pingByStream pings the target on a stream as well (P55).
+func (c *core) pingByStream(now instant, p *pendingPing, timeout time.Duration) {
 	if !c.cfg.DisableTcpPings && p.node.PMax >= 3 { // W60
-		c.askOnStream(now, p, timeout)
+		c.sendStreamPing(now, p, timeout)
 	}
 }
 
-// askOnStream tries the target of a ping on a stream. A failure is told only once, in
+// sendStreamPing tries the target of a ping on a stream. A failure is told only once, in
 // a probe round.
-func (c *core) askOnStream(now instant, p *pendingPing, timeout time.Duration) {
-	p.inquiry.onStream = now
+func (c *core) sendStreamPing(now instant, p *pendingPing, timeout time.Duration) {
+	p.indirect.streamSent = now
 	c.fx.streams = append(c.fx.streams, streamTask{
 		kind: streamProbe, node: p.node, seq: p.seq, timeout: timeout, quiet: p != c.probing.ping,
 	})
@@ -297,19 +297,19 @@ func (c *core) askOnStream(now instant, p *pendingPing, timeout time.Duration) {
 func (c *core) chooseRelays(target *member) []*member {
 	k := c.cfg.IndirectChecks
 	fits := func(m *member) bool {
-		return m.state() == StateAlive && m != c.self && m != target && !c.onTrial(m)
+		return m.state() == StateAlive && m != c.self && m != target && !c.underProbe(m)
 	}
 	if c.cfg.Detector.NoHeardRelays {
 		return c.choose(k, fits)
 	}
-	return c.chooseHeard(&c.alibi, k, fits)
+	return c.chooseResponsive(&c.selfCheck, k, fits)
 }
 
 func (c *core) askRelay(p *pendingPing, r *member) {
 	me := c.self.node
 	wantsNack := r.node.PMax >= 4
 	if wantsNack {
-		p.inquiry.nacksWanted++
+		p.indirect.nacksWanted++
 	}
 	ind := indirectPing{
 		SeqNo: p.seq, Target: p.node.Addr, Port: p.node.Port, Node: borrow(p.node.Name), Nack: wantsNack,
@@ -318,7 +318,7 @@ func (c *core) askRelay(p *pendingPing, r *member) {
 	to := toNode(r.node)
 	to.node = nil
 	c.fx.packets = append(c.fx.packets, outPacket{
-		to: to, msg: ind.appendTo(nil), riders: true, urgent: urgentProbe,
+		to: to, msg: ind.appendTo(nil), piggyback: true, urgent: urgentProbe,
 	})
 }
 
@@ -329,10 +329,10 @@ func (c *core) probeAcked(now instant, p *pendingPing, payload []byte, arrived i
 		return
 	}
 	rtt := max(arrived.sub(p.sent), 0)
-	if p.again { // nobody knows which of the pings was answered (RFC 6298 §3)
-		p.m.unmeasured()
+	if p.repeated { // nobody knows which of the pings was answered (RFC 6298 §3)
+		p.m.backOffRTT()
 	} else if pr.phase == probeDirect {
-		p.m.measured(rtt)
+		p.m.recordRTT(rtt)
 	}
 	if pr.phase == probeDirect {
 		c.fx.rtts = append(c.fx.rtts, roundTrip{node: p.node, rtt: rtt, payload: payload})
@@ -347,10 +347,10 @@ func (c *core) probeSucceeded(now instant) {
 	c.endProbe(now)
 }
 
-// notOnStream notes that the target of a ping was not asked on a stream after all.
-func (c *core) notOnStream(seq uint32) {
+// streamUnanswered notes that the target of a ping was not asked on a stream after all.
+func (c *core) streamUnanswered(seq uint32) {
 	if p := c.pings[seq]; p != nil {
-		p.inquiry.onStream = 0
+		p.indirect.streamSent = 0
 	}
 }
 
@@ -361,14 +361,14 @@ func (c *core) streamAnswered(now instant, seq uint32) {
 	if p == nil {
 		return
 	}
-	p.inquiry.contact = true
+	p.indirect.streamAck = true
 	switch p.purpose {
-	case pingQuestion:
+	case pingFinalProbe:
 		delete(c.pings, seq)
-		c.acquit(now, p.m)
-	case pingClaim:
+		c.clearSuspicion(now, p.m)
+	case pingAddressCheck:
 		delete(c.pings, seq)
-		c.claimAnswered(now, p)
+		c.addressPingAnswered(now, p)
 	}
 }
 
@@ -379,44 +379,44 @@ func (c *core) probeUnanswered(now instant) {
 	pr := c.probing
 	p := pr.ping
 	name := p.node.Name
-	if p.inquiry.contact {
+	if p.indirect.streamAck {
 		c.logf(levelWarn, "UDP probes failed where a TCP connection succeeded", logFields{node: name, addr: p.node.Address()},
 			"Was able to connect to %s over TCP but UDP probes failed, network may be misconfigured", name)
 		c.probeSucceeded(now)
 		return
 	}
 	switch {
-	case p.inquiry.nacksWanted == 0:
+	case p.indirect.nacksWanted == 0:
 		c.adjustHealth(+1)
-	case p.inquiry.nacks < p.inquiry.nacksWanted:
-		c.adjustHealth(p.inquiry.nacksWanted - p.inquiry.nacks)
+	case p.indirect.nacks < p.indirect.nacksWanted:
+		c.adjustHealth(p.indirect.nacksWanted - p.indirect.nacks)
 	}
 	c.endProbe(now)
-	a := accusation{
-		m: p.m, incarnation: pr.incarnation, asked: p.sent, onStream: p.inquiry.onStream,
-		until: now.add(c.cfg.ProbeInterval),
+	a := failedProbe{
+		m: p.m, incarnation: pr.incarnation, sent: p.sent, streamSent: p.indirect.streamSent,
+		validUntil: now.add(c.cfg.ProbeInterval),
 	}
-	if !c.hasAlibi(now, p) {
-		c.awaitAlibi(now, a, p)
+	if !c.selfCheckPassed(now, p) {
+		c.awaitSelfCheck(now, a, p)
 		return
 	}
-	c.accuse(now, a)
+	c.raiseSuspicion(now, a)
 }
 
 // endProbe closes the round, and begins the one that is owed.
 func (c *core) endProbe(now instant) {
 	c.fx.metrics.probeTook, c.fx.metrics.probeEnded = now.sub(c.probing.began), true
-	owed := c.probing.owed
+	owed := c.probing.pendingRound
 	c.probing = prober{next: c.probing.next}
 	if owed {
 		c.beginProbe(now)
 	}
 }
 
-// measured takes a round trip time into the member's smoothed one (RFC 6298 §2).
-func (m *member) measured(rtt time.Duration) {
-	r, file := float64(rtt), m.remember()
-	file.doubled = 0
+// recordRTT takes a round trip time into the member's smoothed one (RFC 6298 §2).
+func (m *member) recordRTT(rtt time.Duration) {
+	r, file := float64(rtt), m.detectorState()
+	file.backoff = 0
 	if file.srtt == 0 {
 		file.srtt, file.rttvar = r, r/2
 		return
@@ -425,12 +425,12 @@ func (m *member) measured(rtt time.Duration) {
 	file.srtt += (r - file.srtt) / 8
 }
 
-// unmeasured notes an answer whose round trip time is not known, since the ping was
+// backOffRTT notes an answer whose round trip time is not known, since the ping was
 // repeated.
-func (m *member) unmeasured() {
+func (m *member) backOffRTT() {
 	const most = 3 // from the least patience to the longest
-	file := m.remember()
-	file.doubled = min(file.doubled+1, most)
+	file := m.detectorState()
+	file.backoff = min(file.backoff+1, most)
 }
 
 // choose picks up to k different records at random among those that fit (P71).

@@ -30,30 +30,31 @@ func (c *testCore) acked() {
 
 // ---- the rounds
 
-func TestP41ZeroIntervalsSwitchBackgroundWorkOff(t *testing.T) {
-	kinds := func(change func(*Config)) map[alarmKind]int {
+// TestZeroIntervalsSwitchBackgroundWorkOff checks P41.
+func TestZeroIntervalsSwitchBackgroundWorkOff(t *testing.T) {
+	kinds := func(change func(*Config)) map[timerKind]int {
 		c := newTestCore(t, func(cfg *Config) { cfg.QueueCheckInterval = 0 }, change)
 		c.start(c.now)
-		found := map[alarmKind]int{}
-		for _, a := range c.alarms {
+		found := map[timerKind]int{}
+		for _, a := range c.timers {
 			found[a.kind]++
 		}
 		return found
 	}
-	all := map[alarmKind]int{alarmProbe: 1, alarmGossip: 1, alarmSync: 1}
+	all := map[timerKind]int{timerProbe: 1, timerGossip: 1, timerSync: 1}
 	require.Equal(t, all, kinds(func(*Config) {}))
-	for kind, change := range map[alarmKind]func(*Config){
-		alarmProbe:  func(cfg *Config) { cfg.ProbeInterval = 0 },
-		alarmGossip: func(cfg *Config) { cfg.GossipInterval = 0 },
-		alarmSync:   func(cfg *Config) { cfg.PushPullInterval = 0 },
+	for kind, change := range map[timerKind]func(*Config){
+		timerProbe:  func(cfg *Config) { cfg.ProbeInterval = 0 },
+		timerGossip: func(cfg *Config) { cfg.GossipInterval = 0 },
+		timerSync:   func(cfg *Config) { cfg.PushPullInterval = 0 },
 	} {
 		found := kinds(change)
 		require.NotContains(t, found, kind)
 		require.Len(t, found, 2)
 	}
-	require.NotContains(t, kinds(func(cfg *Config) { cfg.GossipNodes = 0 }), alarmGossip)
+	require.NotContains(t, kinds(func(cfg *Config) { cfg.GossipNodes = 0 }), timerGossip)
 	sampled := kinds(func(cfg *Config) { cfg.QueueCheckInterval = time.Second })
-	require.Equal(t, 1, sampled[alarmSample], "and the queue depth (P85)")
+	require.Equal(t, 1, sampled[timerQueueSample], "and the queue depth (P85)")
 }
 
 // A node whose pings are answered is woken once in each probe interval: the alarms
@@ -63,44 +64,44 @@ func TestAnsweredPingsWakeNobody(t *testing.T) {
 		cfg.PushPullInterval, cfg.QueueCheckInterval, cfg.ReconnectInterval = 0, 0, 0
 	})
 	c.know("x", "y")
-	c.alibi.last = c.now
+	c.selfCheck.lastAnswer = c.now
 	c.start(c.now)
 	end := c.now.add(100 * time.Second)
 	wakes, probes := 0, 0
-	for next := c.nextAlarm(c.now); next <= end; next = c.nextAlarm(c.now) {
+	for next := c.nextDeadline(c.now); next <= end; next = c.nextDeadline(c.now) {
 		c.now = next
 		c.tick(c.now)
 		wakes++
 		if c.probing.phase != probeIdle {
-			require.True(t, c.set(alarmPing))
-			require.LessOrEqual(t, c.nextAlarm(c.now), c.now.add(c.cfg.ProbeTimeout), "without an answer it has to wake up")
+			require.True(t, c.set(timerPing))
+			require.LessOrEqual(t, c.nextDeadline(c.now), c.now.add(c.cfg.ProbeTimeout), "without an answer it has to wake up")
 			c.acked()
 			probes++
 		}
 	}
 	require.InDelta(t, 100, probes, 5)
 	require.LessOrEqual(t, wakes, probes+1, "and once to find that there is nothing to gossip")
-	require.Less(t, len(c.alarms), 5)
+	require.Less(t, len(c.timers), 5)
 }
 
 // Work begins at a random moment of its first period, so that nodes that are
-// created together do not move in step.
-func TestP42FirstRoundsComeAtRandomMoments(t *testing.T) {
+// created together do not move in step (P42).
+func TestFirstRoundsComeAtRandomMoments(t *testing.T) {
 	phases := map[instant]bool{}
 	for seed := range uint64(200) {
 		cfg := DefaultLANConfig()
 		c := newCore(cfg, rand.New(rand.NewPCG(seed, 7)))
-		c.introduce(0, addrOfTestNode("me"), 7946, nil, nil)
+		c.announceSelf(0, addrOfTestNode("me"), 7946, nil, nil)
 		c.start(0)
-		for _, a := range c.alarms {
+		for _, a := range c.timers {
 			switch a.kind {
-			case alarmProbe:
+			case timerProbe:
 				require.Greater(t, a.at, instant(0))
 				require.LessOrEqual(t, a.at, instant(cfg.ProbeInterval))
 				phases[a.at/instant(cfg.ProbeInterval/10)] = true
-			case alarmGossip:
+			case timerGossip:
 				require.LessOrEqual(t, a.at, instant(cfg.GossipInterval))
-			case alarmSync:
+			case timerSync:
 				require.Greater(t, a.at, instant(cfg.PushPullInterval), "a random wait, then the period (P43)")
 				require.LessOrEqual(t, a.at, instant(2*cfg.PushPullInterval))
 			}
@@ -110,8 +111,8 @@ func TestP42FirstRoundsComeAtRandomMoments(t *testing.T) {
 }
 
 // Rounds do not overlap. Those that fall due during another one are made up for
-// by a single one afterwards.
-func TestP42RoundsDoNotOverlap(t *testing.T) {
+// by a single one afterwards (P42).
+func TestRoundsDoNotOverlap(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.health.score = 3 // a round without answer takes 4 s
@@ -131,13 +132,14 @@ func TestP42RoundsDoNotOverlap(t *testing.T) {
 	require.Equal(t, probeIdle, c.probing.phase)
 }
 
-func TestP42RoundsComeEachPeriod(t *testing.T) {
+// TestRoundsComeEachPeriod checks P42.
+func TestRoundsComeEachPeriod(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.start(c.now)
 	rounds, last := 0, c.now
 	for range 1000 {
-		c.now = c.alarms.next()
+		c.now = c.timers.next()
 		c.tick(c.now)
 		if len(c.packets()) > 0 {
 			gap := c.now.sub(last)
@@ -154,8 +156,8 @@ func TestP42RoundsComeEachPeriod(t *testing.T) {
 }
 
 // In one pass through the table each member is probed once, in a random order;
-// the own node, the dead and the left never.
-func TestP45EachMemberIsProbedOnceInAPass(t *testing.T) {
+// the own node, the dead and the left never (P45).
+func TestEachMemberIsProbedOnceInAPass(t *testing.T) {
 	c := newTestCore(t)
 	members := nodeNames("n", 20)
 	c.know(members...)
@@ -177,7 +179,8 @@ func TestP45EachMemberIsProbedOnceInAPass(t *testing.T) {
 	require.Len(t, slices.Compact(sortedCopy(orders)), 5, "each pass has another order (P46)")
 }
 
-func TestP46ReapingForgetsWhoIsGoneForLong(t *testing.T) {
+// TestReapingForgetsWhoIsGoneForLong checks P46.
+func TestReapingForgetsWhoIsGoneForLong(t *testing.T) {
 	c := newTestCore(t)
 	c.know("dead", "left", "late", "x")
 	c.hearDead("dead", 1, "a")
@@ -199,8 +202,8 @@ func TestP46ReapingForgetsWhoIsGoneForLong(t *testing.T) {
 	checkTable(t, &c.table)
 }
 
-// The own entry stays, also after Leave.
-func TestP26P46OwnEntryIsNeverReaped(t *testing.T) {
+// The own entry stays, also after Leave (P26, P46).
+func TestOwnEntryIsNeverReaped(t *testing.T) {
 	c := newTestCore(t)
 	c.leave(c.now)
 	c.pass(10 * c.cfg.GossipToTheDeadTime)
@@ -208,7 +211,8 @@ func TestP26P46OwnEntryIsNeverReaped(t *testing.T) {
 	require.Equal(t, "left@1", c.view("me"))
 }
 
-func TestP47RoundWithoutCandidatesGivesUp(t *testing.T) {
+// TestRoundWithoutCandidatesGivesUp checks P47.
+func TestRoundWithoutCandidatesGivesUp(t *testing.T) {
 	c := newTestCore(t)
 	require.Nil(t, c.pinged(), "alone")
 	c.know("a", "b")
@@ -222,7 +226,8 @@ func TestP47RoundWithoutCandidatesGivesUp(t *testing.T) {
 	require.Equal(t, metricCounts{}, c.fx.metrics)
 }
 
-func TestP48HealthStretchesTheRoundButNotTheDirectWait(t *testing.T) {
+// TestHealthStretchesTheRoundButNotTheDirectWait checks P48.
+func TestHealthStretchesTheRoundButNotTheDirectWait(t *testing.T) {
 	for score := range 4 {
 		c := newTestCore(t)
 		c.know("x", "relay")
@@ -246,7 +251,8 @@ func TestP48HealthStretchesTheRoundButNotTheDirectWait(t *testing.T) {
 	}
 }
 
-func TestP48P147StretchedProbesAreCounted(t *testing.T) {
+// TestStretchedProbesAreCounted checks P48, P147.
+func TestStretchedProbesAreCounted(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.pinged()
@@ -259,13 +265,14 @@ func TestP48P147StretchedProbesAreCounted(t *testing.T) {
 
 // ---- the direct ping
 
-func TestP49AlivePingMayCarryBroadcasts(t *testing.T) {
+// TestAlivePingMayCarryBroadcasts checks P49.
+func TestAlivePingMayCarryBroadcasts(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.pinged()
 	require.Len(t, c.fx.packets, 1)
 	p := c.fx.packets[0]
-	require.True(t, p.riders)
+	require.True(t, p.piggyback)
 	require.Nil(t, p.to.node, "no checksum (W25)")
 	require.Equal(t, "x", p.to.name)
 	require.Equal(t, addrPortOf(addrOfTestNode("x"), 7946), p.to.addr)
@@ -273,16 +280,18 @@ func TestP49AlivePingMayCarryBroadcasts(t *testing.T) {
 	require.Equal(t, []string{"x: ping x"}, c.packets())
 }
 
-func TestP51ProbesNameTheirSource(t *testing.T) {
+// TestProbesNameTheirSource checks P51.
+func TestProbesNameTheirSource(t *testing.T) {
 	c := newTestCore(t)
-	c.introduce(c.now, []byte{10, 0, 0, 9}, 8301, nil, nil)
+	c.announceSelf(c.now, []byte{10, 0, 0, 9}, 8301, nil, nil)
 	var p ping
 	_, err := p.decode(c.pingMessage(77, "x")[1:])
 	require.NoError(t, err)
 	require.Equal(t, ping{SeqNo: 77, Node: borrow("x"), SourceAddr: []byte{10, 0, 0, 9}, SourcePort: 8301, SourceNode: borrow("me")}, p)
 }
 
-func TestP50SuspectGetsItsSuspicionAlong(t *testing.T) {
+// TestSuspectGetsItsSuspicionAlong checks P50.
+func TestSuspectGetsItsSuspicionAlong(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "a", "b")
 	c.hearSuspect("x", 7, "a")
@@ -293,13 +302,14 @@ func TestP50SuspectGetsItsSuspicionAlong(t *testing.T) {
 	}
 	require.Len(t, c.fx.packets, 1)
 	p := c.fx.packets[0]
-	require.False(t, p.riders, "nothing else rides along")
+	require.False(t, p.piggyback, "nothing else rides along")
 	require.Same(t, c.table.get("x").node, p.to.node, "a checksum if the node understands it")
 	require.Equal(t, c.probing.ping.seq, p.seq)
 	require.Equal(t, []string{"x: ping x + suspect x@7 by me"}, c.packets())
 }
 
-func TestP53DirectAckInTime(t *testing.T) {
+// TestDirectAckInTime checks P53.
+func TestDirectAckInTime(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.health.score = 2
@@ -320,20 +330,21 @@ func TestP53DirectAckInTime(t *testing.T) {
 	require.Equal(t, "alive@1", c.view("x"))
 }
 
-// Round trip times are smoothed as TCP does it (RFC 6298 §2).
-func TestP53RoundTripTimesAreSmoothed(t *testing.T) {
+// Round trip times are smoothed as TCP does it (RFC 6298 §2) (P53).
+func TestRoundTripTimesAreSmoothed(t *testing.T) {
 	m := new(member)
-	m.measured(80 * time.Millisecond)
-	require.InDelta(t, 80e6, m.past().srtt, 1)
-	require.InDelta(t, 40e6, m.past().rttvar, 1)
-	m.measured(40 * time.Millisecond)
-	require.InDelta(t, 75e6, m.past().srtt, 1)
-	require.InDelta(t, 40e6, m.past().rttvar, 1)
+	m.recordRTT(80 * time.Millisecond)
+	require.InDelta(t, 80e6, m.detectorView().srtt, 1)
+	require.InDelta(t, 40e6, m.detectorView().rttvar, 1)
+	m.recordRTT(40 * time.Millisecond)
+	require.InDelta(t, 75e6, m.detectorView().srtt, 1)
+	require.InDelta(t, 40e6, m.detectorView().rttvar, 1)
 }
 
 // ---- a ping that cannot be sent
 
-func TestP52FaultOfTheOtherEndAsksTheRelaysAtOnce(t *testing.T) {
+// TestFaultOfTheOtherEndAsksTheRelaysAtOnce checks P52.
+func TestFaultOfTheOtherEndAsksTheRelaysAtOnce(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "r")
 	target := c.pinged()
@@ -347,7 +358,8 @@ func TestP52FaultOfTheOtherEndAsksTheRelaysAtOnce(t *testing.T) {
 	require.Equal(t, StateAlive, target.state())
 }
 
-func TestP52P67UnsentPingThatFails(t *testing.T) {
+// TestUnsentPingThatFails checks P52, P67.
+func TestUnsentPingThatFails(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.pinged()
@@ -357,7 +369,8 @@ func TestP52P67UnsentPingThatFails(t *testing.T) {
 	require.Equal(t, 1, c.health.score, "P67: on failure as otherwise")
 }
 
-func TestP52OtherFaultsEndTheRound(t *testing.T) {
+// TestOtherFaultsEndTheRound checks P52.
+func TestOtherFaultsEndTheRound(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.health.score = 2
@@ -389,7 +402,8 @@ func unanswered(t *testing.T, prepare func(c *testCore), changes ...func(*Config
 	return c
 }
 
-func TestP54RelaysAreAsked(t *testing.T) {
+// TestRelaysAreAsked checks P54.
+func TestRelaysAreAsked(t *testing.T) {
 	c := unanswered(t, func(c *testCore) {
 		c.know("a", "b", "d", "e", "suspect", "dead", "left")
 		c.hearSuspect("suspect", 1, "a")
@@ -402,7 +416,7 @@ func TestP54RelaysAreAsked(t *testing.T) {
 		require.Contains(t, []string{"a", "b", "d", "e"}, p.to.name, "alive, neither the target nor ourselves")
 		require.False(t, seen[p.to.name])
 		seen[p.to.name] = true
-		require.True(t, p.riders, "broadcasts may ride along")
+		require.True(t, p.piggyback, "broadcasts may ride along")
 		require.Nil(t, p.to.node, "no checksum (W25)")
 		require.Zero(t, p.seq, "its sending is nobody's concern")
 		var ind indirectPing
@@ -413,23 +427,26 @@ func TestP54RelaysAreAsked(t *testing.T) {
 			SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: borrow("me"),
 		}, ind)
 	}
-	require.Equal(t, 3, c.probing.ping.inquiry.nacksWanted)
+	require.Equal(t, 3, c.probing.ping.indirect.nacksWanted)
 }
 
-func TestP54NacksAreWantedOfRelaysThatKnowThem(t *testing.T) {
+// TestNacksAreWantedOfRelaysThatKnowThem checks P54.
+func TestNacksAreWantedOfRelaysThatKnowThem(t *testing.T) {
 	for pmax, want := range map[byte]string{3: "r: indirect ping x", 4: "r: indirect ping x nack", 5: "r: indirect ping x nack"} {
 		c := unanswered(t, func(c *testCore) { c.hearAlive("r", 2, withPMax(pmax)) })
 		require.Equal(t, []string{want}, c.packets())
-		require.Equal(t, strings.Contains(want, "nack"), c.probing.ping.inquiry.nacksWanted == 1)
+		require.Equal(t, strings.Contains(want, "nack"), c.probing.ping.indirect.nacksWanted == 1)
 	}
 }
 
-func TestP54NoRelaysIfNoneAreConfigured(t *testing.T) {
+// TestNoRelaysIfNoneAreConfigured checks P54.
+func TestNoRelaysIfNoneAreConfigured(t *testing.T) {
 	c := unanswered(t, func(c *testCore) { c.know("r") }, func(cfg *Config) { cfg.IndirectChecks = 0 })
 	require.Empty(t, c.packets())
 }
 
-func TestP55FallbackPingOnAStream(t *testing.T) {
+// TestFallbackPingOnAStream checks P55.
+func TestFallbackPingOnAStream(t *testing.T) {
 	for name, row := range map[string]struct {
 		pmax     byte
 		disabled bool
@@ -452,20 +469,21 @@ func TestP55FallbackPingOnAStream(t *testing.T) {
 
 // ---- the end of a round
 
-func TestP56AnyAckBeforeTheEndIsSuccess(t *testing.T) {
+// TestAnyAckBeforeTheEndIsSuccess checks P56.
+func TestAnyAckBeforeTheEndIsSuccess(t *testing.T) {
 	c := unanswered(t, func(c *testCore) { c.know("r") })
 	c.health.score = 2
 	c.pass(499 * time.Millisecond)
 	c.acked()
 	require.Equal(t, 1, c.health.score, "P67")
 	require.Empty(t, c.fx.rtts, "the ping delegate is not told")
-	require.Zero(t, c.table.get("x").past().srtt, "nor is this a round trip time")
+	require.Zero(t, c.table.get("x").detectorView().srtt, "nor is this a round trip time")
 	c.pass(time.Minute)
 	require.Equal(t, "alive@1", c.view("x"))
 }
 
-// The answer on a stream counts, but only when the time for acks is over.
-func TestP56P67StreamContactIsSuccess(t *testing.T) {
+// The answer on a stream counts, but only when the time for acks is over (P56, P67).
+func TestStreamContactIsSuccess(t *testing.T) {
 	c := unanswered(t, func(c *testCore) {})
 	c.health.score = 2
 	c.streamAnswered(c.now, c.probing.ping.seq)
@@ -479,7 +497,8 @@ func TestP56P67StreamContactIsSuccess(t *testing.T) {
 	}, c.logs(levelWarn))
 }
 
-func TestP56StreamContactOfAnotherRoundDoesNotCount(t *testing.T) {
+// TestStreamContactOfAnotherRoundDoesNotCount checks P56.
+func TestStreamContactOfAnotherRoundDoesNotCount(t *testing.T) {
 	c := unanswered(t, func(c *testCore) {})
 	seq := c.probing.ping.seq
 	c.streamAnswered(c.now, seq+1)
@@ -489,7 +508,8 @@ func TestP56StreamContactOfAnotherRoundDoesNotCount(t *testing.T) {
 	require.Equal(t, "suspect@1", c.view("x"), "its round is over")
 }
 
-func TestP57SilenceMakesSuspect(t *testing.T) {
+// TestSilenceMakesSuspect checks P57.
+func TestSilenceMakesSuspect(t *testing.T) {
 	c := unanswered(t, func(c *testCore) { c.hearAlive("x", 7) })
 	c.settle()
 	c.pass(500*time.Millisecond - 1)
@@ -503,7 +523,7 @@ func TestP57SilenceMakesSuspect(t *testing.T) {
 
 // Programs watch for the line about a ping without an answer in time (P150). One that
 // could not even be sent has a line of its own.
-func TestP150UnansweredPingIsLogged(t *testing.T) {
+func TestUnansweredPingIsLogged(t *testing.T) {
 	c := unanswered(t, func(c *testCore) {})
 	require.Equal(t, []string{"Failed UDP ping: x (timeout reached)"}, c.logs(levelDebug))
 	c.pass(c.cfg.ProbeInterval - c.cfg.ProbeTimeout)
@@ -519,8 +539,8 @@ func TestP150UnansweredPingIsLogged(t *testing.T) {
 }
 
 // The accusation has the incarnation of the beginning of the round. A target
-// that refuted in between is not accused.
-func TestP57AccusationIsThatOfTheBeginning(t *testing.T) {
+// that refuted in between is not accused (P57).
+func TestAccusationIsThatOfTheBeginning(t *testing.T) {
 	c := unanswered(t, func(c *testCore) {})
 	c.hearAlive("x", 2)
 	c.pass(time.Second)
@@ -528,7 +548,7 @@ func TestP57AccusationIsThatOfTheBeginning(t *testing.T) {
 }
 
 // The own repeated failure confirms somebody else's suspicion, once (P63).
-func TestP63OwnProbeConfirms(t *testing.T) {
+func TestOwnProbeConfirms(t *testing.T) {
 	c := unanswered(t, func(c *testCore) {
 		c.know("a", "b")
 		c.hearSuspect("x", 1, "a")
@@ -537,7 +557,8 @@ func TestP63OwnProbeConfirms(t *testing.T) {
 	require.Equal(t, []string{"a", "me"}, c.table.get("x").suspicion().accusers)
 }
 
-func TestP67MissingNacksAreBadNewsAboutOneself(t *testing.T) {
+// TestMissingNacksAreBadNewsAboutOneself checks P67.
+func TestMissingNacksAreBadNewsAboutOneself(t *testing.T) {
 	for _, row := range []struct {
 		relays, nacks, want int
 	}{
@@ -559,8 +580,8 @@ func TestP67MissingNacksAreBadNewsAboutOneself(t *testing.T) {
 	}
 }
 
-// A relay that knows no nacks cannot be missed.
-func TestP67OnlyRelaysThatKnowNacksCount(t *testing.T) {
+// A relay that knows no nacks cannot be missed (P67).
+func TestOnlyRelaysThatKnowNacksCount(t *testing.T) {
 	c := unanswered(t, func(c *testCore) {
 		c.hearAlive("r", 2, withPMax(3))
 		c.hearAlive("s", 2, withPMax(4))
@@ -575,8 +596,8 @@ func TestP67OnlyRelaysThatKnowNacksCount(t *testing.T) {
 // ---- choosing
 
 // With fewer than 3k nodes all are tried, else random ones are drawn. Either way
-// the choice has no repetitions, fits, and is fair.
-func TestP71ChoiceIsRandomAndFair(t *testing.T) {
+// the choice has no repetitions, fits, and is fair (P71).
+func TestChoiceIsRandomAndFair(t *testing.T) {
 	for _, size := range []int{2, 5, 9, 10, 40} {
 		c := newTestCore(t)
 		c.know(nodeNames("n", size-1)...)
@@ -599,7 +620,8 @@ func TestP71ChoiceIsRandomAndFair(t *testing.T) {
 	}
 }
 
-func TestP71FewThatFit(t *testing.T) {
+// TestFewThatFit checks P71.
+func TestFewThatFit(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 5)...)
 	fits := func(m *member) bool { return m.node.Name == "n002" }
@@ -621,7 +643,7 @@ func TestProbesOfAClusterAreSpreadEvenly(t *testing.T) {
 	counts := map[string]int{}
 	for range 140 {
 		for len(c.fx.packets) == 0 {
-			c.now = c.alarms.next()
+			c.now = c.timers.next()
 			c.tick(c.now)
 		}
 		for _, p := range c.packets() {
@@ -636,7 +658,8 @@ func TestProbesOfAClusterAreSpreadEvenly(t *testing.T) {
 
 // ---- on a running node
 
-func TestP52WhichFailuresAreOfTheOtherEnd(t *testing.T) {
+// TestWhichFailuresAreOfTheOtherEnd checks P52.
+func TestWhichFailuresAreOfTheOtherEnd(t *testing.T) {
 	failure := func(network, op string) error { return &net.OpError{Net: network, Op: op, Err: errors.New("broken")} }
 	for _, row := range []struct {
 		err  error
@@ -653,8 +676,8 @@ func TestP52WhichFailuresAreOfTheOtherEnd(t *testing.T) {
 }
 
 // A member whose packets get lost is tried on a stream; it is not suspected if it
-// answers there, unless that is switched off, for all or for this one.
-func TestP55P56StreamPingSavesAMemberWithoutPackets(t *testing.T) {
+// answers there, unless that is switched off, for all or for this one (P55, P56).
+func TestStreamPingSavesAMemberWithoutPackets(t *testing.T) {
 	for name, row := range map[string]struct {
 		change func(*Config)
 		state  NodeStateType
@@ -695,8 +718,8 @@ func TestP55P56StreamPingSavesAMemberWithoutPackets(t *testing.T) {
 	}
 }
 
-// An answer with another sequence number, or of another type, is no contact (W59).
-func TestP55W59WrongAnswersOnTheStreamDoNotCount(t *testing.T) {
+// An answer with another sequence number, or of another type, is no contact (W59) (P55, W59).
+func TestWrongAnswersOnTheStreamDoNotCount(t *testing.T) {
 	answers := map[string]func(ping) []byte{
 		"other number": func(in ping) []byte { return (&ack{SeqNo: in.SeqNo + 1}).appendTo(nil) },
 		"other type":   func(in ping) []byte { return (&nack{SeqNo: in.SeqNo}).appendTo(nil) },
@@ -741,7 +764,7 @@ func TestUnreachableMemberDiesAlthoughSendingFails(t *testing.T) {
 		c.know("x", "a", "b", "d")
 		c.start(c.now)
 		for end := c.now.add(45 * time.Second); c.now < end; {
-			c.now = max(c.now, c.alarms.next())
+			c.now = max(c.now, c.timers.next())
 			c.tick(c.now)
 			c.answerExcept("x", fails)
 		}

@@ -23,7 +23,7 @@ import (
 // injected, and what is to happen is returned as data.
 var worldlyFiles = []string{
 	// Life, goroutines, packets and streams of a node.
-	"crew.go",
+	"tasks.go",
 	"exchange.go",
 	"gate.go",
 	"join.go",

@@ -64,7 +64,8 @@ func drawText(q *TransmitLimitedQueue, overhead, limit int) []string {
 	return texts
 }
 
-func TestP76ZeroValueIsUsable(t *testing.T) {
+// TestZeroValueIsUsable checks P76.
+func TestZeroValueIsUsable(t *testing.T) {
 	var q TransmitLimitedQueue
 	require.Zero(t, q.NumQueued())
 	require.Nil(t, q.GetBroadcasts(2, 1400), "NumNodes is not needed as long as the queue is empty")
@@ -76,7 +77,8 @@ func TestP76ZeroValueIsUsable(t *testing.T) {
 	require.Zero(t, q.NumQueued())
 }
 
-func TestP83PruneOfAFreshQueueDoesNothing(t *testing.T) {
+// TestPruneOfAFreshQueueDoesNothing checks P83.
+func TestPruneOfAFreshQueueDoesNothing(t *testing.T) {
 	var q TransmitLimitedQueue
 	q.Prune(0)
 	q.Prune(5)
@@ -84,7 +86,8 @@ func TestP83PruneOfAFreshQueueDoesNothing(t *testing.T) {
 	require.Zero(t, q.NumQueued())
 }
 
-func TestP77P153RetransmitLimit(t *testing.T) {
+// TestRetransmitLimit checks P77, P153.
+func TestRetransmitLimit(t *testing.T) {
 	for _, c := range []struct{ n, want int }{
 		{-1, 0}, {0, 0}, {1, 4}, {9, 4}, {10, 8}, {99, 8}, {100, 12}, {999, 12}, {1000, 16}, {9999, 16}, {10000, 20},
 	} {
@@ -97,7 +100,8 @@ func TestP77P153RetransmitLimit(t *testing.T) {
 	}
 }
 
-func TestP77BroadcastIsSentUpToItsLimit(t *testing.T) {
+// TestBroadcastIsSentUpToItsLimit checks P77.
+func TestBroadcastIsSentUpToItsLimit(t *testing.T) {
 	for _, c := range []struct{ nodes, mult, want int }{{0, 4, 1}, {1, 1, 1}, {9, 4, 4}, {10, 4, 8}, {5, 0, 1}, {5, -3, 1}} {
 		q := newTestQueue(c.nodes, c.mult)
 		finished := 0
@@ -112,7 +116,8 @@ func TestP77BroadcastIsSentUpToItsLimit(t *testing.T) {
 	}
 }
 
-func TestP77LimitIsTakenWhenDrawing(t *testing.T) {
+// TestLimitIsTakenWhenDrawing checks P77.
+func TestLimitIsTakenWhenDrawing(t *testing.T) {
 	nodes := 1000
 	q := &TransmitLimitedQueue{NumNodes: func() int { return nodes }, RetransmitMult: 2}
 	q.QueueBroadcast(newPlain("m"))
@@ -124,7 +129,8 @@ func TestP77LimitIsTakenWhenDrawing(t *testing.T) {
 	require.Zero(t, q.NumQueued())
 }
 
-func TestP78OrderOfTheQueue(t *testing.T) {
+// TestOrderOfTheQueue checks P78.
+func TestOrderOfTheQueue(t *testing.T) {
 	q := newTestQueue(10, 4)
 	for _, s := range []string{"old", "older!", "new", "longest.."} {
 		q.QueueBroadcast(newPlain(s))
@@ -139,7 +145,8 @@ func TestP78OrderOfTheQueue(t *testing.T) {
 	require.Equal(t, []string{"own", "new"}, drawText(q, 0, 6), "new had three transmissions, late as many but is longer than what is left")
 }
 
-func TestP79FillsWhatIsLeftWithShorterOnes(t *testing.T) {
+// TestFillsWhatIsLeftWithShorterOnes checks P79.
+func TestFillsWhatIsLeftWithShorterOnes(t *testing.T) {
 	q := newTestQueue(10, 4)
 	for _, n := range []int{50, 40, 30, 5} {
 		q.QueueBroadcast(newPlain(strings.Repeat("x", n)))
@@ -152,13 +159,15 @@ func TestP79FillsWhatIsLeftWithShorterOnes(t *testing.T) {
 	require.Equal(t, 91, used)
 }
 
-func TestP79EachMessageOncePerCall(t *testing.T) {
+// TestEachMessageOncePerCall checks P79.
+func TestEachMessageOncePerCall(t *testing.T) {
 	q := newTestQueue(10, 4)
 	q.QueueBroadcast(newPlain("m"))
 	require.Equal(t, []string{"m"}, drawText(q, 2, 1400))
 }
 
-func TestP79LimitsOfTheSpace(t *testing.T) {
+// TestLimitsOfTheSpace checks P79.
+func TestLimitsOfTheSpace(t *testing.T) {
 	for _, c := range []struct {
 		overhead, limit int
 		fits            bool
@@ -175,14 +184,16 @@ func TestP79LimitsOfTheSpace(t *testing.T) {
 	}
 }
 
-func TestP79EmptyMessageNeedsSomeSpace(t *testing.T) {
+// TestEmptyMessageNeedsSomeSpace checks P79.
+func TestEmptyMessageNeedsSomeSpace(t *testing.T) {
 	q := newTestQueue(10, 4)
 	q.QueueBroadcast(newPlain(""))
 	require.Nil(t, q.GetBroadcasts(2, 2), "stop when nothing is left")
 	require.Len(t, q.GetBroadcasts(2, 3), 1)
 }
 
-func TestP80NamedReplacesSameNameWithoutAsking(t *testing.T) {
+// TestNamedReplacesSameNameWithoutAsking checks P80.
+func TestNamedReplacesSameNameWithoutAsking(t *testing.T) {
 	q := newTestQueue(10, 4)
 	var gone []string
 	named := func(name, msg string) *namedBroadcast {
@@ -198,7 +209,8 @@ func TestP80NamedReplacesSameNameWithoutAsking(t *testing.T) {
 	require.Equal(t, 4, q.NumQueued())
 }
 
-func TestP80UniqueReplacesNothing(t *testing.T) {
+// TestUniqueReplacesNothing checks P80.
+func TestUniqueReplacesNothing(t *testing.T) {
 	q := newTestQueue(10, 4)
 	for range 3 {
 		q.QueueBroadcast(&uniqueBroadcast{})
@@ -207,7 +219,8 @@ func TestP80UniqueReplacesNothing(t *testing.T) {
 	require.Equal(t, 4, q.NumQueued(), "three unique ones and the last of the plain ones")
 }
 
-func TestP80EmptyNameCountsAsPlain(t *testing.T) {
+// TestEmptyNameCountsAsPlain checks P80.
+func TestEmptyNameCountsAsPlain(t *testing.T) {
 	q := newTestQueue(10, 4)
 	q.QueueBroadcast(&plainBroadcast{})
 	q.QueueBroadcast(&uniqueBroadcast{})
@@ -218,14 +231,16 @@ func TestP80EmptyNameCountsAsPlain(t *testing.T) {
 	require.Equal(t, 3, q.NumQueued())
 }
 
-func TestP80NamedAndUniqueCountsAsNamed(t *testing.T) {
+// TestNamedAndUniqueCountsAsNamed checks P80.
+func TestNamedAndUniqueCountsAsNamed(t *testing.T) {
 	q := newTestQueue(10, 4)
 	q.QueueBroadcast(&namedUniqueBroadcast{namedBroadcast{name: "x"}})
 	q.QueueBroadcast(&namedUniqueBroadcast{namedBroadcast{name: "x"}})
 	require.Equal(t, 1, q.NumQueued())
 }
 
-func TestP82PruneAndResetFinishEachOnce(t *testing.T) {
+// TestPruneAndResetFinishEachOnce checks P82.
+func TestPruneAndResetFinishEachOnce(t *testing.T) {
 	q := newTestQueue(10, 4)
 	finished := make([]int, 20)
 	for i := range finished {
@@ -242,7 +257,8 @@ func TestP82PruneAndResetFinishEachOnce(t *testing.T) {
 	require.Nil(t, q.GetBroadcasts(0, 100))
 }
 
-func TestP83PruneDropsFromTheEnd(t *testing.T) {
+// TestPruneDropsFromTheEnd checks P83.
+func TestPruneDropsFromTheEnd(t *testing.T) {
 	q := newTestQueue(10, 4)
 	for _, s := range []string{"old", "new", "longer"} {
 		q.QueueBroadcast(newPlain(s))
@@ -256,7 +272,8 @@ func TestP83PruneDropsFromTheEnd(t *testing.T) {
 	require.Equal(t, []string{"new"}, drawText(q, 0, 100))
 }
 
-func TestP76CallbacksMayUseTheQueue(t *testing.T) {
+// TestCallbacksMayUseTheQueue checks P76.
+func TestCallbacksMayUseTheQueue(t *testing.T) {
 	q := &TransmitLimitedQueue{RetransmitMult: 1}
 	q.NumNodes = func() int { return 1 + q.NumQueued()*0 }
 	chain := 0
@@ -522,7 +539,7 @@ func (d *duel) check(want []Broadcast) {
 	checkQueueInvariants(d.t, d.q)
 }
 
-func TestP77toP83QueueAgreesWithNaiveModel(t *testing.T) {
+func TestQueueAgreesWithNaiveModel(t *testing.T) {
 	sequences, steps := 2000, 60
 	if testing.Short() {
 		sequences = 300
@@ -535,8 +552,8 @@ func TestP77toP83QueueAgreesWithNaiveModel(t *testing.T) {
 	}
 }
 
-// Deep buckets, so that blocks split, fill and vanish in the middle.
-func TestP78DeepQueueAgreesWithNaiveModel(t *testing.T) {
+// Deep buckets, so that blocks split, fill and vanish in the middle (P78).
+func TestDeepQueueAgreesWithNaiveModel(t *testing.T) {
 	for seed := range 6 {
 		d := newDuel(t, uint64(seed))
 		d.topics, d.maxLen, d.q.RetransmitMult = 1000, 2, 4
@@ -622,7 +639,8 @@ func orderedItems(t *testing.T, q *TransmitLimitedQueue) (items []*queueItem) {
 	return items
 }
 
-func TestP82ConcurrentUseLosesNothing(t *testing.T) {
+// TestConcurrentUseLosesNothing checks P82.
+func TestConcurrentUseLosesNothing(t *testing.T) {
 	q := newTestQueue(10, 2)
 	const writers, each = 8, 500
 	finished := make([]atomic.Int32, writers*each)

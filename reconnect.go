@@ -14,7 +14,7 @@ import (
 type lostNode struct {
 	node        *Node
 	incarnation uint32
-	heard       bool // it answered once
+	hasAnswered bool // it answered once
 	place       int  // index in lostNodes.order
 	rank        int  // index in lostNodes.unheard, if it never answered
 	since       instant
@@ -28,10 +28,10 @@ const maxLost = 4096
 // lostNodes is the memory of nodes that died, in the random order in which they are
 // asked.
 type lostNodes struct {
-	byName  map[string]*lostNode
-	order   []*lostNode
-	next    int         // in order; those before have had their turn
-	unheard []*lostNode // those that never answered
+	byName        map[string]*lostNode
+	order         []*lostNode
+	next          int         // in order; those before have had their turn
+	neverAnswered []*lostNode // those that never answered
 }
 
 // add remembers a node, which answered once or never did. Its node, incarnation, heard
@@ -44,10 +44,10 @@ func (l *lostNodes) add(rng *rand.Rand, lost lostNode) {
 		return
 	}
 	if len(l.order) >= maxLost {
-		if len(l.unheard) == 0 {
+		if len(l.neverAnswered) == 0 {
 			return
 		}
-		l.remove(l.unheard[rng.IntN(len(l.unheard))].node.Name)
+		l.remove(l.neverAnswered[rng.IntN(len(l.neverAnswered))].node.Name)
 	}
 	if l.byName == nil {
 		l.byName = make(map[string]*lostNode)
@@ -56,9 +56,9 @@ func (l *lostNodes) add(rng *rand.Rand, lost lostNode) {
 	added := &lost
 	l.byName[lost.node.Name] = added
 	l.order = append(l.order, added)
-	if !lost.heard {
-		added.rank = len(l.unheard)
-		l.unheard = append(l.unheard, added)
+	if !lost.hasAnswered {
+		added.rank = len(l.neverAnswered)
+		l.neverAnswered = append(l.neverAnswered, added)
 	}
 	l.swap(added.place, l.next+rng.IntN(len(l.order)-l.next))
 }
@@ -66,9 +66,9 @@ func (l *lostNodes) add(rng *rand.Rand, lost lostNode) {
 // renew takes over what is new about a node that is remembered. It keeps its turn.
 func (l *lostNodes) renew(old *lostNode, lost lostNode) {
 	old.node, old.incarnation, old.since = lost.node, lost.incarnation, lost.since
-	if lost.heard && !old.heard {
-		old.heard = true
-		l.removeUnheard(old)
+	if lost.hasAnswered && !old.hasAnswered {
+		old.hasAnswered = true
+		l.removeNeverAnswered(old)
 	}
 }
 
@@ -87,24 +87,24 @@ func (l *lostNodes) remove(name string) {
 	l.order[last] = nil
 	l.order = l.order[:last]
 	delete(l.byName, name)
-	if !lost.heard {
-		l.removeUnheard(lost)
+	if !lost.hasAnswered {
+		l.removeNeverAnswered(lost)
 	}
 }
 
-// removeUnheard takes a node out of those that never answered.
-func (l *lostNodes) removeUnheard(lost *lostNode) {
-	last := len(l.unheard) - 1
-	moved := l.unheard[last]
-	l.unheard[lost.rank], moved.rank = moved, lost.rank
-	l.unheard[last] = nil
-	l.unheard = l.unheard[:last]
+// removeNeverAnswered takes a node out of those that never answered.
+func (l *lostNodes) removeNeverAnswered(lost *lostNode) {
+	last := len(l.neverAnswered) - 1
+	moved := l.neverAnswered[last]
+	l.neverAnswered[lost.rank], moved.rank = moved, lost.rank
+	l.neverAnswered[last] = nil
+	l.neverAnswered = l.neverAnswered[:last]
 }
 
-// heard reports whether a node of that name is remembered and answered once.
-func (l *lostNodes) heard(name borrowed) bool {
+// markAnswered reports whether a node of that name is remembered and answered once.
+func (l *lostNodes) markAnswered(name borrowed) bool {
 	lost, ok := lookUp(l.byName, name)
-	return ok && lost.heard
+	return ok && lost.hasAnswered
 }
 
 // has reports whether a node of that name is remembered.
@@ -129,16 +129,16 @@ func (l *lostNodes) swap(i, j int) {
 func (c *core) startReconnecting(now instant) {
 	if c.cfg.ReconnectInterval > 0 {
 		c.nextReconnect = c.withinPeriod(now, c.cfg.ReconnectInterval)
-		c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
+		c.timers.push(timer{at: c.nextReconnect, kind: timerReconnect})
 	}
 	if c.cfg.RejoinInterval > 0 && c.hasSeeds() {
-		c.alarms.push(alarm{at: c.withinPeriod(now, c.cfg.RejoinInterval), kind: alarmRejoin})
+		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.RejoinInterval), kind: timerRejoin})
 	}
 }
 
-// reconnectPause is the least time between two pings to lost nodes, so that a node
+// reconnectDelay is the least time between two pings to lost nodes, so that a node
 // that looks for many sends no more of them than of probes.
-func (c *core) reconnectPause() time.Duration {
+func (c *core) reconnectDelay() time.Duration {
 	return min(max(c.cfg.ProbeInterval, time.Millisecond), c.cfg.ReconnectInterval)
 }
 
@@ -173,16 +173,16 @@ func (c *core) reconnectDue(now instant) {
 		return // put forward since
 	}
 	if !c.leaving {
-		c.trySeeds(now)
+		c.seedsDue(now)
 		c.searchLost(now)
 	}
 	c.nextReconnect = c.nextSearch(now)
-	c.alarms.push(alarm{at: c.nextReconnect, kind: alarmReconnect})
+	c.timers.push(timer{at: c.nextReconnect, kind: timerReconnect})
 }
 
 // searchLost pings the lost node whose turn it is.
 func (c *core) searchLost(now instant) {
-	lost := c.nextLost(now)
+	lost := c.nextLostNode(now)
 	if lost == nil {
 		return
 	}
@@ -200,19 +200,19 @@ func (c *core) nextSearch(now instant) instant {
 	for _, lost := range c.lost.order {
 		at = min(at, lost.due)
 	}
-	return max(at, now.add(jitter(c.rng, c.reconnectPause())))
+	return max(at, now.add(jitter(c.rng, c.reconnectDelay())))
 }
 
 // rejoinDue lets the seeds be looked up and those be contacted that are no members: there may
 // be a part of the cluster that this one never met.
 func (c *core) rejoinDue(now instant) {
-	c.alarms.push(alarm{at: now.add(jitter(c.rng, c.cfg.RejoinInterval)), kind: alarmRejoin})
+	c.timers.push(timer{at: now.add(jitter(c.rng, c.cfg.RejoinInterval)), kind: timerRejoin})
 	c.contactSeeds(now)
 }
 
-// trySeeds does the same while few members are left, once in ReconnectInterval, unless that
+// seedsDue does the same while few members are left, once in ReconnectInterval, unless that
 // is done anyway.
-func (c *core) trySeeds(now instant) {
+func (c *core) seedsDue(now instant) {
 	always := c.cfg.RejoinInterval > 0 && c.cfg.RejoinInterval <= c.cfg.ReconnectInterval
 	if !always && now >= c.nextSeeding && c.fewLeft() {
 		c.contactSeeds(now)
@@ -243,16 +243,16 @@ func (c *core) fewLeft() bool {
 // has their address. For each of them the table may have to be searched.
 const skippedInTurn = 8
 
-// nextLost is the next lost node that is due; nil if none is. Those that were dead for
+// nextLostNode is the next lost node that is due; nil if none is. Those that were dead for
 // too long are forgotten on the way, and those whose address a member has are put off.
-func (c *core) nextLost(now instant) *lostNode {
+func (c *core) nextLostNode(now instant) *lostNode {
 	l := &c.lost
 	for passed, skipped := 0, 0; passed < len(l.order) && skipped < skippedInTurn; {
 		if l.next >= len(l.order) {
 			l.next = 0
 		}
 		lost := l.order[l.next]
-		if now.sub(lost.since) > c.lostFor() {
+		if now.sub(lost.since) > c.lostNodeLifetime() {
 			l.remove(lost.node.Name)
 			continue
 		}
@@ -275,7 +275,7 @@ func (c *core) nextLost(now instant) *lostNode {
 // member must have answered once, or a made-up one could keep the lost node out.
 func (c *core) replaced(lost *lostNode) bool {
 	succeeds := func(m *member) bool {
-		return !m.gone() && m.node.Name != lost.node.Name && (m == c.self || m.everHeard()) &&
+		return !m.gone() && m.node.Name != lost.node.Name && (m == c.self || m.hasAnswered()) &&
 			m.node.at(lost.node.Addr, lost.node.Port)
 	}
 	if lost.successor != nil && succeeds(lost.successor) {
@@ -288,18 +288,18 @@ func (c *core) replaced(lost *lostNode) bool {
 	return lost.successor != nil
 }
 
-// lostFor is how long a node that died is looked for.
-func (c *core) lostFor() time.Duration {
+// lostNodeLifetime is how long a node that died is looked for.
+func (c *core) lostNodeLifetime() time.Duration {
 	if c.cfg.ReconnectTimeout > 0 {
 		return c.cfg.ReconnectTimeout
 	}
 	return c.cfg.GossipToTheDeadTime
 }
 
-// lostFound makes a full exchange with a node that answered under its own name:
+// lostNodeAnswered makes a full exchange with a node that answered under its own name:
 // it learns what is said about it and refutes, and each side learns of the rest
 // of the other.
-func (c *core) lostFound(p *pendingPing) {
+func (c *core) lostNodeAnswered(p *pendingPing) {
 	if c.leaving {
 		return
 	}
@@ -308,30 +308,30 @@ func (c *core) lostFound(p *pendingPing) {
 
 // reunion is what is known of the lost nodes that came back a moment ago.
 type reunion struct {
-	back int     // how many there were
-	m    *member // one of them, at random
+	returned int     // how many there were
+	m        *member // one of them, at random
 }
 
 // reunionPartners is how many members of a cluster exchange state with a node that came
 // back, on average.
 const reunionPartners = 3
 
-// reunite takes in that a node is a member. After a partition each side has state that the
+// nodeReturned takes in that a node is a member. After a partition each side has state that the
 // other has not heard of, and what is gossiped is who is there, not what programs keep: so
 // those that were lost and came back get a full exchange with a few of the members soon.
-func (c *core) reunite(now instant, m *member) {
+func (c *core) nodeReturned(now instant, m *member) {
 	if c.lost.byName[m.node.Name] == nil {
 		return
 	}
 	c.lost.remove(m.node.Name)
 	r := &c.reunion
-	r.back++
-	if c.rng.IntN(r.back) == 0 {
+	r.returned++
+	if c.rng.IntN(r.returned) == 0 {
 		r.m = m
 	}
-	if r.back == 1 {
+	if r.returned == 1 {
 		at := c.withinPeriod(now, max(c.cfg.ProbeInterval, time.Millisecond))
-		c.alarms.push(alarm{at: at, kind: alarmReunion})
+		c.timers.push(timer{at: at, kind: timerReunion})
 	}
 }
 
@@ -343,24 +343,24 @@ func (c *core) reunionDue(instant) {
 	if c.leaving || c.cfg.NodeSelection != nil || r.m.gone() {
 		return
 	}
-	if c.rng.IntN(max(c.table.live(), 1)) < reunionPartners*r.back {
+	if c.rng.IntN(max(c.table.live(), 1)) < reunionPartners*r.returned {
 		c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: r.m.node})
 	}
 }
 
-// lose remembers a node that died, and sees to it that it is looked for.
-func (c *core) lose(now instant, m *member) {
+// trackLost remembers a node that died, and sees to it that it is looked for.
+func (c *core) trackLost(now instant, m *member) {
 	if c.cfg.ReconnectInterval <= 0 {
 		return
 	}
-	c.lost.add(c.rng, lostNode{node: m.node, incarnation: m.incarnation, heard: m.everHeard(), since: now})
+	c.lost.add(c.rng, lostNode{node: m.node, incarnation: m.incarnation, hasAnswered: m.hasAnswered(), since: now})
 	lost := c.lost.byName[m.node.Name]
 	if lost == nil {
 		return // no room
 	}
 	lost.due = c.withinPeriod(now, c.searchPeriod(now, lost))
-	if sooner := max(lost.due, now.add(jitter(c.rng, c.reconnectPause()))); sooner < c.nextReconnect {
+	if sooner := max(lost.due, now.add(jitter(c.rng, c.reconnectDelay()))); sooner < c.nextReconnect {
 		c.nextReconnect = sooner
-		c.alarms.push(alarm{at: sooner, kind: alarmReconnect})
+		c.timers.push(timer{at: sooner, kind: timerReconnect})
 	}
 }

@@ -176,7 +176,7 @@ func TestReconnectPauseFollowsTheProbes(t *testing.T) {
 		time.Second: time.Second, time.Hour: 30 * time.Second, 0: time.Millisecond,
 	} {
 		c := quietDetector(t, func(cfg *Config) { cfg.ProbeInterval = interval })
-		require.Equal(t, want, c.reconnectPause())
+		require.Equal(t, want, c.reconnectDelay())
 	}
 }
 
@@ -239,7 +239,7 @@ func TestReconnectPassesAreFair(t *testing.T) {
 	}
 	asked := map[string]int{}
 	for i := range 200 {
-		if lost := c.nextLost(c.now); lost != nil {
+		if lost := c.nextLostNode(c.now); lost != nil {
 			asked[lost.node.Name]++
 		}
 		switch {
@@ -257,10 +257,10 @@ func TestReconnectPassesAreFair(t *testing.T) {
 	}
 	tried := map[string]bool{}
 	for l.next < len(l.order) { // to the end of the pass
-		c.nextLost(c.now)
+		c.nextLostNode(c.now)
 	}
 	for range l.order {
-		name := c.nextLost(c.now).node.Name
+		name := c.nextLostNode(c.now).node.Name
 		require.False(t, tried[name], "nobody twice")
 		tried[name] = true
 	}
@@ -276,7 +276,7 @@ func TestReconnectMemoryIsBounded(t *testing.T) {
 	}
 	require.Len(t, l.order, 4096)
 	require.Len(t, l.byName, 4096)
-	require.Len(t, l.unheard, 4096)
+	require.Len(t, l.neverAnswered, 4096)
 	known := l.order[0].node.Name
 	l.add(rng, lostNode{node: &Node{Name: known, Port: 7}, incarnation: 2, since: 5})
 	require.Equal(t, uint16(7), l.byName[known].node.Port, "one that is known is renewed")
@@ -304,9 +304,9 @@ func TestReconnectGivesUpInTheEnd(t *testing.T) {
 		c.die("x", "y")
 		died := c.now
 		c.now = died.add(run.looks)
-		require.NotNil(t, c.nextLost(c.now), "%v", run.timeout)
+		require.NotNil(t, c.nextLostNode(c.now), "%v", run.timeout)
 		c.now++
-		require.Nil(t, c.nextLost(c.now), "%v", run.timeout)
+		require.Nil(t, c.nextLostNode(c.now), "%v", run.timeout)
 		require.Empty(t, c.lost.order)
 	}
 }
@@ -423,7 +423,7 @@ func TestReconnectEndsWithLeave(t *testing.T) {
 	require.Empty(t, c.syncs())
 	require.Empty(t, c.lookFor(10*time.Minute))
 	require.Empty(t, c.syncs())
-	c.returning()
+	c.rejoin()
 	require.NotEmpty(t, c.lookFor(10 * time.Minute)["x"])
 }
 
@@ -583,20 +583,20 @@ func TestLostNodesKnowWhoNeverAnswered(t *testing.T) {
 		if rng.IntN(8) == 0 {
 			l.remove(name)
 		} else {
-			l.add(rng, lostNode{node: &Node{Name: name}, heard: rng.IntN(3) == 0})
+			l.add(rng, lostNode{node: &Node{Name: name}, hasAnswered: rng.IntN(3) == 0})
 		}
 	}
 	unheard := 0
 	for place, lost := range l.order {
 		require.Equal(t, place, lost.place)
 		require.Same(t, lost, l.byName[lost.node.Name])
-		if !lost.heard {
+		if !lost.hasAnswered {
 			unheard++
-			require.Same(t, lost, l.unheard[lost.rank])
+			require.Same(t, lost, l.neverAnswered[lost.rank])
 		}
 	}
 	require.Len(t, l.byName, len(l.order))
-	require.Len(t, l.unheard, unheard)
+	require.Len(t, l.neverAnswered, unheard)
 	require.NotZero(t, unheard)
 }
 
@@ -605,10 +605,10 @@ func TestLostNodesThatAnsweredStay(t *testing.T) {
 	var l lostNodes
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i := range maxLost {
-		l.add(rng, lostNode{node: &Node{Name: strconv.Itoa(i)}, heard: true})
+		l.add(rng, lostNode{node: &Node{Name: strconv.Itoa(i)}, hasAnswered: true})
 	}
 	for _, heard := range []bool{false, true} {
-		l.add(rng, lostNode{node: &Node{Name: "new"}, heard: heard})
+		l.add(rng, lostNode{node: &Node{Name: "new"}, hasAnswered: heard})
 		require.Len(t, l.order, maxLost)
 		require.Nil(t, l.byName["new"])
 	}

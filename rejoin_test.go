@@ -83,7 +83,7 @@ func TestKnownSeedsAreLeftInPeace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var looked atomic.Int64
-		p, witness := c.puppet("p", nil), c.puppet("witness", nil)
+		p, accuser := c.puppet("p", nil), c.puppet("witness", nil)
 		m := c.node("n1", quiet, func(cfg *Config) {
 			cfg.RejoinInterval, cfg.ProbeInterval = 10*time.Second, 0
 			cfg.SeedSource = func(context.Context) ([]string, error) {
@@ -99,7 +99,7 @@ func TestKnownSeedsAreLeftInPeace(t *testing.T) {
 			return []netip.Addr{netip.MustParseAddr("::ffff:127.0.0.1"), netip.MustParseAddr("127.0.0.1")}, nil
 		}
 		var streams atomic.Int64
-		for _, p := range []*puppet{p, witness} {
+		for _, p := range []*puppet{p, accuser} {
 			p.accept(func(net.Conn) { streams.Add(1) })
 			p.introduce(m)
 		}

@@ -22,7 +22,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP19P146JoinEntries(t *testing.T) {
+// TestJoinEntries checks P19, P146.
+func TestJoinEntries(t *testing.T) {
 	for _, test := range []struct {
 		entry, node, host string
 		port              uint16
@@ -66,7 +67,8 @@ func TestP19P146JoinEntries(t *testing.T) {
 	}
 }
 
-func TestP19P146BadJoinEntries(t *testing.T) {
+// TestBadJoinEntries checks P19, P146.
+func TestBadJoinEntries(t *testing.T) {
 	for entry, text := range map[string]string{
 		"/host":         "empty node name provided",
 		"/":             "empty node name provided",
@@ -248,7 +250,8 @@ func addrs(list []Address) []string {
 	return texts
 }
 
-func TestP145LiteralAddressesAreNotLookedUp(t *testing.T) {
+// TestLiteralAddressesAreNotLookedUp checks P145.
+func TestLiteralAddressesAreNotLookedUp(t *testing.T) {
 	s := &system{}
 	r, out := testResolver(t, "/nonexistent", s)
 	for entry, want := range map[string]string{
@@ -273,7 +276,8 @@ func TestP145LiteralAddressesAreNotLookedUp(t *testing.T) {
 	require.Empty(t, out.String())
 }
 
-func TestP145DefaultPortFollowsTheConfiguration(t *testing.T) {
+// TestDefaultPortFollowsTheConfiguration checks P145.
+func TestDefaultPortFollowsTheConfiguration(t *testing.T) {
 	r, _ := testResolver(t, "", &system{})
 	r.cfg.BindPort = 12345 // as Create does when the system chose the port
 	list, err := r.resolve(t.Context(), "10.0.0.1")
@@ -281,7 +285,8 @@ func TestP145DefaultPortFollowsTheConfiguration(t *testing.T) {
 	require.Equal(t, []string{"10.0.0.1:12345"}, addrs(list))
 }
 
-func TestP145NameServerIsAskedOverTCPFirst(t *testing.T) {
+// TestNameServerIsAskedOverTCPFirst checks P145.
+func TestNameServerIsAskedOverTCPFirst(t *testing.T) {
 	for _, loopback := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(loopback, func(t *testing.T) {
 			server, asked := startNameServer(t, loopback, zone{
@@ -306,7 +311,8 @@ func TestP145NameServerIsAskedOverTCPFirst(t *testing.T) {
 	}
 }
 
-func TestP145SystemIsAskedIfTheNameServerHasNoAddress(t *testing.T) {
+// TestSystemIsAskedIfTheNameServerHasNoAddress checks P145.
+func TestSystemIsAskedIfTheNameServerHasNoAddress(t *testing.T) {
 	server, asked := startNameServer(t, "127.0.0.1:0", zone{
 		"alias.example.com. ANY": {"alias.example.com. 60 IN CNAME web.example.com."},
 		"empty.example.com. ANY": {},
@@ -327,7 +333,8 @@ func TestP145SystemIsAskedIfTheNameServerHasNoAddress(t *testing.T) {
 	require.Len(t, asked(), 3)
 }
 
-func TestP145NamesThatDNSCannotCarryGoToTheSystem(t *testing.T) {
+// TestNamesThatDNSCannotCarryGoToTheSystem checks P145.
+func TestNamesThatDNSCannotCarryGoToTheSystem(t *testing.T) {
 	server, asked := startNameServer(t, "127.0.0.1:0", zone{})
 	host := strings.Repeat("x", 64) + ".example.com" // a label has at most 63
 	s := &system{ips: map[string][]string{host: {"10.0.0.1"}}}
@@ -338,7 +345,8 @@ func TestP145NamesThatDNSCannotCarryGoToTheSystem(t *testing.T) {
 	require.Empty(t, asked())
 }
 
-func TestP145NamesWithoutADotGoToTheSystem(t *testing.T) {
+// TestNamesWithoutADotGoToTheSystem checks P145.
+func TestNamesWithoutADotGoToTheSystem(t *testing.T) {
 	server, asked := startNameServer(t, "127.0.0.1:0", zone{"web. ANY": {"web. 60 IN A 10.9.9.9"}})
 	s := &system{ips: map[string][]string{"web": {"10.0.0.1"}}}
 	r, _ := testResolver(t, resolvConf(t, server), s)
@@ -348,7 +356,8 @@ func TestP145NamesWithoutADotGoToTheSystem(t *testing.T) {
 	require.Empty(t, asked())
 }
 
-func TestP145NoNameServerIsNoError(t *testing.T) {
+// TestNoNameServerIsNoError checks P145.
+func TestNoNameServerIsNoError(t *testing.T) {
 	directory := t.TempDir()
 	empty := filepath.Join(directory, "empty")
 	require.NoError(t, os.WriteFile(empty, []byte("search example.com\n"), 0o600))
@@ -391,7 +400,8 @@ func closedPort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func TestP145NameServerEntryMayCarryAPort(t *testing.T) {
+// TestNameServerEntryMayCarryAPort checks P145.
+func TestNameServerEntryMayCarryAPort(t *testing.T) {
 	for server, want := range map[string]string{
 		"10.0.0.1":        "10.0.0.1:53",
 		"10.0.0.1:8600":   "10.0.0.1:8600",
@@ -408,7 +418,8 @@ func TestP145NameServerEntryMayCarryAPort(t *testing.T) {
 	}
 }
 
-func TestP18NamesThatCannotBeResolved(t *testing.T) {
+// TestNamesThatCannotBeResolved checks P18.
+func TestNamesThatCannotBeResolved(t *testing.T) {
 	gone := &net.DNSError{Err: "no such host", Name: "web", IsNotFound: true}
 	for _, test := range []struct {
 		system *system
@@ -431,7 +442,8 @@ func TestP18NamesThatCannotBeResolved(t *testing.T) {
 	}
 }
 
-func TestP19BadEntriesAreNotLookedUp(t *testing.T) {
+// TestBadEntriesAreNotLookedUp checks P19.
+func TestBadEntriesAreNotLookedUp(t *testing.T) {
 	s := &system{}
 	r, _ := testResolver(t, "", s)
 	for _, resolve := range []func(context.Context, string) ([]Address, error){r.resolve, r.resolveSeed} {
@@ -460,7 +472,8 @@ func overPipe(t *testing.T, r *resolver, serve func(server net.Conn)) {
 	}
 }
 
-func TestP145SilentNameServerCostsOneTCPTimeout(t *testing.T) {
+// TestSilentNameServerCostsOneTCPTimeout checks P145.
+func TestSilentNameServerCostsOneTCPTimeout(t *testing.T) {
 	path := resolvConf(t, "192.0.2.1")
 	synctest.Test(t, func(t *testing.T) {
 		s := &system{ips: map[string][]string{"web.example.com": {"10.0.0.1"}}}
@@ -624,8 +637,8 @@ func TestServiceRecordsAreBounded(t *testing.T) {
 	require.Len(t, list, maxServiceTargets)
 }
 
-// The resolver of the system answers for names that every machine knows.
-func TestP145SystemResolverIsReal(t *testing.T) {
+// The resolver of the system answers for names that every machine knows (P145).
+func TestSystemResolverIsReal(t *testing.T) {
 	cfg := DefaultLANConfig()
 	cfg.LogOutput = io.Discard
 	l, err := newLogger(cfg)

@@ -79,13 +79,13 @@ func (k *retainer) about(what string) int {
 func (k *retainer) create(cfg *Config) (*Memberlist, error) {
 	cfg.Transport = retainingTransport{cfg.Transport.(NodeAwareTransport), k}
 	cfg.StructuredLogger = slog.New(retainingHandler{k})
-	told := retainingDelegate{k: k, Delegate: cfg.Delegate, events: cfg.Events, ping: cfg.Ping, alive: cfg.Alive}
-	cfg.Delegate, cfg.Events, cfg.Conflict, cfg.Merge = told, told, told, told
+	eventSeq := retainingDelegate{k: k, Delegate: cfg.Delegate, events: cfg.Events, ping: cfg.Ping, alive: cfg.Alive}
+	cfg.Delegate, cfg.Events, cfg.Conflict, cfg.Merge = eventSeq, eventSeq, eventSeq, eventSeq
 	if cfg.Alive != nil {
-		cfg.Alive = told
+		cfg.Alive = eventSeq
 	}
 	if cfg.Ping != nil {
-		cfg.Ping = told
+		cfg.Ping = eventSeq
 	}
 	return createPoisoned(cfg)
 }

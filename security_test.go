@@ -35,7 +35,8 @@ func letters(ring *Keyring) string {
 	return string(s)
 }
 
-func TestP141KeySizes(t *testing.T) {
+// TestKeySizes checks P141.
+func TestKeySizes(t *testing.T) {
 	for size := range 64 {
 		err := ValidateKey(make([]byte, size))
 		ring, ringErr := NewKeyring(nil, make([]byte, size))
@@ -53,7 +54,8 @@ func TestP141KeySizes(t *testing.T) {
 	}
 }
 
-func TestP142NewKeyring(t *testing.T) {
+// TestNewKeyring checks P142.
+func TestNewKeyring(t *testing.T) {
 	ring, err := NewKeyring(nil, nil)
 	require.NoError(t, err)
 	require.Empty(t, ring.GetKeys())
@@ -71,7 +73,8 @@ func TestP142NewKeyring(t *testing.T) {
 	require.Equal(t, b, ring.GetPrimaryKey())
 }
 
-func TestP143KeyringChanges(t *testing.T) {
+// TestKeyringChanges checks P143.
+func TestKeyringChanges(t *testing.T) {
 	ring := new(Keyring)
 	require.NoError(t, ring.AddKey(testKey('a', 16)))
 	require.Equal(t, testKey('a', 16), ring.GetPrimaryKey())
@@ -92,7 +95,8 @@ func TestP143KeyringChanges(t *testing.T) {
 	require.Equal(t, "cb", letters(ring))
 }
 
-func TestP144KeyringReturnsCopies(t *testing.T) {
+// TestKeyringReturnsCopies checks P144.
+func TestKeyringReturnsCopies(t *testing.T) {
 	key := testKey('a', 16)
 	ring, err := NewKeyring(nil, key)
 	require.NoError(t, err)
@@ -104,7 +108,8 @@ func TestP144KeyringReturnsCopies(t *testing.T) {
 	require.Equal(t, [][]byte{testKey('a', 16)}, ring.GetKeys())
 }
 
-func TestP144EmptyKeyring(t *testing.T) {
+// TestEmptyKeyring checks P144.
+func TestEmptyKeyring(t *testing.T) {
 	var ring Keyring
 	require.NoError(t, ring.RemoveKey(testKey('a', 16)))
 	require.Error(t, ring.UseKey(testKey('a', 16)))
@@ -114,8 +119,8 @@ func TestP144EmptyKeyring(t *testing.T) {
 }
 
 // Sealing and opening go on while keys change; every box opens as long as its key
-// is in the ring.
-func TestP144KeyringIsSafeForConcurrentUse(t *testing.T) {
+// is in the ring (P144).
+func TestKeyringIsSafeForConcurrentUse(t *testing.T) {
 	ring := testRing(t, "ab")
 	var wg sync.WaitGroup
 	for i := range 4 {
@@ -152,7 +157,8 @@ func makeBox(t testing.TB, version byte, key sealingKey, content, additional []b
 	return sealBox(append(box, content...), 0, key, additional)
 }
 
-func TestW27BoxesOpenAgain(t *testing.T) {
+// TestBoxesOpenAgain checks W27.
+func TestBoxesOpenAgain(t *testing.T) {
 	for _, version := range []byte{boxPadded, boxPlain} {
 		for _, keySize := range []int{16, 24, 32} {
 			key, err := newSealingKey(testKey('k', keySize))
@@ -179,7 +185,8 @@ func TestW27BoxesOpenAgain(t *testing.T) {
 	require.Equal(t, 29, boxLen(boxPlain, 0))
 }
 
-func TestW28VersionOfBoxes(t *testing.T) {
+// TestVersionOfBoxes checks W28.
+func TestVersionOfBoxes(t *testing.T) {
 	for protocol := uint8(1); protocol <= 5; protocol++ {
 		want := byte(boxPlain)
 		if protocol == 1 {
@@ -194,7 +201,8 @@ func TestW28VersionOfBoxes(t *testing.T) {
 	require.ErrorIs(t, err, ErrDecrypt)
 }
 
-func TestW30EachBoxHasItsNonce(t *testing.T) {
+// TestEachBoxHasItsNonce checks W30.
+func TestEachBoxHasItsNonce(t *testing.T) {
 	key := testRing(t, "a").load()[0]
 	seen := make(map[string]bool)
 	for range 100 {
@@ -207,7 +215,8 @@ func TestW30EachBoxHasItsNonce(t *testing.T) {
 	require.Error(t, err, "half a nonce")
 }
 
-func TestW31AnyKeyOfTheRingOpens(t *testing.T) {
+// TestAnyKeyOfTheRingOpens checks W31.
+func TestAnyKeyOfTheRingOpens(t *testing.T) {
 	ring := testRing(t, "abc").load()
 	for i, key := range ring {
 		box := makeBox(t, boxPlain, key, []byte("content"), nil)
@@ -225,7 +234,8 @@ func TestW31AnyKeyOfTheRingOpens(t *testing.T) {
 	}
 }
 
-func TestW29EveryByteIsAuthenticatedButTheVersion(t *testing.T) {
+// TestEveryByteIsAuthenticatedButTheVersion checks W29.
+func TestEveryByteIsAuthenticatedButTheVersion(t *testing.T) {
 	ring := testRing(t, "a").load()
 	box := makeBox(t, boxPlain, ring[0], []byte("content"), []byte("label"))
 	for i := 1; i < len(box); i++ {
@@ -238,7 +248,8 @@ func TestW29EveryByteIsAuthenticatedButTheVersion(t *testing.T) {
 	require.ErrorIs(t, err, ErrDecrypt)
 }
 
-func TestW35ShortBoxesAreRefused(t *testing.T) {
+// TestShortBoxesAreRefused checks W35.
+func TestShortBoxesAreRefused(t *testing.T) {
 	ring := testRing(t, "a").load()
 	for version, least := range map[byte]int{boxPadded: 45, boxPlain: 29} {
 		box := make([]byte, least)
@@ -254,8 +265,8 @@ func TestW35ShortBoxesAreRefused(t *testing.T) {
 }
 
 // A padding that is not one makes the box one that does not open, whatever the
-// box says its version is.
-func TestW84PaddingIsNotTrusted(t *testing.T) {
+// box says its version is (W84).
+func TestPaddingIsNotTrusted(t *testing.T) {
 	ring := testRing(t, "a").load()
 	for name, content := range map[string]string{
 		"none":              "",

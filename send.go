@@ -14,11 +14,11 @@ import (
 // batching is set, several that NetTransport sends with one system call. That takes
 // some 3 % off a gossip round and 15 % off the answers to a burst.
 type packetScratch struct {
-	riders [][]byte // messages that go out together
-	user   []byte   // user broadcasts with their type byte
-	msg    []byte   // a compound
-	sealed []byte   // room for the packet, behind those that wait
-	text   addressText
+	messages [][]byte // messages that go out together
+	user     []byte   // user broadcasts with their type byte
+	msg      []byte   // a compound
+	sealed   []byte   // room for the packet, behind those that wait
+	text     addressText
 
 	batching bool
 	batched  []batchedPacket
@@ -40,11 +40,11 @@ func (t *addressText) of(addr netip.AddrPort) string {
 	return t.text
 }
 
-// perRider is the overhead of a message in a compound: its length (P72).
-const perRider = 2
+// compoundOverhead is the overhead of a message in a compound: its length (P72).
+const compoundOverhead = 2
 
-// perUserRider is perRider and the type byte of a user message (P74).
-const perUserRider = 3
+// userOverhead is perRider and the type byte of a user message (P74).
+const userOverhead = 3
 
 // slowSend is how long sending a packet may take before the transport counts as one
 // that blocks. A process that is merely short of processor time does not take as long.
@@ -84,11 +84,11 @@ func (m *Memberlist) awaitSent(ctx context.Context) {
 	if l == nil || m.inCallback() || !l.put(outPacket{passed: passed}) {
 		return
 	}
-	patience := time.NewTimer(outboxPatience)
-	defer patience.Stop()
+	timeout := time.NewTimer(outboxPatience)
+	defer timeout.Stop()
 	select {
 	case <-passed:
-	case <-patience.C:
+	case <-timeout.C:
 	case <-ctx.Done():
 	case <-m.life.Done():
 	}
@@ -125,8 +125,8 @@ func (m *Memberlist) transmit(p *outPacket) (time.Time, error) {
 	switch {
 	case p.msg == nil:
 		return m.sendGossip(s, p.to)
-	case p.riders:
-		return m.sendWithRiders(s, p.to, p.msg)
+	case p.piggyback:
+		return m.sendWithBroadcasts(s, p.to, p.msg)
 	}
 	return m.write(s, p.to, p.msg)
 }
@@ -134,10 +134,10 @@ func (m *Memberlist) transmit(p *outPacket) (time.Time, error) {
 // sendGossip sends as many queued broadcasts as fit into one packet, and what fits
 // into none in packets of its own.
 func (m *Memberlist) sendGossip(s *packetScratch, to destination) (time.Time, error) {
-	s.dropRiders()
+	s.clearMessages()
 	space := m.wire.gossipSpace()
-	m.addRiders(s, space)
-	if len(s.riders) == 0 {
+	m.addBroadcasts(s, space)
+	if len(s.messages) == 0 {
 		m.sendUserAlone(s, to, space)
 	}
 	at, err := m.sendTogether(s, to)
@@ -145,13 +145,13 @@ func (m *Memberlist) sendGossip(s *packetScratch, to destination) (time.Time, er
 	return at, err
 }
 
-// sendWithRiders sends a message and what broadcasts fit beside it (P75). Without
+// sendWithBroadcasts sends a message and what broadcasts fit beside it (P75). Without
 // gossip, broadcasts that do not fit beside it have no other way than this.
-func (m *Memberlist) sendWithRiders(s *packetScratch, to destination, msg []byte) (time.Time, error) {
-	s.dropRiders()
-	s.riders = append(s.riders, msg)
+func (m *Memberlist) sendWithBroadcasts(s *packetScratch, to destination, msg []byte) (time.Time, error) {
+	s.clearMessages()
+	s.messages = append(s.messages, msg)
 	space := m.wire.piggybackSpace(len(msg))
-	m.addRiders(s, space)
+	m.addBroadcasts(s, space)
 	at, err := m.sendTogether(s, to)
 	if m.config.GossipInterval <= 0 || m.config.GossipNodes <= 0 {
 		m.sendAlone(s, to, space)
@@ -162,7 +162,7 @@ func (m *Memberlist) sendWithRiders(s *packetScratch, to destination, msg []byte
 // sendAlone sends a membership broadcast that is too long for the space by itself, in
 // a packet that is longer than others. There is one if UDPBufferSize is small.
 func (m *Memberlist) sendAlone(s *packetScratch, to destination, space int) {
-	msg := m.broadcasts.drawAlone(space - perRider)
+	msg := m.broadcasts.drawAlone(space - compoundOverhead)
 	if msg == nil {
 		return
 	}
@@ -178,7 +178,7 @@ func (m *Memberlist) sendUserAlone(s *packetScratch, to destination, space int) 
 	if m.config.Delegate == nil || longest <= space {
 		return
 	}
-	for _, msg := range m.config.Delegate.GetBroadcasts(perUserRider, longest+perRider) {
+	for _, msg := range m.config.Delegate.GetBroadcasts(userOverhead, longest+compoundOverhead) {
 		s.user = append(append(s.user[:0], byte(userMsg)), msg...)
 		if _, err := m.write(s, to, s.user); err != nil {
 			m.logUnsent(to, err)
@@ -189,32 +189,32 @@ func (m *Memberlist) sendUserAlone(s *packetScratch, to destination, space int) 
 func (m *Memberlist) takeScratch() *packetScratch { return m.scratch.Get().(*packetScratch) }
 
 func (m *Memberlist) giveScratch(s *packetScratch) {
-	s.dropRiders()
+	s.clearMessages()
 	m.scratch.Put(s)
 }
 
-func (s *packetScratch) dropRiders() {
-	clear(s.riders)
-	s.riders = s.riders[:0]
+func (s *packetScratch) clearMessages() {
+	clear(s.messages)
+	s.messages = s.messages[:0]
 }
 
-// addRiders draws broadcasts that fit into the space: membership first, then
+// addBroadcasts draws broadcasts that fit into the space: membership first, then
 // the user's (P74).
-func (m *Memberlist) addRiders(s *packetScratch, space int) {
-	riders, used := m.broadcasts.drawInto(s.riders, perRider, space)
-	s.riders = riders
+func (m *Memberlist) addBroadcasts(s *packetScratch, space int) {
+	riders, used := m.broadcasts.drawInto(s.messages, compoundOverhead, space)
+	s.messages = riders
 	left := space - used
-	if m.config.Delegate == nil || left <= perUserRider {
+	if m.config.Delegate == nil || left <= userOverhead {
 		return
 	}
 	s.user = s.user[:0]
-	msgs := m.config.Delegate.GetBroadcasts(perUserRider, left)
+	msgs := m.config.Delegate.GetBroadcasts(userOverhead, left)
 	for _, msg := range msgs {
 		s.user = append(append(s.user, byte(userMsg)), msg...)
 	}
 	rest := s.user
 	for _, msg := range msgs {
-		s.riders = append(s.riders, rest[:1+len(msg):1+len(msg)])
+		s.messages = append(s.messages, rest[:1+len(msg):1+len(msg)])
 		rest = rest[1+len(msg):]
 	}
 }
@@ -223,15 +223,15 @@ func (m *Memberlist) addRiders(s *packetScratch, space int) {
 // allows: one alone is sent bare, more as compounds (W16, W17).
 func (m *Memberlist) sendTogether(s *packetScratch, to destination) (at time.Time, err error) {
 	switch {
-	case len(s.riders) == 0:
+	case len(s.messages) == 0:
 		return at, nil
-	case len(s.riders) == 1:
-		return m.write(s, to, s.riders[0])
-	case fitsOneCompound(s.riders):
-		s.msg = appendCompound(s.msg[:0], s.riders)
+	case len(s.messages) == 1:
+		return m.write(s, to, s.messages[0])
+	case fitsOneCompound(s.messages):
+		s.msg = appendCompound(s.msg[:0], s.messages)
 		return m.write(s, to, s.msg)
 	}
-	for i, group := range splitCompounds(s.riders) {
+	for i, group := range splitCompounds(s.messages) {
 		msg := group[0]
 		if len(group) > 1 || len(msg) <= maxPartLen { // one that is left over goes as a compound too (W17)
 			s.msg = appendCompound(s.msg[:0], group)

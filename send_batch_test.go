@@ -94,8 +94,8 @@ func TestGossipRoundLeavesTogether(t *testing.T) {
 }
 
 // The answers to packets that were read together leave together, in batches of
-// bounded size.
-func TestP60AnswersToABurstLeaveTogether(t *testing.T) {
+// bounded size (P60).
+func TestAnswersToABurstLeaveTogether(t *testing.T) {
 	m, sizes := onBatches(t)
 	m.broadcasts.Reset()
 	conn, at := listener(t)
@@ -105,7 +105,7 @@ func TestP60AnswersToABurstLeaveTogether(t *testing.T) {
 		p := ping{SeqNo: uint32(i), Node: borrow("n1"), SourceNode: borrow("asker")}
 		burst = append(burst, datagram{buf: p.appendTo(nil), from: at})
 	}
-	newIntake(m).batch(burst)
+	newPacketHandler(m).batch(burst)
 	require.Equal(t, []int{16, 16, 8}, *sizes)
 	for seq := range uint32(packets * pings) {
 		var a ack
@@ -116,8 +116,8 @@ func TestP60AnswersToABurstLeaveTogether(t *testing.T) {
 }
 
 // What fails in a batch is logged with the node that it was for, and is nothing to
-// the rest of the batch.
-func TestP149FailureInABatchIsLogged(t *testing.T) {
+// the rest of the batch (P149).
+func TestFailureInABatchIsLogged(t *testing.T) {
 	lines := new(logLines)
 	m, sizes := onBatches(t, func(cfg *Config) { cfg.LogOutput = lines })
 	m.broadcasts.Reset()
@@ -132,7 +132,7 @@ func TestP149FailureInABatchIsLogged(t *testing.T) {
 
 	// The name of one who asks is not kept, for it lies in a buffer that is used again.
 	p := ping{SeqNo: 1, Node: borrow("n1"), SourceAddr: net.IPv6loopback, SourcePort: 2, SourceNode: borrow("asker")}
-	newIntake(m).batch([]datagram{{buf: p.appendTo(nil), from: at}})
+	newPacketHandler(m).batch([]datagram{{buf: p.appendTo(nil), from: at}})
 	require.Len(t, lines.with("[ERR] memberlist: ", "Failed to send packet to [::1]:2: "), 1)
 }
 
@@ -140,7 +140,7 @@ func TestP149FailureInABatchIsLogged(t *testing.T) {
 func TestRequireNodeNamesInBatches(t *testing.T) {
 	m, sizes := onBatches(t, func(cfg *Config) { cfg.RequireNodeNames = true })
 	_, at := listener(t)
-	newIntake(m).batch([]datagram{
+	newPacketHandler(m).batch([]datagram{
 		{buf: (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil), from: at},
 		{buf: (&ping{SeqNo: 2, Node: borrow("n1"), SourceNode: borrow("asker")}).appendTo(nil), from: at},
 	})
@@ -151,15 +151,15 @@ func TestBatchesDoNotAllocate(t *testing.T) {
 	m, _ := onBatches(t)
 	m.broadcasts.Reset()
 	_, at := listener(t)
-	in := newIntake(m)
+	in := newPacketHandler(m)
 	p := datagram{buf: (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil), from: at}
 	burst := []datagram{p, p, p}
 	require.Zero(t, fewestAllocs(func() { in.batch(burst) }))
 }
 
 // A goroutine that brings a packet by IngestPacket is inside a callback while that
-// is handled, and not for the rest of its life; the sender may be of any kind.
-func TestP136IngestingGoroutineIsItselfAfterwards(t *testing.T) {
+// is handled, and not for the rest of its life; the sender may be of any kind (P136).
+func TestIngestingGoroutineIsItselfAfterwards(t *testing.T) {
 	var m *Memberlist
 	inside := make(chan bool, 1)
 	m, _ = onBatches(t, func(cfg *Config) {
@@ -179,7 +179,8 @@ func TestP136IngestingGoroutineIsItselfAfterwards(t *testing.T) {
 	require.False(t, m.inCallback())
 }
 
-func TestP136AnswersGoToSendersOfAnyKind(t *testing.T) {
+// TestAnswersGoToSendersOfAnyKind checks P136.
+func TestAnswersGoToSendersOfAnyKind(t *testing.T) {
 	m, _ := onBatches(t)
 	m.broadcasts.Reset()
 	conn, at := listener(t)

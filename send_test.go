@@ -39,7 +39,7 @@ func (e *endlessly) GetBroadcasts(overhead, limit int) (msgs [][]byte) {
 
 // P72, P73: packets aim at UDPBufferSize and exceed it by at most 7 bytes, whatever
 // surrounds their content; and they make use of the room.
-func TestP72P73SizeOfGossip(t *testing.T) {
+func TestSizeOfGossip(t *testing.T) {
 	key := bytes.Repeat([]byte{1}, 16)
 	for name, change := range map[string]func(*Config){
 		"plain":      func(*Config) {},
@@ -84,7 +84,7 @@ func TestP72P73SizeOfGossip(t *testing.T) {
 // P74: the membership queue comes first; the delegate is asked for what is left if
 // that is more than 3 bytes, with an overhead of 3, and its messages travel behind
 // the byte of user messages.
-func TestP74UserBroadcastsGetWhatIsLeft(t *testing.T) {
+func TestUserBroadcastsGetWhatIsLeft(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		e := &endlessly{size: 100}
@@ -127,7 +127,7 @@ func TestP74UserBroadcastsGetWhatIsLeft(t *testing.T) {
 
 // P69: gossip goes to members and to those that died a short while ago, never to
 // those that left, nor to the own node.
-func TestP69WhoGetsGossip(t *testing.T) {
+func TestWhoGetsGossip(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		n := 0
@@ -167,7 +167,7 @@ func TestP69WhoGetsGossip(t *testing.T) {
 
 // P70: each target has its broadcasts drawn for itself, and when nothing is left
 // nobody gets an empty packet. One message is sent bare, more as a compound (W17).
-func TestP70W17GossipIsDrawnForEachTarget(t *testing.T) {
+func TestGossipIsDrawnForEachTarget(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", func(cfg *Config) {
@@ -215,7 +215,7 @@ func TestP70W17GossipIsDrawnForEachTarget(t *testing.T) {
 // W17, W80: more messages than a compound can have go out in several, in gossip and
 // riding on a ping; none is lost or changed. One that is too long for a part of a
 // compound travels bare (and is cut short in the reference).
-func TestW17W80ManyAndLongMessagesArriveWhole(t *testing.T) {
+func TestManyAndLongMessagesArriveWhole(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var pending [][]byte
@@ -265,7 +265,7 @@ func TestW17W80ManyAndLongMessagesArriveWhole(t *testing.T) {
 }
 
 // P75: broadcasts ride on relayed acks, nacks and indirect pings as well.
-func TestP75BroadcastsRideOnWhatRelaysSend(t *testing.T) {
+func TestBroadcastsRideOnWhatRelaysSend(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still, func(cfg *Config) {
@@ -309,7 +309,7 @@ func (f *failingTransport) WriteToAddress(b []byte, to Address) (time.Time, erro
 }
 
 // P52: a ping that cannot be sent is the other end's fault only if it looks so.
-func TestP52PingsThatCannotBeSent(t *testing.T) {
+func TestPingsThatCannotBeSent(t *testing.T) {
 	refused := func(network, op string) error { return &net.OpError{Op: op, Net: network, Err: os.ErrPermission} }
 	for name, test := range map[string]struct {
 		err    error
@@ -370,7 +370,7 @@ func (k *keepingTransport) WriteToAddress(b []byte, to Address) (time.Time, erro
 }
 
 // P138: the library does not touch a buffer after handing it over.
-func TestP138BuffersAreNotTouchedAgain(t *testing.T) {
+func TestBuffersAreNotTouchedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		cfg := c.config("n1")
@@ -390,7 +390,7 @@ func TestP138BuffersAreNotTouchedAgain(t *testing.T) {
 }
 
 // P139: with a label every packet and every stream that is opened starts with it.
-func TestP139EverythingOutgoingIsLabelled(t *testing.T) {
+func TestEverythingOutgoingIsLabelled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		labelled := func(cfg *Config) { cfg.Label = "blue" }
@@ -427,7 +427,7 @@ func TestP139EverythingOutgoingIsLabelled(t *testing.T) {
 
 // W25: by a quirk of the format a packet that goes to a bare address carries a
 // checksum if a member's name is that address.
-func TestW25ChecksumForANodeNamedLikeItsAddress(t *testing.T) {
+func TestChecksumForANodeNamedLikeItsAddress(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		m := c.node("n1", still, func(cfg *Config) { cfg.Transport = nameless{cfg.Transport} })
@@ -449,7 +449,7 @@ func TestW25ChecksumForANodeNamedLikeItsAddress(t *testing.T) {
 
 // A few messages of which one is too long for a part: it travels bare, the others
 // in compounds, in their order (W16, W17).
-func TestW16OneLongMessageAmongFew(t *testing.T) {
+func TestOneLongMessageAmongFew(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		long := bytes.Repeat([]byte("long"), 20_000)

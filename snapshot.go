@@ -51,7 +51,7 @@ func (m *Memberlist) Snapshot() []NodeStatus {
 
 // status copies a record.
 func (m *member) status(epoch time.Time) NodeStatus {
-	past := m.past()
+	past := m.detectorView()
 	s := NodeStatus{
 		Node:        *copyOfNode(m.node),
 		Incarnation: m.incarnation,
@@ -59,8 +59,8 @@ func (m *member) status(epoch time.Time) NodeStatus {
 		RTT:         time.Duration(past.srtt),
 		RTTVar:      time.Duration(past.rttvar),
 	}
-	if past.heard != 0 {
-		s.LastAck = epoch.Add(time.Duration(past.heard))
+	if past.lastAck != 0 {
+		s.LastAck = epoch.Add(time.Duration(past.lastAck))
 	}
 	if past.suspicion != nil {
 		s.Accusers = slices.Clone(past.suspicion.accusers)

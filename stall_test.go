@@ -25,21 +25,21 @@ func TestStallIsATimerThatGoesOffLate(t *testing.T) {
 	} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.GossipInterval = run.gossip })
 		c.know("x", "a")
-		c.alarms.push(alarm{at: c.now.add(time.Second), kind: alarmLeave}) // nothing to do
+		c.timers.push(timer{at: c.now.add(time.Second), kind: timerDeparture}) // nothing to do
 		c.wakeLate(run.late)
 		require.Equal(t, run.health, c.health.score, "%+v", run)
 		c.wakeOnTime()
 		require.Equal(t, run.health, c.health.score, "%+v: once", run)
 	}
 	c := newDetectorCore(t, without(func(d *DetectorSwitches) { d.NoStallGuard = true }))
-	c.alarms.push(alarm{at: c.now.add(time.Second), kind: alarmLeave})
+	c.timers.push(timer{at: c.now.add(time.Second), kind: timerDeparture})
 	c.wakeLate(time.Hour)
 	require.Zero(t, c.health.score)
 }
 
 // wakeOnTime lets a further alarm go off in time.
 func (c *testCore) wakeOnTime() {
-	c.alarms.push(alarm{at: c.now.add(time.Second), kind: alarmLeave})
+	c.timers.push(timer{at: c.now.add(time.Second), kind: timerDeparture})
 	c.pass(time.Second)
 }
 
@@ -84,7 +84,7 @@ func TestStallMovesTheLastQuestion(t *testing.T) {
 		c.know("x", "a", "b", "d")
 		c.hearSuspect("x", 1, "a")
 		c.live(before, c.othersThan("x"))
-		first := c.alarms.next()
+		first := c.timers.next()
 		s := c.table.get("x").suspicion()
 		c.now = first.add(20 * time.Second)
 		c.tick(c.now)
@@ -92,7 +92,7 @@ func TestStallMovesTheLastQuestion(t *testing.T) {
 		require.Greater(t, deadline, c.now)
 		c.live(deadline.sub(c.now)-1, c.othersThan("x"))
 		require.Equal(t, "suspect@1", c.view("x"))
-		require.GreaterOrEqual(t, c.now.sub(s.question.sent), c.cfg.ProbeTimeout-1)
+		require.GreaterOrEqual(t, c.now.sub(s.finalProbe.sent), c.cfg.ProbeTimeout-1)
 		c.live(1, nil)
 		require.Equal(t, "dead@1", c.view("x"))
 	}
@@ -105,11 +105,11 @@ func TestStallGivesTheRunningProbeItsTimeBack(t *testing.T) {
 		for _, phase := range []time.Duration{100 * time.Millisecond, 900 * time.Millisecond} {
 			c := newDetectorCore(t, func(cfg *Config) { cfg.Detector.NoStallGuard = off })
 			c.know("x", "a", "b", "d")
-			c.alibi.last = c.now
+			c.selfCheck.lastAnswer = c.now
 			p := c.probe("x")
 			c.live(phase, nil)
 			ends := c.probing.ends
-			late := ends.sub(c.alarms.next()) + 5*time.Second
+			late := ends.sub(c.timers.next()) + 5*time.Second
 			c.wakeLate(late)
 			if off {
 				require.Equal(t, probeIdle, c.probing.phase)
@@ -145,7 +145,7 @@ func TestStallUnreadMailIsReadFirst(t *testing.T) {
 			c.know("x", "a", "b", "d")
 			c.hearSuspect("x", 1, "a")
 			c.live(before, nil) // the question goes out
-			question := c.table.get("x").suspicion().question
+			question := c.table.get("x").suspicion().finalProbe
 			require.NotNil(t, question)
 			c.roundTrip("a", c.now)
 			c.wakeLate(late)
@@ -173,7 +173,7 @@ func TestStallRefutationInTheMailCounts(t *testing.T) {
 func TestStallIsNotALateConfirmation(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.alibi.last = c.now
+	c.selfCheck.lastAnswer = c.now
 	c.hearSuspect("x", 1, "a")
 	c.live(15*time.Second, nil)
 	c.health.score = 0
@@ -201,10 +201,10 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 	} {
 		c := newDetectorCore(t)
 		c.know("x", "a")
-		c.alibi.last = c.now
+		c.selfCheck.lastAnswer = c.now
 		c.roundTrip("a", c.now)
 		c.settle()
-		c.alarms.push(alarm{at: c.now, kind: alarmLeave})
+		c.timers.push(timer{at: c.now, kind: timerDeparture})
 		c.wakeLate(run.late)
 		require.Len(t, c.syncs(), run.want, "%v", run.late)
 		c.roundTrip("a", c.now)
@@ -212,7 +212,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 	}
 	c := newDetectorCore(t, without(func(d *DetectorSwitches) { d.NoWakeUp = true }))
 	c.know("x", "a")
-	c.alarms.push(alarm{at: c.now, kind: alarmLeave})
+	c.timers.push(timer{at: c.now, kind: timerDeparture})
 	c.wakeLate(time.Hour)
 	require.Empty(t, c.syncs())
 }
@@ -222,7 +222,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 func TestStallIsNoSilence(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.alibi.last = c.now
+	c.selfCheck.lastAnswer = c.now
 	c.probe("x")
 	c.wakeLate(time.Hour)
 	c.live(2*time.Second, nil)

@@ -112,38 +112,38 @@ type core struct {
 	rng   *rand.Rand
 	queue *TransmitLimitedQueue // broadcasts about members (P84)
 
-	unheard     bool // nobody wants to hear of changes
-	unexplained bool // nobody wants to hear their reasons
+	noEvents  bool // nobody wants to hear of changes
+	noReasons bool // nobody wants to hear their reasons
 
-	table      table
-	rumours    rumours // about names that are not known yet
-	tombstones rumours // of nodes that were reaped
-	alarms     alarms
-	swept      int // alarms that the last sweep left
-	pings      map[uint32]*pendingPing
-	relays     relays
-	strangers  strangerAllowance
+	table             table
+	pendingVerdicts   verdictStore // about names that are not known yet
+	tombstones        verdictStore // of nodes that were reaped
+	timers            timerHeap
+	timersAfterSweep  int // alarms that the last sweep left
+	pings             map[uint32]*pendingPing
+	relays            relays
+	unknownRequesters answerAllowance
 
-	self        *member
-	incarnation uint32 // the highest that this node has used or was accused with
-	leaving     bool   // Leave was called and Join not since
-	departure   *departure
-	health      awareness
-	probing     prober
-	gossiping   gossipRounds
-	alibi       alibi
-	streamAlibi alibi
-	accusing    accusation // waits for an alibi; none if its member is nil
-	syncing     bool       // a periodic push/pull is on its way
+	self            *member
+	incarnation     uint32 // the highest that this node has used or was accused with
+	leaving         bool   // Leave was called and Join not since
+	departure       *departure
+	health          awareness
+	probing         prober
+	gossiping       gossipRounds
+	selfCheck       selfCheck
+	streamSelfCheck selfCheck
+	unverified      failedProbe // waits for an alibi; none if its member is nil
+	syncing         bool        // a periodic push/pull is on its way
 
-	lost          lostNodes
-	reunion       reunion
-	nextReconnect instant
-	seeding       bool    // the seeds are being tried
-	nextSeeding   instant // not before
-	reminded      instant // last time the own refutation was queued
-	doubted       *member // one whose record may have been led away, to ask it
-	mayLeap       instant // the next advance by more than one may not come before
+	lost           lostNodes
+	reunion        reunion
+	nextReconnect  instant
+	seeding        bool    // the seeds are being tried
+	nextSeeding    instant // not before
+	lastRefutation instant // last time the own refutation was queued
+	suspectRecord  *member // one whose record may have been led away, to ask it
+	nextLeap       instant // the next advance by more than one may not come before
 
 	messages []byte // the piece of memory that broadcasts are written to
 
@@ -152,13 +152,13 @@ type core struct {
 
 func newCore(cfg *Config, rng *rand.Rand) *core {
 	c := &core{
-		cfg:        cfg,
-		rng:        rng,
-		table:      newTable(),
-		rumours:    newRumours(cfg.GossipToTheDeadTime, maxRumours),
-		tombstones: newTombstones(cfg),
-		pings:      make(map[uint32]*pendingPing),
-		health:     newAwareness(cfg.AwarenessMaxMultiplier),
+		cfg:             cfg,
+		rng:             rng,
+		table:           newTable(),
+		pendingVerdicts: newVerdictStore(cfg.GossipToTheDeadTime, maxPendingVerdicts),
+		tombstones:      newTombstones(cfg),
+		pings:           make(map[uint32]*pendingPing),
+		health:          newAwareness(cfg.AwarenessMaxMultiplier),
 	}
 	c.queue = &TransmitLimitedQueue{
 		NumNodes:       func() int { return int(c.table.view.known.Load()) },
@@ -171,26 +171,26 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 	return c
 }
 
-// introduce makes this node a member of its own table, or announces a new
+// announceSelf makes this node a member of its own table, or announces a new
 // address or meta of it (P12, P27). done, if not nil, is called when the
 // announcement has been sent often enough or was replaced.
-func (c *core) introduce(now instant, ip []byte, port uint16, meta []byte, done func()) {
+func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, done func()) {
 	c.incarnation = nextIncarnation(c.incarnation)
 	versions := c.cfg.BuildVsnArray()
 	n := newNode(c.cfg.Name, ip, port, meta, versions, StateAlive)
 	if c.self == nil {
-		c.self = c.met(now, n, c.incarnation)
+		c.self = c.addMember(now, n, c.incarnation)
 	} else {
-		c.metAgain(now, c.self, n, c.incarnation, c.cfg.Name)
+		c.markAlive(now, c.self, n, c.incarnation, c.cfg.Name)
 	}
 	c.fx.metrics.alive++
 	c.broadcastSelf(n.Name, done)
 }
 
-// room is memory for a message of so many bytes that is gossiped on. Messages that
+// allocMessage is memory for a message of so many bytes that is gossiped on. Messages that
 // come one after the other share a piece: they leave the queue at about the same
 // time, and that is a tenth of the allocations.
-func (c *core) room(size int) []byte {
+func (c *core) allocMessage(size int) []byte {
 	const piece = 1 << 10
 	if size > piece/4 {
 		return make([]byte, 0, size)
@@ -203,9 +203,9 @@ func (c *core) room(size int) []byte {
 	return c.messages[from : from : from+size]
 }
 
-// standAside makes the own record without becoming a member: the gates refused
+// startAsLeft makes the own record without becoming a member: the gates refused
 // this node (P14).
-func (c *core) standAside(now instant, ip []byte, port uint16, meta []byte) {
+func (c *core) startAsLeft(now instant, ip []byte, port uint16, meta []byte) {
 	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
 	c.self = c.table.add(c.rng, n, now)
 	c.leaving = true
@@ -245,9 +245,9 @@ func (c *core) aliveAbout(now instant, m *member, a *alive, raw []byte) {
 		c.aliveElsewhere(now, m, a, raw)
 	case !m.yieldsTo(a.Incarnation): // P97
 		c.doubt(m, a.Incarnation)
-		c.tellAccused(now, m)
+		c.notifyAccused(now, m)
 	case m.state() == StateAlive && m.node.says(a):
-		c.acceptNumber(m, a, raw)
+		c.acceptIncarnation(m, a, raw)
 	default:
 		c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
 	}
@@ -282,27 +282,27 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 		return
 	}
 	n := nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
-	rumour, accused := c.saidBefore(now, n.Name, a.Incarnation)
-	if accused && rumour.state != StateSuspect {
-		c.tellAccused(now, c.exhume(now, n, rumour))
+	prior, accused := c.priorVerdict(now, n.Name, a.Incarnation)
+	if accused && prior.state != StateSuspect {
+		c.notifyAccused(now, c.addFromVerdict(now, n, prior))
 		return
 	}
-	c.spreadAlive(n.Name, a, raw)
-	c.met(now, n, a.Incarnation)
+	c.gossipAlive(n.Name, a, raw)
+	c.addMember(now, n, a.Incarnation)
 	if accused {
-		c.suspect(now, &suspect{Incarnation: rumour.incarnation, Node: borrow(n.Name), From: borrow(rumour.from)}, nil)
+		c.suspect(now, &suspect{Incarnation: prior.incarnation, Node: borrow(n.Name), From: borrow(prior.from)}, nil)
 	}
 }
 
-// exhume makes a record of n, which is held to be gone. The record is as old as what
+// addFromVerdict makes a record of n, which is held to be gone. The record is as old as what
 // it is made from, and so is the tombstone that comes after it: however often they
 // are made from each other, neither outlives its time.
-func (c *core) exhume(now instant, n *Node, said rumour) *member {
+func (c *core) addFromVerdict(now instant, n *Node, said verdict) *member {
 	m := c.table.add(c.rng, n.withState(said.state), said.at)
 	m.incarnation = said.incarnation
-	file := m.remember()
+	file := m.detectorState()
 	file.knownSince = max(now, 1)
-	file.wasHeard = said.heard
+	file.hasAnswered = said.hasAnswered
 	if said.tombstone {
 		file.reaped = max(said.at, 1)
 	}
@@ -317,29 +317,29 @@ func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
 	unchecked := c.cfg.Detector.NoAddressCheck
 	switch free := c.nameIsFree(now, m); {
 	case free && (unchecked || a.Incarnation > m.incarnation):
-		c.move(now, m, a, raw)
+		c.changeAddress(now, m, a, raw)
 	case unchecked:
 		c.conflict(m, a)
 	default:
-		c.checkClaim(now, m, a)
+		c.checkAddress(now, m, a)
 	}
 }
 
-// move takes over the new address of a known node. It is another process now: one that
+// changeAddress takes over the new address of a known node. It is another process now: one that
 // was a member is gone first, and nothing that is remembered of it holds for the new
 // one.
-func (c *core) move(now instant, m *member, a *alive, raw []byte) {
+func (c *core) changeAddress(now instant, m *member, a *alive, raw []byte) {
 	former := m.incarnation
 	if !m.gone() {
-		c.bury(now, m, m.incarnation, StateDead, c.cfg.Name)
+		c.markGone(now, m, m.incarnation, StateDead, c.cfg.Name)
 	}
-	*m.remember() = dossier{knownSince: m.past().knownSince, address: &addressCheck{moved: max(now, 1), former: former}}
+	*m.detectorState() = detectorState{knownSince: m.detectorView().knownSince, address: &addressHistory{movedAt: max(now, 1), formerIncarnation: former}}
 	c.logf(levelInfo, "Updating the address of a node that left or failed",
 		logFields{node: m.node.Name, addr: joinHostPort(a.Addr, a.Port), more: []logAttr{{"old", m.node.Address()}}},
 		"Updating address for left or failed node %s from %s to %s",
 		m.node.Name, m.node.Address(), joinHostPort(a.Addr, a.Port))
 	c.acceptAlive(now, m, newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive), a, raw)
-	c.forsakeProbe(now, m)
+	c.abandonProbe(now, m)
 }
 
 // conflict reports that somebody else claims the name of m (P96).
@@ -359,49 +359,49 @@ func (c *core) acceptAlive(now instant, m *member, n *Node, a *alive, raw []byte
 		versions := m.node.versions()
 		n.setVersions(versions[:])
 	}
-	c.spreadAlive(n.Name, a, raw)
-	c.metAgain(now, m, n, a.Incarnation, n.Name)
+	c.gossipAlive(n.Name, a, raw)
+	c.markAlive(now, m, n, a.Incarnation, n.Name)
 }
 
-// acceptNumber is acceptAlive for what most news are: the node is as it was, and
+// acceptIncarnation is acceptAlive for what most news are: the node is as it was, and
 // only its incarnation has moved on. Its Node does not show that and stays.
-func (c *core) acceptNumber(m *member, a *alive, raw []byte) {
-	c.spreadAlive(m.node.Name, a, raw)
+func (c *core) acceptIncarnation(m *member, a *alive, raw []byte) {
+	c.gossipAlive(m.node.Name, a, raw)
 	m.incarnation = a.Incarnation
 }
 
-// spreadAlive gossips an alive message on (P101).
-func (c *core) spreadAlive(name string, a *alive, raw []byte) {
+// gossipAlive gossips an alive message on (P101).
+func (c *core) gossipAlive(name string, a *alive, raw []byte) {
 	if raw == nil {
 		const fixed = 64 // keys, numbers, versions
-		raw = a.appendTo(c.room(fixed + a.Node.len() + len(a.Addr) + len(a.Meta)))
+		raw = a.appendTo(c.allocMessage(fixed + a.Node.len() + len(a.Addr) + len(a.Meta)))
 	} else {
-		raw = append(c.room(len(raw)), raw...)
+		raw = append(c.allocMessage(len(raw)), raw...)
 	}
 	c.broadcast(name, raw, nil)
 	c.fx.metrics.alive++
 }
 
-// met makes a member of a node that was unknown, and tells so (P102).
-func (c *core) met(now instant, n *Node, incarnation uint32) *member {
+// addMember makes a member of a node that was unknown, and tells so (P102).
+func (c *core) addMember(now instant, n *Node, incarnation uint32) *member {
 	m := c.table.add(c.rng, n, now)
 	m.incarnation = incarnation
-	c.reunite(now, m)
-	c.tell(eventJoin, Change{
+	c.nodeReturned(now, m)
+	c.emit(eventJoin, Change{
 		Node: n, From: StateDead, To: StateAlive, New: true, By: n.Name, Incarnation: incarnation,
 	})
 	return m
 }
 
-// metAgain makes m alive as n says, which ends a suspicion (P99), and tells what that
+// markAlive makes m alive as n says, which ends a suspicion (P99), and tells what that
 // changed (P102).
-func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by string) {
+func (c *core) markAlive(now instant, m *member, n *Node, incarnation uint32, by string) {
 	before, suspected, old := m.state(), m.suspicion(), m.node
 	change := c.change(now, m, StateAlive, by)
 	c.endSuspicion(m)
-	c.reunite(now, m)
+	c.nodeReturned(now, m)
 	if before != StateAlive {
-		m.remember().cameBack = max(now, 1)
+		m.detectorState().returnedAt = max(now, 1)
 	}
 	m.incarnation = incarnation
 	c.table.setNode(m, n, now)
@@ -415,7 +415,7 @@ func (c *core) metAgain(now instant, m *member, n *Node, incarnation uint32, by 
 	case suspected == nil:
 		return
 	}
-	c.tell(kind, change)
+	c.emit(kind, change)
 }
 
 // change begins the description of a transition of m.
@@ -433,18 +433,18 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	m := c.table.find(s.Node)
 	switch {
 	case m == nil: // P103
-		c.noteRumour(now, s.Node, s.From, rumour{incarnation: s.Incarnation, state: StateSuspect})
+		c.recordVerdict(now, s.Node, s.From, verdict{incarnation: s.Incarnation, state: StateSuspect})
 	case s.Incarnation < m.incarnation: // P103
-		c.remind(now, m)
+		c.rebroadcastRefutation(now, m)
 	case !m.mayBeAccused(s.Incarnation):
 		c.ignoreFar(now, m, s.Incarnation)
 	case m == c.self:
-		c.accused(now, s.Incarnation, s.From, suspectMsg)
-	case c.discredited(now, s.From, m), c.aboutFormer(now, m, s.Incarnation):
-		c.passOn(now, m, s.appendTo(nil))
+		c.refuteAccusation(now, s.Incarnation, s.From, suspectMsg)
+	case c.untrustedAccuser(now, s.From, m), c.aboutFormerProcess(now, m, s.Incarnation):
+		c.forwardToAccused(now, m, s.appendTo(nil))
 	case m.suspicion() != nil:
 		c.confirm(now, m, s, raw)
-	case c.justAcquitted(now, m, s.Incarnation):
+	case c.recentlyCleared(now, m, s.Incarnation):
 	case m.state() == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
 		// that the node was back in between.
@@ -452,9 +452,9 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	}
 }
 
-// accused refutes what is said about this node, unless it is on its way out or
+// refuteAccusation refutes what is said about this node, unless it is on its way out or
 // the accusation is out of date (P106, P111).
-func (c *core) accused(now instant, incarnation uint32, from borrowed, kind messageType) {
+func (c *core) refuteAccusation(now instant, incarnation uint32, from borrowed, kind messageType) {
 	if c.leaving {
 		c.noteUsed(incarnation)
 		return
@@ -478,33 +478,33 @@ func (c *core) confirm(now instant, m *member, s *suspect, raw []byte) {
 	if !suspicion.confirm(s.From) {
 		return
 	}
-	c.alarms.push(alarm{at: max(suspicion.deadline(), now), kind: alarmSuspicion, m: m})
-	c.planRepeat(now, m)
-	c.spread(m.node.Name, raw, s)
+	c.timers.push(timer{at: max(suspicion.deadline(), now), kind: timerSuspicion, m: m})
+	c.scheduleFinalProbeRepeat(now, m)
+	c.gossipMessage(m.node.Name, raw, s)
 }
 
 // encodable is a message that can be encoded anew when it was not canonical.
 type encodable interface{ appendTo([]byte) []byte }
 
-// spread gossips a message about name on, as the bytes it came in as if possible.
-func (c *core) spread(name string, raw []byte, m encodable) {
+// gossipMessage gossips a message about name on, as the bytes it came in as if possible.
+func (c *core) gossipMessage(name string, raw []byte, m encodable) {
 	if raw == nil {
 		raw = m.appendTo(nil)
 	} else {
-		raw = append(c.room(len(raw)), raw...)
+		raw = append(c.allocMessage(len(raw)), raw...)
 	}
 	c.broadcast(name, raw, nil)
 }
 
 // beginSuspicion makes m a suspect and gossips that on (P107).
 func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
-	c.spread(m.node.Name, raw, s)
+	c.gossipMessage(m.node.Name, raw, s)
 	c.fx.metrics.suspect++
-	c.openSuspicion(now, m, s)
+	c.startSuspicion(now, m, s)
 }
 
-// openSuspicion makes m a suspect with a deadline.
-func (c *core) openSuspicion(now instant, m *member, s *suspect) {
+// startSuspicion makes m a suspect with a deadline.
+func (c *core) startSuspicion(now instant, m *member, s *suspect) {
 	wanted := confirmationsWanted(c.cfg.SuspicionMult, len(c.table.order))
 
 	from := s.From.own()
@@ -516,18 +516,18 @@ func (c *core) openSuspicion(now instant, m *member, s *suspect) {
 	}
 	m.incarnation = s.Incarnation
 	suspicion := newSuspicion(now, from, wanted, c.shortestSuspicion(), c.longestSuspicion())
-	m.remember().suspicion = suspicion
+	m.detectorState().suspicion = suspicion
 	c.table.setNode(m, m.node.withState(StateSuspect), now)
-	c.alarms.push(alarm{at: suspicion.deadline(), kind: alarmSuspicion, m: m})
-	c.planQuestion(now, m)
+	c.timers.push(timer{at: suspicion.deadline(), kind: timerSuspicion, m: m})
+	c.scheduleFinalProbe(now, m)
 	change.Node = m.node
-	c.tell(kind, change)
+	c.emit(kind, change)
 }
 
 // suspicionOver declares a suspect dead when its time is really up (P65).
 func (c *core) suspicionOver(now instant, m *member) {
 	s := m.suspicion()
-	if s == nil || s.deadline() > now || !c.proven(now, m) {
+	if s == nil || s.deadline() > now || !c.confirmedDead(now, m) {
 		return
 	}
 	count := s.confirmations()
@@ -553,30 +553,30 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		if state == StateLeft {
 			c.lost.left(d.Node, d.Incarnation)
 		}
-		c.noteRumour(now, d.Node, d.From, rumour{incarnation: d.Incarnation, state: state})
+		c.recordVerdict(now, d.Node, d.From, verdict{incarnation: d.Incarnation, state: state})
 	case d.Incarnation < m.incarnation: // P108
-		c.remind(now, m)
+		c.rebroadcastRefutation(now, m)
 	case !m.mayBeAccused(d.Incarnation):
 		c.ignoreFar(now, m, d.Incarnation)
 	case m.gone():
-		c.goneAgain(now, m, d.Incarnation, state)
+		c.updateGone(now, m, d.Incarnation, state)
 	case m == c.self:
-		c.accused(now, d.Incarnation, d.From, deadMsg)
-	case state == StateDead && c.discredited(now, d.From, m), c.aboutFormer(now, m, d.Incarnation):
-		c.passOn(now, m, d.appendTo(nil))
-	case state == StateDead && c.newcomer(now, d.From):
+		c.refuteAccusation(now, d.Incarnation, d.From, deadMsg)
+	case state == StateDead && c.untrustedAccuser(now, d.From, m), c.aboutFormerProcess(now, m, d.Incarnation):
+		c.forwardToAccused(now, m, d.appendTo(nil))
+	case state == StateDead && c.recentlyJoined(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
 	default:
-		c.spread(m.node.Name, raw, d)
-		c.bury(now, m, d.Incarnation, state, d.From.own())
+		c.gossipMessage(m.node.Name, raw, d)
+		c.markGone(now, m, d.Incarnation, state, d.From.own())
 	}
 }
 
-// goneAgain records a further word about a node that is gone: no event, and not
+// updateGone records a further word about a node that is gone: no event, and not
 // gossiped on (P110), but the newest word counts from now on, and at the same
 // incarnation a departure weighs more than a death, so that the order of arrival
 // does not matter.
-func (c *core) goneAgain(now instant, m *member, incarnation uint32, state NodeStateType) {
+func (c *core) updateGone(now instant, m *member, incarnation uint32, state NodeStateType) {
 	if state == StateLeft {
 		c.lost.remove(m.node.Name)
 	}
@@ -588,21 +588,21 @@ func (c *core) goneAgain(now instant, m *member, incarnation uint32, state NodeS
 	m.incarnation = incarnation
 }
 
-// bury makes a member dead or left and tells so (P109, P112).
-func (c *core) bury(now instant, m *member, incarnation uint32, state NodeStateType, by string) {
+// markGone makes a member dead or left and tells so (P109, P112).
+func (c *core) markGone(now instant, m *member, incarnation uint32, state NodeStateType, by string) {
 	c.fx.metrics.dead++
 	change := c.change(now, m, state, by)
 	c.endSuspicion(m)
 	m.incarnation = incarnation
 	c.table.setNode(m, m.node.withState(state), now)
-	if m.file != nil {
-		m.file.reaped = 0
+	if m.detector != nil {
+		m.detector.reaped = 0
 	}
 	if state == StateDead {
-		c.lose(now, m)
+		c.trackLost(now, m)
 	}
 	change.Node, change.Incarnation = m.node, incarnation
-	c.tell(eventLeave, change)
+	c.emit(eventLeave, change)
 	c.hurryDeparture(now)
 }
 
@@ -612,25 +612,25 @@ func (c *core) refute(now instant, accusation uint32) {
 	c.adjustHealth(+1)
 	c.incarnation = nextIncarnation(max(c.incarnation, accusation))
 	c.self.incarnation = c.incarnation
-	c.reminded = now
+	c.lastRefutation = now
 	c.broadcastSelf(c.self.node.Addr.String(), nil)
 }
 
-// remind repeats the own refutation for somebody who has missed it, at most once
+// rebroadcastRefutation repeats the own refutation for somebody who has missed it, at most once
 // in a probe interval: an accusation of this node that is out of date says that.
-func (c *core) remind(now instant, accused *member) {
-	if accused != c.self || c.leaving || now.sub(c.reminded) < c.cfg.ProbeInterval {
+func (c *core) rebroadcastRefutation(now instant, accused *member) {
+	if accused != c.self || c.leaving || now.sub(c.lastRefutation) < c.cfg.ProbeInterval {
 		return
 	}
-	c.reminded = now
+	c.lastRefutation = now
 	c.broadcastSelf(c.self.node.Addr.String(), nil)
 }
 
-// tellAccused sends what is recorded against m to m itself, so that it can
+// notifyAccused sends what is recorded against m to m itself, so that it can
 // refute. This happens when it, or somebody in its name, says that it is alive
 // with an incarnation that the accusation beats: after a restart it counts from
 // 1 again and does not know what was said about its previous life (P15).
-func (c *core) tellAccused(now instant, m *member) {
+func (c *core) notifyAccused(now instant, m *member) {
 	if m.state() == StateAlive {
 		return
 	}
@@ -644,7 +644,7 @@ func (c *core) tellAccused(now instant, m *member) {
 		s := suspect(d)
 		msg = s.appendTo(nil)
 	}
-	c.passOn(now, m, msg)
+	c.forwardToAccused(now, m, msg)
 }
 
 // toNode is the destination of a packet to a known member.
@@ -656,7 +656,7 @@ func toNode(n *Node) destination {
 // by the entries that are alive. A death is never believed second-hand, only
 // suspected, in the own name; a departure is believed.
 func (c *core) merge(now instant, states []pushNodeState) {
-	c.expectMembers(states)
+	c.reserveMembers(states)
 	var a alive // one for all of them: it moves to the heap
 	for i := range states {
 		s := &states[i]
@@ -669,7 +669,7 @@ func (c *core) merge(now instant, states []pushNodeState) {
 			}
 			a = s.alive()
 			c.aliveAbout(now, m, &a, nil)
-			c.hastenRefutation(now, c.table.find(s.Name))
+			c.pingForRefutation(now, c.table.find(s.Name))
 		case StateLeft:
 			if c.table.find(s.Name) == nil {
 				c.lost.left(s.Name, s.Incarnation)
@@ -683,12 +683,12 @@ func (c *core) merge(now instant, states []pushNodeState) {
 	c.table.trim()
 }
 
-// hastenRefutation pings a node that a partner holds for alive, and this node for gone, after
+// pingForRefutation pings a node that a partner holds for alive, and this node for gone, after
 // it was told so: the refutation rides on its ack. So both sides of a healed partition know
 // each other after a round trip, where gossip would miss some. The ack itself counts for
 // nothing.
-func (c *core) hastenRefutation(now instant, m *member) {
-	if m == nil || !m.gone() || m.past().told != now {
+func (c *core) pingForRefutation(now instant, m *member) {
+	if m == nil || !m.gone() || m.detectorView().lastNotified != now {
 		return
 	}
 	c.fx.packets = append(c.fx.packets, outPacket{
@@ -702,8 +702,8 @@ func (c *core) knowsAlive(m *member, s *pushNodeState) bool {
 	return s.Incarnation <= m.incarnation && m.state() == StateAlive && m != c.self && m.node.at(s.Addr, s.Port)
 }
 
-// expectMembers makes room at once if a list brings many nodes more than are known.
-func (c *core) expectMembers(states []pushNodeState) {
+// reserveMembers makes room at once if a list brings many nodes more than are known.
+func (c *core) reserveMembers(states []pushNodeState) {
 	const many = 64
 	others := len(c.table.order) - 1 // the list of a stranger does not have this node
 	more := -others
@@ -719,7 +719,7 @@ func (c *core) expectMembers(states []pushNodeState) {
 		return
 	}
 	c.table.reserve(more)
-	if !c.unheard {
+	if !c.noEvents {
 		c.fx.events = slices.Grow(c.fx.events, more)
 	}
 }
@@ -740,7 +740,7 @@ func (c *core) mergeAccused(now instant, s *pushNodeState) {
 		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
 		c.suspect(now, &said, nil)
 		if s.Incarnation >= m.incarnation && m.mayBeAccused(s.Incarnation) {
-			c.passOn(now, m, said.appendTo(nil))
+			c.forwardToAccused(now, m, said.appendTo(nil))
 		}
 	}
 }
@@ -753,12 +753,12 @@ func (c *core) mergeSuspectStranger(now instant, s *pushNodeState) {
 		return
 	}
 	n := nodeFrom(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, StateAlive)
-	if said, accused := c.saidBefore(now, n.Name, s.Incarnation); accused && said.state != StateSuspect {
-		c.exhume(now, n, said)
+	if said, accused := c.priorVerdict(now, n.Name, s.Incarnation); accused && said.state != StateSuspect {
+		c.addFromVerdict(now, n, said)
 		return
 	}
-	m := c.met(now, n, s.Incarnation)
-	c.openSuspicion(now, m, &suspect{Incarnation: s.Incarnation, Node: borrow(n.Name), From: borrow(c.cfg.Name)})
+	m := c.addMember(now, n, s.Incarnation)
+	c.startSuspicion(now, m, &suspect{Incarnation: s.Incarnation, Node: borrow(n.Name), From: borrow(c.cfg.Name)})
 }
 
 // accusedElsewhere reports whether an entry accuses a node of m's name at another
@@ -772,12 +772,12 @@ func (c *core) accusedElsewhere(m *member, s *pushNodeState) bool {
 func (c *core) mergeElsewhere(now instant, m *member, s *pushNodeState) {
 	if s.State == StateSuspect {
 		a := s.alive()
-		c.checkClaim(now, m, &a)
+		c.checkAddress(now, m, &a)
 		return
 	}
 	if s.Incarnation >= m.incarnation {
 		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
-		c.passOn(now, m, said.appendTo(nil))
+		c.forwardToAccused(now, m, said.appendTo(nil))
 	}
 }
 
@@ -788,13 +788,13 @@ func (c *core) adjustHealth(delta int) {
 	}
 }
 
-// tell reports a change of a member to the user.
-func (c *core) tell(kind eventKind, change Change) {
-	if c.unheard || c.unexplained && kind == eventNone {
+// emit reports a change of a member to the user.
+func (c *core) emit(kind eventKind, change Change) {
+	if c.noEvents || c.noReasons && kind == eventNone {
 		return
 	}
 	e := event{kind: kind, node: change.Node}
-	if !c.unexplained {
+	if !c.noReasons {
 		e.change = new(Change)
 		*e.change = change
 	}

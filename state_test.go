@@ -36,10 +36,10 @@ func (c *testCore) hear(w word) {
 	}
 }
 
-// verdict is what a set of messages amounts to: the newest incarnation counts,
+// outcome is what a set of messages amounts to: the newest incarnation counts,
 // and of it the gravest word. Without an alive message the node is unknown, since
 // nobody has said where it is.
-func verdict(words []word) string {
+func outcome(words []word) string {
 	var best word
 	known := false
 	for _, w := range words {
@@ -79,12 +79,12 @@ func newWordsTester(t *testing.T) *wordsTester {
 
 func (p *wordsTester) play(words []word) {
 	c := &testCore{core: newCore(p.cfg, rand.New(rand.NewPCG(1, 2))), t: p.t, now: instant(time.Hour)}
-	c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	c.know("a", "b")
 	for _, w := range words {
 		c.hear(w)
 	}
-	if got, want := c.view("x"), verdict(words); got != want {
+	if got, want := c.view("x"), outcome(words); got != want {
 		p.t.Fatalf("%v: %s, want %s", words, got, want)
 	}
 	p.checkEvents(c, words)
@@ -106,8 +106,8 @@ func (p *wordsTester) checkEvents(c *testCore, words []word) {
 }
 
 // What is known of a node depends only on what was said about it, not on the
-// order in which it was heard; also when accusations come before the first alive.
-func TestP97P110ViewDoesNotDependOnTheOrder(t *testing.T) {
+// order in which it was heard; also when accusations come before the first alive (P97, P110).
+func TestViewDoesNotDependOnTheOrder(t *testing.T) {
 	p := newWordsTester(t)
 	p.playAllOrders(allWords(2), 4)
 	p.playAllOrders(allWords(3), 3)
@@ -140,7 +140,8 @@ func permute(words []word, fixed int, play func([]word)) {
 	}
 }
 
-func TestP97P110ViewOfManyMessagesDoesNotDependOnTheOrder(t *testing.T) {
+// TestViewOfManyMessagesDoesNotDependOnTheOrder checks P97, P110.
+func TestViewOfManyMessagesDoesNotDependOnTheOrder(t *testing.T) {
 	p := newWordsTester(t)
 	rng := rand.New(rand.NewPCG(11, 12))
 	for range 500 {
@@ -157,8 +158,8 @@ func TestP97P110ViewOfManyMessagesDoesNotDependOnTheOrder(t *testing.T) {
 	}
 }
 
-// The example that the reference gets wrong.
-func TestP110OldNewsDoesNotRaiseTheDead(t *testing.T) {
+// The example that the reference gets wrong (P110).
+func TestOldNewsDoesNotRaiseTheDead(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 1)
 	c.hearDead("x", 1, "a")
@@ -170,8 +171,8 @@ func TestP110OldNewsDoesNotRaiseTheDead(t *testing.T) {
 	require.Equal(t, "alive@11", c.view("x"))
 }
 
-// Not even after the dead one was reaped.
-func TestP46OldNewsDoesNotRaiseTheReaped(t *testing.T) {
+// Not even after the dead one was reaped (P46).
+func TestOldNewsDoesNotRaiseTheReaped(t *testing.T) {
 	c := newTestCore(t, withDetector)
 	c.hearAlive("x", 1)
 	c.hearDead("x", 10, "a")
@@ -185,7 +186,7 @@ func TestP46OldNewsDoesNotRaiseTheReaped(t *testing.T) {
 
 // What is said about names that nobody has introduced has no effect that could
 // be seen (P103, P108).
-func TestP103P108AccusationsOfStrangersShowNowhere(t *testing.T) {
+func TestAccusationsOfStrangersShowNowhere(t *testing.T) {
 	c := newTestCore(t)
 	c.hearSuspect("x", 7, "a")
 	c.hearDead("x", 8, "a")
@@ -197,7 +198,8 @@ func TestP103P108AccusationsOfStrangersShowNowhere(t *testing.T) {
 	require.Len(t, c.table.order, 1)
 }
 
-func TestP103RumouredSuspicionBeginsWithTheNode(t *testing.T) {
+// TestRumouredSuspicionBeginsWithTheNode checks P103.
+func TestRumouredSuspicionBeginsWithTheNode(t *testing.T) {
 	c := newTestCore(t)
 	c.hearSuspect("x", 3, "a")
 	c.hearAlive("x", 3)
@@ -208,11 +210,12 @@ func TestP103RumouredSuspicionBeginsWithTheNode(t *testing.T) {
 
 // ---- being introduced
 
-func TestP12P15FirstIncarnationIsOne(t *testing.T) {
+// TestFirstIncarnationIsOne checks P12, P15.
+func TestFirstIncarnationIsOne(t *testing.T) {
 	cfg := DefaultLANConfig()
 	cfg.Name = "me"
 	c := &testCore{core: newCore(cfg, rand.New(rand.NewPCG(1, 2))), t: t}
-	c.introduce(c.now, []byte{10, 0, 0, 1}, 7946, []byte("meta"), nil)
+	c.announceSelf(c.now, []byte{10, 0, 0, 1}, 7946, []byte("meta"), nil)
 	require.Equal(t, "alive@1", c.view("me"))
 	require.Equal(t, []string{"join me"}, c.events())
 	require.Equal(t, 1, c.fx.metrics.alive)
@@ -226,23 +229,24 @@ func TestP12P15FirstIncarnationIsOne(t *testing.T) {
 	}, a)
 }
 
-func TestP27AnnouncingAnewTakesTheNextIncarnation(t *testing.T) {
+// TestAnnouncingAnewTakesTheNextIncarnation checks P27.
+func TestAnnouncingAnewTakesTheNextIncarnation(t *testing.T) {
 	c := newTestCore(t)
 	finished := 0
-	c.introduce(c.now, addrOfTestNode("me"), 7946, []byte("meta"), func() { finished++ })
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, []byte("meta"), func() { finished++ })
 	require.Equal(t, "alive@2", c.view("me"))
 	require.Equal(t, []string{"update me"}, c.events())
 	require.Equal(t, "meta", string(c.self.node.Meta))
 	require.Zero(t, finished)
-	c.introduce(c.now, addrOfTestNode("me"), 7946, []byte("meta"), nil)
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, []byte("meta"), nil)
 	require.Empty(t, c.events(), "the same meta again is no update")
 	require.Equal(t, 1, finished, "replaced by the newer one (P30, P84)")
 	require.Equal(t, []string{"alive me@3"}, c.broadcasts())
 }
 
 // Packets can come in before the node has introduced itself, while the program's
-// delegate is asked for meta data.
-func TestP12MessagesBeforeTheIntroductionAreIgnored(t *testing.T) {
+// delegate is asked for meta data (P12).
+func TestMessagesBeforeTheIntroductionAreIgnored(t *testing.T) {
 	cfg := DefaultLANConfig()
 	cfg.Name = "me"
 	c := &testCore{core: newCore(cfg, rand.New(rand.NewPCG(1, 2))), t: t, now: 1}
@@ -256,14 +260,15 @@ func TestP12MessagesBeforeTheIntroductionAreIgnored(t *testing.T) {
 	c.nack(c.now, &nack{SeqNo: 1})
 	require.Empty(t, c.table.order)
 	require.Empty(t, c.fx.packets)
-	c.introduce(c.now, addrOfTestNode("me"), 7946, nil, nil)
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	require.Equal(t, "alive@1", c.view("me"))
 	require.Len(t, c.table.order, 1)
 }
 
 // ---- alive
 
-func TestP95P101P102NewNodeJoins(t *testing.T) {
+// TestNewNodeJoins checks P95, P101, P102.
+func TestNewNodeJoins(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 5, withMeta("m"))
 	require.Equal(t, "alive@5", c.view("x"))
@@ -277,7 +282,8 @@ func TestP95P101P102NewNodeJoins(t *testing.T) {
 	require.Equal(t, c.now, c.table.get("x").since)
 }
 
-func TestP95NewNodeWithIncarnationZeroIsIgnored(t *testing.T) {
+// TestNewNodeWithIncarnationZeroIsIgnored checks P95.
+func TestNewNodeWithIncarnationZeroIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 0)
 	require.Equal(t, "unknown", c.view("x"))
@@ -285,7 +291,8 @@ func TestP95NewNodeWithIncarnationZeroIsIgnored(t *testing.T) {
 	require.Empty(t, c.broadcasts())
 }
 
-func TestP97NotNewerIsIgnored(t *testing.T) {
+// TestNotNewerIsIgnored checks P97.
+func TestNotNewerIsIgnored(t *testing.T) {
 	for _, incarnation := range []uint32{0, 4, 5} {
 		c := newTestCore(t)
 		c.hearAlive("x", 5, withMeta("m"))
@@ -299,7 +306,8 @@ func TestP97NotNewerIsIgnored(t *testing.T) {
 	}
 }
 
-func TestP101P102NewerIsTakenOver(t *testing.T) {
+// TestNewerIsTakenOver checks P101, P102.
+func TestNewerIsTakenOver(t *testing.T) {
 	for _, row := range []struct {
 		before, after []byte
 		event         []string
@@ -328,8 +336,8 @@ func TestP101P102NewerIsTakenOver(t *testing.T) {
 }
 
 // News that changes nothing but the incarnation makes no new Node. What the Node
-// shows down to the form of the bytes makes one.
-func TestP101OnlyAChangeOfContentMakesANewNode(t *testing.T) {
+// shows down to the form of the bytes makes one (P101).
+func TestOnlyAChangeOfContentMakesANewNode(t *testing.T) {
 	same := func(*alive) {}
 	for name, row := range map[string]struct {
 		before, after func(*alive)
@@ -359,8 +367,8 @@ func TestP101OnlyAChangeOfContentMakesANewNode(t *testing.T) {
 	}
 }
 
-// A node in whatever state but alive becomes another Node with its state.
-func TestP101ARefutationMakesANewNode(t *testing.T) {
+// A node in whatever state but alive becomes another Node with its state (P101).
+func TestARefutationMakesANewNode(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearSuspect("x", 1, "a")
@@ -384,7 +392,8 @@ func TestNewsWithoutChangeOfContentAllocatesTheBroadcastOnly(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { c.alive(c.now, a, raw) }), "no news at all")
 }
 
-func TestP101ShortVersionArraysKeepTheOldVersions(t *testing.T) {
+// TestShortVersionArraysKeepTheOldVersions checks P101.
+func TestShortVersionArraysKeepTheOldVersions(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearAlive("x", 2, func(a *alive) { a.Vsn = []byte{2, 4, 3} })
@@ -392,8 +401,8 @@ func TestP101ShortVersionArraysKeepTheOldVersions(t *testing.T) {
 }
 
 // Gossiped on are the very bytes that came in if they can be, else the message
-// encoded anew with the fields as handled.
-func TestP101GossipedOnAsReceived(t *testing.T) {
+// encoded anew with the fields as handled (P101).
+func TestGossipedOnAsReceived(t *testing.T) {
 	c := newTestCore(t)
 	a := aliveOf("x", 5, withMeta("m"))
 	raw := a.appendTo(nil)
@@ -446,7 +455,8 @@ func (c *testCore) receiveBytes(msg []byte) {
 	}
 }
 
-func TestP96OtherAddressIsAConflict(t *testing.T) {
+// TestOtherAddressIsAConflict checks P96.
+func TestOtherAddressIsAConflict(t *testing.T) {
 	other := func(a *alive) { a.Addr = []byte{10, 9, 9, 9} }
 	for name, row := range map[string]struct {
 		prepare func(c *testCore)
@@ -478,7 +488,8 @@ func TestP96OtherAddressIsAConflict(t *testing.T) {
 	}
 }
 
-func TestP96ConflictShowsTheClaim(t *testing.T) {
+// TestConflictShowsTheClaim checks P96.
+func TestConflictShowsTheClaim(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearAlive("x", 9, withPort(1), withMeta("theirs"))
@@ -487,8 +498,8 @@ func TestP96ConflictShowsTheClaim(t *testing.T) {
 	require.Equal(t, &Node{Name: "x", Addr: addrOfTestNode("x"), Port: 1, Meta: []byte("theirs")}, e.other)
 }
 
-// The two forms of one IPv4 address are no conflict, other than in the reference.
-func TestP96W72AddressFormIsNoConflict(t *testing.T) {
+// The two forms of one IPv4 address are no conflict, other than in the reference (P96, W72).
+func TestAddressFormIsNoConflict(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearAlive("x", 2, func(a *alive) { a.Addr = net.IP(a.Addr).To16() })
@@ -497,7 +508,8 @@ func TestP96W72AddressFormIsNoConflict(t *testing.T) {
 	require.Len(t, c.table.get("x").node.Addr, 16, "passed on in the form in which it came")
 }
 
-func TestP96NodeThatLeftMayComeBackElsewhere(t *testing.T) {
+// TestNodeThatLeftMayComeBackElsewhere checks P96.
+func TestNodeThatLeftMayComeBackElsewhere(t *testing.T) {
 	for _, incarnation := range []uint32{1, 9} {
 		c := newTestCore(t)
 		c.hearAlive("x", 5)
@@ -512,7 +524,8 @@ func TestP96NodeThatLeftMayComeBackElsewhere(t *testing.T) {
 	}
 }
 
-func TestP96DeadNodeMayComeBackElsewhereAfterReclaimTime(t *testing.T) {
+// TestDeadNodeMayComeBackElsewhereAfterReclaimTime checks P96.
+func TestDeadNodeMayComeBackElsewhereAfterReclaimTime(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.DeadNodeReclaimTime = time.Second })
 	c.hearAlive("x", 5)
 	c.hearDead("x", 5, "a")
@@ -525,7 +538,8 @@ func TestP96DeadNodeMayComeBackElsewhereAfterReclaimTime(t *testing.T) {
 	require.Equal(t, "alive@1", c.view("x"))
 }
 
-func TestP99P102RefutationEndsTheSuspicion(t *testing.T) {
+// TestRefutationEndsTheSuspicion checks P99, P102.
+func TestRefutationEndsTheSuspicion(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearSuspect("x", 1, "a")
@@ -540,7 +554,8 @@ func TestP99P102RefutationEndsTheSuspicion(t *testing.T) {
 	require.Equal(t, "alive@2", c.view("x"), "nothing comes of the old deadline (P65)")
 }
 
-func TestP102DeadNodeComesBack(t *testing.T) {
+// TestDeadNodeComesBack checks P102.
+func TestDeadNodeComesBack(t *testing.T) {
 	for _, from := range []string{"a", "x"} {
 		c := newTestCore(t)
 		c.know("x")
@@ -556,7 +571,8 @@ func TestP102DeadNodeComesBack(t *testing.T) {
 
 // ---- alive about oneself
 
-func TestP100OwnEchoIsIgnored(t *testing.T) {
+// TestOwnEchoIsIgnored checks P100.
+func TestOwnEchoIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("me", 1)
 	require.Empty(t, c.broadcasts())
@@ -564,7 +580,8 @@ func TestP100OwnEchoIsIgnored(t *testing.T) {
 	require.Zero(t, c.health.score)
 }
 
-func TestP98OlderWordAboutOneselfIsIgnored(t *testing.T) {
+// TestOlderWordAboutOneselfIsIgnored checks P98.
+func TestOlderWordAboutOneselfIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.refute(c.now, 7)
 	c.settle()
@@ -575,7 +592,8 @@ func TestP98OlderWordAboutOneselfIsIgnored(t *testing.T) {
 	require.Equal(t, score, c.health.score)
 }
 
-func TestP100P113WhatOthersClaimAboutOneselfIsRefuted(t *testing.T) {
+// TestWhatOthersClaimAboutOneselfIsRefuted checks P100, P113.
+func TestWhatOthersClaimAboutOneselfIsRefuted(t *testing.T) {
 	for name, row := range map[string]struct {
 		incarnation uint32
 		change      func(*alive)
@@ -599,7 +617,8 @@ func TestP100P113WhatOthersClaimAboutOneselfIsRefuted(t *testing.T) {
 	}
 }
 
-func TestP96OwnNameElsewhereIsAConflictAndNotRefuted(t *testing.T) {
+// TestOwnNameElsewhereIsAConflictAndNotRefuted checks P96.
+func TestOwnNameElsewhereIsAConflictAndNotRefuted(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("me", 9, withPort(1))
 	require.Equal(t, "alive@1", c.view("me"))
@@ -608,7 +627,8 @@ func TestP96OwnNameElsewhereIsAConflictAndNotRefuted(t *testing.T) {
 	require.Zero(t, c.health.score)
 }
 
-func TestP92AfterLeavingAliveAboutOneselfIsIgnored(t *testing.T) {
+// TestAfterLeavingAliveAboutOneselfIsIgnored checks P92.
+func TestAfterLeavingAliveAboutOneselfIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.leave(c.now)
 	c.settle()
@@ -621,7 +641,8 @@ func TestP92AfterLeavingAliveAboutOneselfIsIgnored(t *testing.T) {
 
 // ---- suspect
 
-func TestP107SuspicionBegins(t *testing.T) {
+// TestSuspicionBegins checks P107.
+func TestSuspicionBegins(t *testing.T) {
 	for _, incarnation := range []uint32{1, 99} {
 		c := newTestCore(t)
 		c.know("x", "a", "b")
@@ -639,7 +660,8 @@ func TestP107SuspicionBegins(t *testing.T) {
 	}
 }
 
-func TestP103OldSuspicionIsIgnored(t *testing.T) {
+// TestOldSuspicionIsIgnored checks P103.
+func TestOldSuspicionIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 5)
 	c.settle()
@@ -648,7 +670,8 @@ func TestP103OldSuspicionIsIgnored(t *testing.T) {
 	require.Empty(t, c.broadcasts())
 }
 
-func TestP105TheGoneAreNotSuspected(t *testing.T) {
+// TestTheGoneAreNotSuspected checks P105.
+func TestTheGoneAreNotSuspected(t *testing.T) {
 	for _, from := range []string{"a", "x"} {
 		c := newTestCore(t)
 		c.hearAlive("x", 5)
@@ -663,8 +686,8 @@ func TestP105TheGoneAreNotSuspected(t *testing.T) {
 	}
 }
 
-// A newer suspicion of a node that is gone proves that it was back in between.
-func TestP105NewerSuspicionBringsTheGoneBack(t *testing.T) {
+// A newer suspicion of a node that is gone proves that it was back in between (P105).
+func TestNewerSuspicionBringsTheGoneBack(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearDead("x", 1, "a")
@@ -677,7 +700,8 @@ func TestP105NewerSuspicionBringsTheGoneBack(t *testing.T) {
 	require.Equal(t, []string{"leave x"}, c.events())
 }
 
-func TestP63P104ConfirmationsAreCountedAndGossipedOn(t *testing.T) {
+// TestConfirmationsAreCountedAndGossipedOn checks P63, P104.
+func TestConfirmationsAreCountedAndGossipedOn(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "a", "b", "d")
 	c.hearSuspect("x", 1, "a")
@@ -708,7 +732,7 @@ func TestP63P104ConfirmationsAreCountedAndGossipedOn(t *testing.T) {
 
 // Other than in the reference (P64), a newer incarnation in a confirmation is
 // remembered, so that the order of arrival does not matter.
-func TestP64NewerConfirmationRaisesTheIncarnation(t *testing.T) {
+func TestNewerConfirmationRaisesTheIncarnation(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "a", "b")
 	c.hearSuspect("x", 1, "a")
@@ -720,7 +744,8 @@ func TestP64NewerConfirmationRaisesTheIncarnation(t *testing.T) {
 	require.Equal(t, "alive@4", c.view("x"))
 }
 
-func TestP65P112ExpiredSuspectIsDeclaredDead(t *testing.T) {
+// TestExpiredSuspectIsDeclaredDead checks P65, P112.
+func TestExpiredSuspectIsDeclaredDead(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.ProbeInterval = time.Second })
 	c.know("x", "a", "b")
 	c.hearSuspect("x", 3, "a")
@@ -736,8 +761,8 @@ func TestP65P112ExpiredSuspectIsDeclaredDead(t *testing.T) {
 	require.Equal(t, []string{"Marking x as failed, suspect timeout reached (0 peer confirmations)"}, c.logs(levelInfo))
 }
 
-// Fewer than k confirmations count as a degraded timeout only if any were wanted.
-func TestP65P147DegradedTimeouts(t *testing.T) {
+// Fewer than k confirmations count as a degraded timeout only if any were wanted (P65, P147).
+func TestDegradedTimeouts(t *testing.T) {
 	for _, row := range []struct {
 		nodes         []string
 		confirmations []string
@@ -763,8 +788,8 @@ func TestP65P147DegradedTimeouts(t *testing.T) {
 }
 
 // A confirmation that leaves no time at all lets the suspect be declared dead at
-// once.
-func TestP62ConfirmationCanBeTheEnd(t *testing.T) {
+// once (P62).
+func TestConfirmationCanBeTheEnd(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "a", "b", "d")
 	c.hearSuspect("x", 1, "a")
@@ -772,13 +797,13 @@ func TestP62ConfirmationCanBeTheEnd(t *testing.T) {
 	c.hearSuspect("x", 1, "b")
 	require.Equal(t, "suspect@1", c.view("x"))
 	c.hearSuspect("x", 1, "d")
-	require.LessOrEqual(t, c.alarms.next(), c.now)
+	require.LessOrEqual(t, c.timers.next(), c.now)
 	c.tick(c.now)
 	require.Equal(t, "dead@1", c.view("x"))
 }
 
-// The deadline of an earlier suspicion does not end a later one.
-func TestP65StaleDeadlinesAreNotObeyed(t *testing.T) {
+// The deadline of an earlier suspicion does not end a later one (P65).
+func TestStaleDeadlinesAreNotObeyed(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "a", "b")
 	c.hearSuspect("x", 1, "a")
@@ -791,7 +816,8 @@ func TestP65StaleDeadlinesAreNotObeyed(t *testing.T) {
 	require.Equal(t, "dead@2", c.view("x"))
 }
 
-func TestP106SuspicionOfOneselfIsRefuted(t *testing.T) {
+// TestSuspicionOfOneselfIsRefuted checks P106.
+func TestSuspicionOfOneselfIsRefuted(t *testing.T) {
 	for _, row := range []struct{ accusation, refuted uint32 }{{1, 2}, {40, 41}, {1 + maxAdvance, 2 + maxAdvance}} {
 		c := newTestCore(t)
 		c.hearSuspect("me", row.accusation, "a")
@@ -804,7 +830,8 @@ func TestP106SuspicionOfOneselfIsRefuted(t *testing.T) {
 	}
 }
 
-func TestP103OldSuspicionOfOneselfIsIgnored(t *testing.T) {
+// TestOldSuspicionOfOneselfIsIgnored checks P103.
+func TestOldSuspicionOfOneselfIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.refute(c.now, 5)
 	c.settle()
@@ -817,7 +844,8 @@ func TestP103OldSuspicionOfOneselfIsIgnored(t *testing.T) {
 
 // ---- dead
 
-func TestP109P112DeathAndDeparture(t *testing.T) {
+// TestDeathAndDeparture checks P109, P112.
+func TestDeathAndDeparture(t *testing.T) {
 	for _, from := range []string{"a", "x"} {
 		for _, suspected := range []bool{false, true} {
 			c := newTestCore(t)
@@ -840,7 +868,8 @@ func TestP109P112DeathAndDeparture(t *testing.T) {
 	}
 }
 
-func TestP108OldDeathIsIgnored(t *testing.T) {
+// TestOldDeathIsIgnored checks P108.
+func TestOldDeathIsIgnored(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 5)
 	c.settle()
@@ -851,7 +880,8 @@ func TestP108OldDeathIsIgnored(t *testing.T) {
 	require.Empty(t, c.broadcasts())
 }
 
-func TestP110TheGoneDieOnlyOnce(t *testing.T) {
+// TestTheGoneDieOnlyOnce checks P110.
+func TestTheGoneDieOnlyOnce(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearDead("x", 1, "a")
@@ -869,7 +899,8 @@ func TestP110TheGoneDieOnlyOnce(t *testing.T) {
 	require.Equal(t, since, c.table.get("x").since, "it is reaped when it was to be")
 }
 
-func TestP111DeathOfOneselfIsRefuted(t *testing.T) {
+// TestDeathOfOneselfIsRefuted checks P111.
+func TestDeathOfOneselfIsRefuted(t *testing.T) {
 	for _, from := range []string{"a", "me"} {
 		c := newTestCore(t)
 		c.hearDead("me", 9, from)
@@ -883,7 +914,8 @@ func TestP111DeathOfOneselfIsRefuted(t *testing.T) {
 
 // ---- refuting
 
-func TestP113RefutationGoesAboveTheAccusation(t *testing.T) {
+// TestRefutationGoesAboveTheAccusation checks P113.
+func TestRefutationGoesAboveTheAccusation(t *testing.T) {
 	c := newTestCore(t)
 	for _, row := range []struct{ accusation, refuted uint32 }{{1, 2}, {1, 3}, {9, 10}, {8, 11}, {11, 12}, {13, 14}} {
 		c.refute(c.now, row.accusation)
@@ -892,9 +924,10 @@ func TestP113RefutationGoesAboveTheAccusation(t *testing.T) {
 	require.Equal(t, 6, c.health.score)
 }
 
-func TestP113RefutationCarriesAddressMetaAndVersions(t *testing.T) {
+// TestRefutationCarriesAddressMetaAndVersions checks P113.
+func TestRefutationCarriesAddressMetaAndVersions(t *testing.T) {
 	c := newTestCore(t)
-	c.introduce(c.now, []byte{10, 0, 0, 9}, 8301, []byte("meta"), nil)
+	c.announceSelf(c.now, []byte{10, 0, 0, 9}, 8301, []byte("meta"), nil)
 	c.settle()
 	c.hearSuspect("me", 2, "a")
 	var a alive
@@ -906,8 +939,8 @@ func TestP113RefutationCarriesAddressMetaAndVersions(t *testing.T) {
 }
 
 // A newer message about a node replaces the older one in the queue. A refutation
-// has a name of its own, so it replaces an earlier refutation only.
-func TestP84BroadcastsAreNamedByTheirNode(t *testing.T) {
+// has a name of its own, so it replaces an earlier refutation only (P84).
+func TestBroadcastsAreNamedByTheirNode(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "y")
 	c.hearSuspect("x", 1, "a")
@@ -916,7 +949,7 @@ func TestP84BroadcastsAreNamedByTheirNode(t *testing.T) {
 	c.hearAlive("y", 3)
 	require.Equal(t, []string{"alive y@3", "dead x@1 by a"}, sortedCopy(c.broadcasts()))
 
-	c.introduce(c.now, addrOfTestNode("me"), 7946, []byte("m"), nil)
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, []byte("m"), nil)
 	c.hearSuspect("me", 2, "a")
 	c.hearSuspect("me", 3, "a")
 	require.Equal(t, []string{"alive me@2", "alive me@4"}, sortedCopy(c.broadcasts()))
@@ -929,7 +962,7 @@ func TestP84BroadcastsAreNamedByTheirNode(t *testing.T) {
 
 // After a restart of everybody at once all incarnations are back at 1. Who holds
 // a newer accusation tells the one it concerns, so that it can refute (P15).
-func TestP15AccusedIsTold(t *testing.T) {
+func TestAccusedIsTold(t *testing.T) {
 	for state, accuse := range map[string]func(c *testCore){
 		"suspect x@9 by me": func(c *testCore) { c.hearSuspect("x", 9, "a") },
 		"dead x@9 by me":    func(c *testCore) { c.hearDead("x", 9, "a") },
@@ -951,7 +984,8 @@ func TestP15AccusedIsTold(t *testing.T) {
 	}
 }
 
-func TestP15OldNewsAboutTheLivingIsNotTold(t *testing.T) {
+// TestOldNewsAboutTheLivingIsNotTold checks P15.
+func TestOldNewsAboutTheLivingIsNotTold(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 9)
 	c.settle()
@@ -960,8 +994,8 @@ func TestP15OldNewsAboutTheLivingIsNotTold(t *testing.T) {
 }
 
 // Two nodes of which one restarts, or both, agree in the end, whatever they held
-// against each other.
-func TestP15RestartedNodesFindEachOther(t *testing.T) {
+// against each other (P15).
+func TestRestartedNodesFindEachOther(t *testing.T) {
 	for _, held := range allWords(3) {
 		old := newTestCore(t, func(cfg *Config) { cfg.Name = "old" })
 		old.know("x")
@@ -1029,7 +1063,8 @@ func stateOf(name string, incarnation uint32, state NodeStateType) pushNodeState
 	}
 }
 
-func TestP114MergeAlive(t *testing.T) {
+// TestMergeAlive checks P114.
+func TestMergeAlive(t *testing.T) {
 	c := newTestCore(t)
 	c.merge(c.now, []pushNodeState{stateOf("x", 3, StateAlive), stateOf("me", 9, StateAlive)})
 	require.Equal(t, []string{"alive@3", "alive@10"}, c.views("x", "me"))
@@ -1037,8 +1072,8 @@ func TestP114MergeAlive(t *testing.T) {
 	require.Equal(t, []string{"alive me@10", "alive x@3"}, sortedCopy(c.broadcasts()))
 }
 
-// A death is never believed second-hand, only suspected; a departure is.
-func TestP114MergeAccusations(t *testing.T) {
+// A death is never believed second-hand, only suspected; a departure is (P114).
+func TestMergeAccusations(t *testing.T) {
 	for _, row := range []struct {
 		said      NodeStateType
 		view      string
@@ -1056,7 +1091,8 @@ func TestP114MergeAccusations(t *testing.T) {
 	}
 }
 
-func TestP114MergeIgnoresStrangersThatAreGone(t *testing.T) {
+// TestMergeIgnoresStrangersThatAreGone checks P114.
+func TestMergeIgnoresStrangersThatAreGone(t *testing.T) {
 	c := newTestCore(t)
 	c.merge(c.now, []pushNodeState{
 		stateOf("y", 5, StateDead), stateOf("z", 5, StateLeft), stateOf("w", 5, 17),
@@ -1067,8 +1103,8 @@ func TestP114MergeIgnoresStrangersThatAreGone(t *testing.T) {
 }
 
 // Each entry of a merge counts as the word of this node: a second one confirms
-// nothing (P63).
-func TestP63P114MergedAccusationsCountInTheOwnName(t *testing.T) {
+// nothing (P63) (P63, P114).
+func TestMergedAccusationsCountInTheOwnName(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x", "a", "b")
 	c.hearSuspect("x", 1, "a")
@@ -1078,8 +1114,8 @@ func TestP63P114MergedAccusationsCountInTheOwnName(t *testing.T) {
 }
 
 // That others hold a node for dead is no reason to suspect one that is dead here
-// as well.
-func TestP114MergedDeathOfTheDead(t *testing.T) {
+// as well (P114).
+func TestMergedDeathOfTheDead(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.hearDead("x", 1, "a")
@@ -1089,7 +1125,8 @@ func TestP114MergedDeathOfTheDead(t *testing.T) {
 	require.Empty(t, c.events())
 }
 
-func TestP106P114MergedAccusationOfOneselfIsRefuted(t *testing.T) {
+// TestMergedAccusationOfOneselfIsRefuted checks P106, P114.
+func TestMergedAccusationOfOneselfIsRefuted(t *testing.T) {
 	for _, said := range []NodeStateType{StateSuspect, StateDead, StateLeft} {
 		c := newTestCore(t)
 		c.merge(c.now, []pushNodeState{stateOf("me", 6, said)})
@@ -1139,7 +1176,7 @@ func TestEventReasons(t *testing.T) {
 // Reasons that nobody wants to hear are not made up.
 func TestReasonsAreToldOnlyWhereTheyAreHeard(t *testing.T) {
 	c := newTestCore(t)
-	c.unexplained = true
+	c.noReasons = true
 	c.hearAlive("x", 1)
 	c.hearSuspect("x", 1, "a")
 	c.hearDead("x", 1, "a")
@@ -1147,7 +1184,7 @@ func TestReasonsAreToldOnlyWhereTheyAreHeard(t *testing.T) {
 		require.Nil(t, e.change)
 	}
 	require.Equal(t, []string{"join x", "leave x"}, c.events())
-	c.unheard = true
+	c.noEvents = true
 	c.hearAlive("x", 2)
 	require.Empty(t, c.fx.events)
 }
@@ -1171,8 +1208,8 @@ func TestBroadcastsKeepTheirBytes(t *testing.T) {
 	require.ElementsMatch(t, want, got)
 }
 
-// A list with many strangers finds room for all of them, one without makes none.
-func TestP114RoomForAListIsMadeAtOnce(t *testing.T) {
+// A list with many strangers finds room for all of them, one without makes none (P114).
+func TestRoomForAListIsMadeAtOnce(t *testing.T) {
 	c := newTestCore(t)
 	list := make([]pushNodeState, 1000)
 	for i := range list {
@@ -1193,8 +1230,8 @@ func TestP114RoomForAListIsMadeAtOnce(t *testing.T) {
 
 // ---- snapshots
 
-// What was published of a node stays as it was, whatever happens to the node.
-func TestP34PublishedNodesNeverChange(t *testing.T) {
+// What was published of a node stays as it was, whatever happens to the node (P34).
+func TestPublishedNodesNeverChange(t *testing.T) {
 	c := newTestCore(t)
 	var published []*Node
 	var copies []Node
@@ -1222,7 +1259,7 @@ func TestP34PublishedNodesNeverChange(t *testing.T) {
 
 // The event of a change shows the node as the change left it, and the broadcast
 // about it is queued by then (P126).
-func TestP126BroadcastComesBeforeTheEvent(t *testing.T) {
+func TestBroadcastComesBeforeTheEvent(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 1, withMeta("m"))
 	require.Equal(t, 1, c.queue.NumQueued())

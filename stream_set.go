@@ -169,7 +169,7 @@ func (m *Memberlist) takeStream(conn net.Conn) {
 		m.log.warnf("Too many streams", logFields{addr: addrText(conn)}, "too many open streams, closing one %s", LogConn(conn))
 		serve = m.turnAway
 	}
-	if !m.crew.start(func() { serve(conn) }) {
+	if !m.tasks.start(func() { serve(conn) }) {
 		m.streams.remove(conn)
 	}
 }

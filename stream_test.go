@@ -28,7 +28,8 @@ func readerOf(stream string) *streamReader {
 	return &streamReader{conn: &memoryConn{unread: []byte(stream)}}
 }
 
-func TestW3StreamsAreReadBack(t *testing.T) {
+// TestStreamsAreReadBack checks W3.
+func TestStreamsAreReadBack(t *testing.T) {
 	msgs := [][]byte{
 		(&ping{SeqNo: 5, Node: borrow("node-b")}).appendTo(nil),
 		appendUserMessage(nil, []byte(strings.Repeat("long ", 2000))),
@@ -53,7 +54,7 @@ func TestW3StreamsAreReadBack(t *testing.T) {
 }
 
 // W49: an answer has no label header, but does not open under another label.
-func TestW49AnswersAuthenticateTheLabel(t *testing.T) {
+func TestAnswersAuthenticateTheLabel(t *testing.T) {
 	config := func(label string) *Config {
 		return &Config{Label: label, Keyring: testRing(t, "a"), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
 	}
@@ -66,7 +67,8 @@ func TestW49AnswersAuthenticateTheLabel(t *testing.T) {
 	require.ErrorIs(t, err, ErrDecrypt)
 }
 
-func TestW61OnlyTheOpenerWritesTheLabel(t *testing.T) {
+// TestOnlyTheOpenerWritesTheLabel checks W61.
+func TestOnlyTheOpenerWritesTheLabel(t *testing.T) {
 	for _, cfg := range wireConfigs(t) {
 		w := newWire(cfg)
 		msg := (&ack{SeqNo: 5}).appendTo(nil)
@@ -97,8 +99,8 @@ func TestW61OnlyTheOpenerWritesTheLabel(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 }
 
-// Each vector that is answered with an error, or refused without one, is so here.
-func TestW48VectorsThatAreRefused(t *testing.T) {
+// Each vector that is answered with an error, or refused without one, is so here (W48).
+func TestVectorsThatAreRefused(t *testing.T) {
 	refused := 0
 	for _, v := range allVectors(t, "in") {
 		if v.Kind != "stream" {
@@ -128,7 +130,8 @@ func TestW48VectorsThatAreRefused(t *testing.T) {
 	require.Positive(t, refused)
 }
 
-func TestW48WhatIsAnsweredWithAnError(t *testing.T) {
+// TestWhatIsAnsweredWithAnError checks W48.
+func TestWhatIsAnsweredWithAnError(t *testing.T) {
 	sealed := &Config{Keyring: testRing(t, "ab"), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
 	open := plainConfig()
 	frame := string(streamOf(t, sealed, user("text")))
@@ -169,7 +172,8 @@ func TestW48WhatIsAnsweredWithAnError(t *testing.T) {
 	}
 }
 
-func TestW31StreamsAreSealedWithThePrimaryKey(t *testing.T) {
+// TestStreamsAreSealedWithThePrimaryKey checks W31.
+func TestStreamsAreSealedWithThePrimaryKey(t *testing.T) {
 	with := func(keys string) *Config {
 		return &Config{Keyring: testRing(t, keys), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
 	}
@@ -180,8 +184,8 @@ func TestW31StreamsAreSealedWithThePrimaryKey(t *testing.T) {
 	}
 }
 
-// A frame with nothing in it has no type; one with a single byte has nothing else.
-func TestW81EmptyFrames(t *testing.T) {
+// A frame with nothing in it has no type; one with a single byte has nothing else (W81).
+func TestEmptyFrames(t *testing.T) {
 	sealed := &Config{Keyring: testRing(t, "ab"), ProtocolVersion: 2, GossipVerifyIncoming: true, GossipVerifyOutgoing: true}
 	_, _, err := newWire(sealed).openInbound(&memoryConn{unread: frameWith(t, sealed, nil)})
 	require.ErrorIs(t, err, ErrMalformed)
@@ -203,7 +207,8 @@ func frameWith(t testing.TB, cfg *Config, content []byte) []byte {
 	return frame
 }
 
-func TestW48ConnectionFailuresAreNotAnswered(t *testing.T) {
+// TestConnectionFailuresAreNotAnswered checks W48.
+func TestConnectionFailuresAreNotAnswered(t *testing.T) {
 	for _, stream := range []string{"", "\xf4\x04", "\x0a\x00\x00", "\x09\x82"} {
 		for _, cause := range []error{os.ErrDeadlineExceeded, errors.New("reset")} {
 			cfg := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2}
@@ -214,7 +219,8 @@ func TestW48ConnectionFailuresAreNotAnswered(t *testing.T) {
 	}
 }
 
-func TestW37PlainStreamsPassIfIncomingIsNotVerified(t *testing.T) {
+// TestPlainStreamsPassIfIncomingIsNotVerified checks W37.
+func TestPlainStreamsPassIfIncomingIsNotVerified(t *testing.T) {
 	cfg := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2, GossipVerifyOutgoing: true}
 	w := newWire(cfg)
 	_, kind, err := w.openInbound(&memoryConn{unread: user("text")})
@@ -227,14 +233,16 @@ func TestW37PlainStreamsPassIfIncomingIsNotVerified(t *testing.T) {
 	require.ErrorIs(t, err, ErrDecrypt, "a frame that does not open is an error in any case")
 }
 
-func TestW22StreamCompressionDoesNotNest(t *testing.T) {
+// TestStreamCompressionDoesNotNest checks W22.
+func TestStreamCompressionDoesNotNest(t *testing.T) {
 	twice := appendLonger(nil, appendLonger(nil, user("text")))
 	_, kind, err := newWire(plainConfig()).openInbound(&memoryConn{unread: twice})
 	require.NoError(t, err)
 	require.Equal(t, compressMsg, kind)
 }
 
-func TestW62FrameLimitIsInclusive(t *testing.T) {
+// TestFrameLimitIsInclusive checks W62.
+func TestFrameLimitIsInclusive(t *testing.T) {
 	cfg := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2, GossipVerifyOutgoing: true}
 	w := newWire(cfg)
 	content := make([]byte, maxFrame-boxOverhead)
@@ -278,7 +286,8 @@ func samplePushPull(n int, userState []byte) []byte {
 	return appendPushPull(nil, true, n, states, userState)
 }
 
-func TestW51PushPullIsReadBack(t *testing.T) {
+// TestPushPullIsReadBack checks W51.
+func TestPushPullIsReadBack(t *testing.T) {
 	msg := samplePushPull(1000, []byte("user state"))
 	for _, most := range []int{0, 1, 100} {
 		r := &streamReader{conn: &memoryConn{unread: msg[1:], most: most}}
@@ -302,7 +311,7 @@ func pointers(states []pushNodeState) func(func(*pushNodeState) bool) {
 }
 
 // Nodes may be written in any form that W7 allows.
-func TestW7PushPullIsReadLiberally(t *testing.T) {
+func TestPushPullIsReadLiberally(t *testing.T) {
 	body := "\x83\xa5Nodes\xd3\x00\x00\x00\x00\x00\x00\x00\x02\xacUserStateLen\x02\xa4Join\x01" +
 		"\x82\xa4Name\xd9\x01a\xa5State\xcc\x03" + "\xc0" + "us"
 	header, nodes, userState, err := readPushPull(readerOf(body+"rest"), nil)
@@ -312,7 +321,8 @@ func TestW7PushPullIsReadLiberally(t *testing.T) {
 	require.Len(t, nodes, 2)
 }
 
-func TestW62PushPullLimits(t *testing.T) {
+// TestPushPullLimits checks W62.
+func TestPushPullLimits(t *testing.T) {
 	for _, tc := range []struct {
 		header pushPullHeader
 		text   string
@@ -333,7 +343,8 @@ func TestW62PushPullLimits(t *testing.T) {
 	}
 }
 
-func TestW62UserMessageLimits(t *testing.T) {
+// TestUserMessageLimits checks W62.
+func TestUserMessageLimits(t *testing.T) {
 	for length, want := range map[int]error{
 		-1: ErrTooLarge, 20971521: ErrTooLarge, 20971520: io.ErrUnexpectedEOF, 1: io.ErrUnexpectedEOF,
 	} {
@@ -343,7 +354,8 @@ func TestW62UserMessageLimits(t *testing.T) {
 	}
 }
 
-func TestW51PushPullThatIsCutShort(t *testing.T) {
+// TestPushPullThatIsCutShort checks W51.
+func TestPushPullThatIsCutShort(t *testing.T) {
 	body := samplePushPull(2, []byte("user state"))[1:]
 	for n := range len(body) {
 		_, _, _, err := readPushPull(readerOf(string(body[:n])), nil)
@@ -352,7 +364,8 @@ func TestW51PushPullThatIsCutShort(t *testing.T) {
 	}
 }
 
-func TestW58UserMessages(t *testing.T) {
+// TestUserMessages checks W58.
+func TestUserMessages(t *testing.T) {
 	for _, size := range []int{0, 1, 127, 128, 5000, 3 << 20} {
 		payload := bytes.Repeat([]byte{'x'}, size)
 		msg := appendUserMessage(nil, payload)
@@ -374,8 +387,8 @@ func TestW58UserMessages(t *testing.T) {
 	require.ErrorIs(t, err, ErrMalformed)
 }
 
-// An announced length costs nothing until the bytes come.
-func TestW82MemoryGrowsWithWhatArrives(t *testing.T) {
+// An announced length costs nothing until the bytes come (W82).
+func TestMemoryGrowsWithWhatArrives(t *testing.T) {
 	sealed := &Config{Keyring: testRing(t, "a"), ProtocolVersion: 2}
 	header := pushPullHeader{Nodes: 1 << 20, UserStateLen: 20 << 20}
 	for name, f := range map[string]func() error{
@@ -468,8 +481,8 @@ func TestReadingPushPullAllocatesLittle(t *testing.T) {
 }
 
 // The list of nodes is as long as it must be in the end, and on the way never much
-// longer than what has come.
-func TestW82ListOfNodesGrowsWithWhatComes(t *testing.T) {
+// longer than what has come (W82).
+func TestListOfNodesGrowsWithWhatComes(t *testing.T) {
 	for _, n := range []int{1, 63, 64, 65, 1000, 10_000} {
 		_, nodes, _, err := readPushPull(readerOf(string(samplePushPull(n, nil)[1:])), nil)
 		require.NoError(t, err)
@@ -515,7 +528,7 @@ func TestReleasedMemoryIsNotWhatTheCallerOwns(t *testing.T) {
 }
 
 // P89: a user message is not a view of memory that is used again.
-func TestP89UserMessagesFromStreamsAreTheReceiversOwn(t *testing.T) {
+func TestUserMessagesFromStreamsAreTheReceiversOwn(t *testing.T) {
 	for _, cfg := range wireConfigs(t) {
 		w := newWire(cfg)
 		for _, size := range []int{1, 1000, 300_000, 3_000_000} {

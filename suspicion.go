@@ -11,13 +11,13 @@ import (
 // the shortest timeout (P62; Lifeguard §IV-B, "LHA-Suspicion"). It has no timer
 // of its own: the core asks for the deadline and compares it with its clock.
 type suspicion struct {
-	start    instant
-	shortest time.Duration // with all confirmations
-	longest  time.Duration // with none
-	wanted   int           // confirmations that bring longest down to shortest; k of P61
-	accusers []string      // the one who began, then those that were counted
-	question *pendingPing  // the last question to the suspect, if it was asked
-	asked    []uint32      // sequence numbers of all of them; any answer counts
+	start      instant
+	shortest   time.Duration // with all confirmations
+	longest    time.Duration // with none
+	wanted     int           // confirmations that bring longest down to shortest; k of P61
+	accusers   []string      // the one who began, then those that were counted
+	finalProbe *pendingPing  // the last question to the suspect, if it was asked
+	probeSeqs  []uint32      // sequence numbers of all of them; any answer counts
 }
 
 func newSuspicion(start instant, from string, wanted int, shortest, longest time.Duration) *suspicion {

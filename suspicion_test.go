@@ -9,8 +9,8 @@ import (
 )
 
 // The total time of a suspicion after c of k confirmations, as in the table of
-// P153.
-func TestP62P153ConfirmationsShortenTheSuspicion(t *testing.T) {
+// P153 (P62, P153).
+func TestConfirmationsShortenTheSuspicion(t *testing.T) {
 	table := map[int][]time.Duration{
 		1: {24 * time.Second, 4 * time.Second},
 		2: {24 * time.Second, 11381 * time.Millisecond, 4 * time.Second},
@@ -27,8 +27,8 @@ func TestP62P153ConfirmationsShortenTheSuspicion(t *testing.T) {
 }
 
 // The last example of P153: what remains of a suspicion between 2 s and 30 s
-// when 3 s have elapsed.
-func TestP62P153ElapsedTimeIsSubtracted(t *testing.T) {
+// when 3 s have elapsed (P62, P153).
+func TestElapsedTimeIsSubtracted(t *testing.T) {
 	start := instant(5 * time.Second)
 	s := newSuspicion(start, "accuser", 3, 2*time.Second, 30*time.Second)
 	now := start.add(3 * time.Second)
@@ -38,7 +38,8 @@ func TestP62P153ElapsedTimeIsSubtracted(t *testing.T) {
 	}
 }
 
-func TestP62WithoutWantedConfirmationsTheShortestTimeRuns(t *testing.T) {
+// TestWithoutWantedConfirmationsTheShortestTimeRuns checks P62.
+func TestWithoutWantedConfirmationsTheShortestTimeRuns(t *testing.T) {
 	for _, k := range []int{0, -1, -2} {
 		s := newSuspicion(0, "accuser", k, 4*time.Second, 24*time.Second)
 		require.Equal(t, 4*time.Second, s.timeout(), "k = %d", k)
@@ -49,7 +50,7 @@ func TestP62WithoutWantedConfirmationsTheShortestTimeRuns(t *testing.T) {
 // Whatever the numbers: the first timeout is the longest, the last the shortest,
 // each confirmation shortens, and what lies between is whole milliseconds of the
 // formula of P62.
-func TestP62TimeoutFollowsTheFormula(t *testing.T) {
+func TestTimeoutFollowsTheFormula(t *testing.T) {
 	for k := 1; k <= 6; k++ {
 		for _, shortest := range []time.Duration{100 * time.Millisecond, 4164 * time.Millisecond, 2 * time.Minute} {
 			longest := 6 * shortest
@@ -71,7 +72,8 @@ func TestP62TimeoutFollowsTheFormula(t *testing.T) {
 	}
 }
 
-func TestP63OnlyNewAccusersConfirm(t *testing.T) {
+// TestOnlyNewAccusersConfirm checks P63.
+func TestOnlyNewAccusersConfirm(t *testing.T) {
 	s := newSuspicion(0, "first", 2, time.Second, time.Minute)
 	require.False(t, s.confirm(borrow("first")), "who began the suspicion does not confirm it")
 	require.True(t, s.confirm(borrow("second")))
@@ -83,8 +85,8 @@ func TestP63OnlyNewAccusersConfirm(t *testing.T) {
 	require.Equal(t, []string{"first", "second", "third"}, s.accusers)
 }
 
-// Accusers outlive the packet that named them.
-func TestP63AccusersAreKept(t *testing.T) {
+// Accusers outlive the packet that named them (P63).
+func TestAccusersAreKept(t *testing.T) {
 	second := []byte("second")
 	s := newSuspicion(0, "first", 2, time.Second, time.Minute)
 	s.confirm(borrowBytes(second))

@@ -14,44 +14,44 @@ import (
 // the state. There is one for each node of a cluster, so what only some need is in
 // the dossier.
 type member struct {
-	node        *Node    // immutable; an update replaces it
-	file        *dossier // nil while there is nothing to remember
-	since       instant  // of the last change of state
+	node        *Node          // immutable; an update replaces it
+	detector    *detectorState // nil while there is nothing to remember
+	since       instant        // of the last change of state
 	incarnation uint32
 	slot        uint32 // index in table.view
 }
 
-// dossier is what a node remembers of a member that it has dealt with. A time of 0
+// detectorState is what a node remembers of a member that it has dealt with. A time of 0
 // means never.
-type dossier struct {
-	suspicion  *suspicion    // while the member is suspect
-	address    *addressCheck // nil while nobody claimed that it is elsewhere
-	knownSince instant       // when the record was made, if that was not its last change of state
-	heard      instant       // last answer
-	told       instant       // last time it was told what is said about it
-	cameBack   instant       // last time it became alive again
-	acquitted  instant       // last time it answered a last question
-	reaped     instant       // when it was first reaped, if the record was made from its tombstone
-	wasHeard   bool          // it answered before the record was made
-	srtt       float64       // smoothed round trip time in nanoseconds, 0 = not measured
-	rttvar     float64       // its smoothed deviation
-	doubled    uint8         // how many answers in a row could not be measured, up to 3
+type detectorState struct {
+	suspicion    *suspicion      // while the member is suspect
+	address      *addressHistory // nil while nobody claimed that it is elsewhere
+	knownSince   instant         // when the record was made, if that was not its last change of state
+	lastAck      instant         // last answer
+	lastNotified instant         // last time it was told what is said about it
+	returnedAt   instant         // last time it became alive again
+	clearedAt    instant         // last time it answered a last question
+	reaped       instant         // when it was first reaped, if the record was made from its tombstone
+	hasAnswered  bool            // it answered before the record was made
+	srtt         float64         // smoothed round trip time in nanoseconds, 0 = not measured
+	rttvar       float64         // its smoothed deviation
+	backoff      uint8           // how many answers in a row could not be measured, up to 3
 }
 
-// past is what is remembered of m.
-func (m *member) past() dossier {
-	if m.file == nil {
-		return dossier{}
+// detectorView is what is remembered of m.
+func (m *member) detectorView() detectorState {
+	if m.detector == nil {
+		return detectorState{}
 	}
-	return *m.file
+	return *m.detector
 }
 
-// remember is what is remembered of m, for adding to it.
-func (m *member) remember() *dossier {
-	if m.file == nil {
-		m.file = new(dossier)
+// detectorState is what is remembered of m, for adding to it.
+func (m *member) detectorState() *detectorState {
+	if m.detector == nil {
+		m.detector = new(detectorState)
 	}
-	return m.file
+	return m.detector
 }
 
 func (m *member) state() NodeStateType { return m.node.State }
@@ -60,33 +60,33 @@ func (m *member) gone() bool { return m.state() == StateDead || m.state() == Sta
 
 // suspicion is the case against m; nil if there is none.
 func (m *member) suspicion() *suspicion {
-	if m.file == nil {
+	if m.detector == nil {
 		return nil
 	}
-	return m.file.suspicion
+	return m.detector.suspicion
 }
 
-// everHeard reports whether m has answered, now or in an earlier record. Names can be
+// hasAnswered reports whether m has answered, now or in an earlier record. Names can be
 // made up, answers cannot.
-func (m *member) everHeard() bool {
-	past := m.past()
-	return past.heard != 0 || past.wasHeard
+func (m *member) hasAnswered() bool {
+	past := m.detectorView()
+	return past.lastAck != 0 || past.hasAnswered
 }
 
 // tombstone is the last word on m, which is gone.
-func (m *member) tombstone() rumour {
-	return rumour{
-		incarnation: m.incarnation, state: m.state(), at: m.past().reaped,
-		heard: m.everHeard(), tombstone: true,
+func (m *member) tombstone() verdict {
+	return verdict{
+		incarnation: m.incarnation, state: m.state(), at: m.detectorView().reaped,
+		hasAnswered: m.hasAnswered(), tombstone: true,
 	}
 }
 
 // knownSince is when the record was made.
 func (m *member) knownSince() instant {
-	if m.file == nil || m.file.knownSince == 0 {
+	if m.detector == nil || m.detector.knownSince == 0 {
 		return m.since
 	}
-	return m.file.knownSince
+	return m.detector.knownSince
 }
 
 // table holds every known node, in every state, in the random order in which
@@ -171,7 +171,7 @@ func (t *table) remove(place int) {
 	t.order[place], t.order[last] = t.order[last], nil
 	t.order = t.order[:last]
 	t.byName.remove(m)
-	m.file = nil
+	m.detector = nil
 	t.counts[m.state()]--
 	t.view.give(int(m.slot))
 	t.view.known.Store(int64(last))
@@ -209,7 +209,7 @@ func (t *table) setNode(m *member, n *Node, now instant) {
 		t.counts[old]--
 		t.counts[n.State]++
 		if now != m.since && m.knownSince() == m.since {
-			m.remember().knownSince = max(m.since, 1)
+			m.detectorState().knownSince = max(m.since, 1)
 		}
 		m.since = now
 	}

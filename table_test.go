@@ -19,8 +19,8 @@ func testNode(name string, state NodeStateType) *Node {
 }
 
 // A new record comes at a random place of the probe order, so that new nodes are
-// neither first nor last.
-func TestP95NewNodesGetARandomPlace(t *testing.T) {
+// neither first nor last (P95).
+func TestNewNodesGetARandomPlace(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	const rounds, before = 3000, 4
 	var places [before + 1]int
@@ -37,7 +37,8 @@ func TestP95NewNodesGetARandomPlace(t *testing.T) {
 	}
 }
 
-func TestP46ShuffleKeepsTheRecordsAndChangesTheOrder(t *testing.T) {
+// TestShuffleKeepsTheRecordsAndChangesTheOrder checks P46.
+func TestShuffleKeepsTheRecordsAndChangesTheOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	table := newTable()
 	for _, name := range nodeNames("n", 50) {
@@ -51,8 +52,8 @@ func TestP46ShuffleKeepsTheRecordsAndChangesTheOrder(t *testing.T) {
 }
 
 // Whatever is done to a table, its indexes, its counts and what readers see of it
-// agree with a plain map.
-func TestP33P44TableAgreesWithAModel(t *testing.T) {
+// agree with a plain map (P33, P44).
+func TestTableAgreesWithAModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	table := newTable()
 	model := map[string]NodeStateType{}
@@ -140,8 +141,8 @@ func TestTableReusesSlots(t *testing.T) {
 }
 
 // A record's time of change is that of its last change of state, not of its last
-// update.
-func TestP101ChangeTimeIsThatOfTheState(t *testing.T) {
+// update (P101).
+func TestChangeTimeIsThatOfTheState(t *testing.T) {
 	table := newTable()
 	m := table.add(rand.New(rand.NewPCG(1, 1)), testNode("n", StateAlive), 1)
 	table.setNode(m, testNode("n", StateAlive), 2)
@@ -158,7 +159,7 @@ func TestARecordRemembersWhenItWasMade(t *testing.T) {
 	require.Equal(t, instant(5), m.knownSince())
 	table.setNode(m, testNode("n", StateAlive), 6)
 	table.setNode(m, testNode("n", StateDead), 5)
-	require.Nil(t, m.file)
+	require.Nil(t, m.detector)
 	for i, state := range []NodeStateType{StateAlive, StateSuspect, StateSuspect, StateDead, StateAlive} {
 		table.setNode(m, testNode("n", state), instant(7+i))
 		require.Equal(t, instant(5), m.knownSince())
@@ -197,8 +198,8 @@ func TestTableReservesRoom(t *testing.T) {
 }
 
 // Readers take no lock while the table changes. Under the race detector this
-// also proves that no published node is written again.
-func TestP34MembersCanBeReadWhileTheTableChanges(t *testing.T) {
+// also proves that no published node is written again (P34).
+func TestMembersCanBeReadWhileTheTableChanges(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))
 	table := newTable()
 	first := table.add(rng, testNode("first", StateAlive), 0)
@@ -250,8 +251,8 @@ func checkSnapshot(nodes []*Node) error {
 	return nil
 }
 
-// A node owns its bytes: what it was made from may be used again.
-func TestP34NodesOwnTheirBytes(t *testing.T) {
+// A node owns its bytes: what it was made from may be used again (P34).
+func TestNodesOwnTheirBytes(t *testing.T) {
 	name, addr, meta, vsn := []byte("name"), []byte{10, 0, 0, 1}, []byte("meta"), testVersions()
 	n := nodeFrom(borrowBytes(name), addr, 1, meta, vsn, StateAlive)
 	for _, b := range [][]byte{name, addr, meta, vsn} {
@@ -267,8 +268,8 @@ func TestP34NodesOwnTheirBytes(t *testing.T) {
 }
 
 // Name, address and meta data lie with the Node in one piece of memory, whatever
-// their size, or in one beside it.
-func TestP34NodesOfAllSizesOwnTheirBytes(t *testing.T) {
+// their size, or in one beside it (P34).
+func TestNodesOfAllSizesOwnTheirBytes(t *testing.T) {
 	for size := range 200 {
 		name, meta := bytes.Repeat([]byte("n"), size/2), bytes.Repeat([]byte("m"), size-size/2)
 		addr := []byte{10, 0, 0, 1}
@@ -293,7 +294,8 @@ func TestNodesTellNilFromEmptyMeta(t *testing.T) {
 	require.NotNil(t, newNode("n", nil, 1, []byte{}, nil, StateAlive).Meta)
 }
 
-func TestP34ANodeInAnotherStateIsAnotherNode(t *testing.T) {
+// TestANodeInAnotherStateIsAnotherNode checks P34.
+func TestANodeInAnotherStateIsAnotherNode(t *testing.T) {
 	n := testNode("n", StateAlive)
 	s := n.withState(StateSuspect)
 	require.Equal(t, StateAlive, n.State)
@@ -301,18 +303,21 @@ func TestP34ANodeInAnotherStateIsAnotherNode(t *testing.T) {
 	require.Equal(t, n.Address(), s.Address())
 }
 
-func TestW67ShortVersionArraysCountAsZero(t *testing.T) {
+// TestShortVersionArraysCountAsZero checks W67.
+func TestShortVersionArraysCountAsZero(t *testing.T) {
 	require.Zero(t, newNode("n", nil, 1, nil, []byte{1, 5, 2, 0, 0}, StateAlive).versions())
 	n := newNode("n", nil, 1, nil, []byte{1, 5, 2, 6, 8, 7, 99}, StateAlive)
 	require.Equal(t, [6]byte{1, 5, 2, 6, 8, 7}, n.versions())
 }
 
-func TestP33MembersOfAnEmptyTable(t *testing.T) {
+// TestMembersOfAnEmptyTable checks P33.
+func TestMembersOfAnEmptyTable(t *testing.T) {
 	table := newTable()
 	require.Empty(t, table.view.members())
 }
 
-func TestP37NodeAddresses(t *testing.T) {
+// TestNodeAddresses checks P37.
+func TestNodeAddresses(t *testing.T) {
 	n := newNode("name", net.ParseIP("2001:db8::7"), 7946, nil, nil, StateAlive)
 	require.Equal(t, "[2001:db8::7]:7946", n.Address())
 	require.Equal(t, Address{Addr: "[2001:db8::7]:7946", Name: "name"}, n.FullAddress())

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP37AddressString(t *testing.T) {
+// TestAddressString checks P37.
+func TestAddressString(t *testing.T) {
 	for want, a := range map[string]Address{
 		"127.0.0.1:7946":       {Addr: "127.0.0.1:7946"},
 		"one (127.0.0.1:7946)": {Addr: "127.0.0.1:7946", Name: "one"},
@@ -34,7 +35,8 @@ func (p *plainTransport) DialTimeout(addr string, timeout time.Duration) (net.Co
 	return nil, net.ErrClosed
 }
 
-func TestP11PlainTransportGetsAddressesOnly(t *testing.T) {
+// TestPlainTransportGetsAddressesOnly checks P11.
+func TestPlainTransportGetsAddressesOnly(t *testing.T) {
 	plain := new(plainTransport)
 	aware, wrapped := nodeAware(plain)
 	require.True(t, wrapped)
@@ -49,7 +51,8 @@ func TestP11PlainTransportGetsAddressesOnly(t *testing.T) {
 	require.Equal(t, "10.0.0.2:7946 within 1s", plain.dialed)
 }
 
-func TestP11NodeAwareTransportIsTakenAsItIs(t *testing.T) {
+// TestNodeAwareTransportIsTakenAsItIs checks P11.
+func TestNodeAwareTransportIsTakenAsItIs(t *testing.T) {
 	transport := new(MockNetwork).NewTransport("one")
 	aware, wrapped := nodeAware(transport)
 	require.False(t, wrapped)

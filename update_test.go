@@ -12,8 +12,8 @@ import (
 )
 
 // UpdateNode asks for the meta again, announces it under the next incarnation, and
-// returns when that has been sent often enough and the own event is delivered.
-func TestP27UpdateNodeAnnouncesTheNewMeta(t *testing.T) {
+// returns when that has been sent often enough and the own event is delivered (P27).
+func TestUpdateNodeAnnouncesTheNewMeta(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		meta, events, others := new(metaBox), new(trace), new(trace)
@@ -45,8 +45,8 @@ func TestP27UpdateNodeAnnouncesTheNewMeta(t *testing.T) {
 	})
 }
 
-// The same meta again is announced, but is no event.
-func TestP27UpdateWithTheSameMetaIsNoEvent(t *testing.T) {
+// The same meta again is announced, but is no event (P27).
+func TestUpdateWithTheSameMetaIsNoEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		events := new(trace)
@@ -65,8 +65,8 @@ func TestP27UpdateWithTheSameMetaIsNoEvent(t *testing.T) {
 }
 
 // An update that moved the node would be a conflict to nodes of the reference (P96). A
-// node that comes back after Leave may have moved.
-func TestP27UpdateKeepsTheAddress(t *testing.T) {
+// node that comes back after Leave may have moved (P27).
+func TestUpdateKeepsTheAddress(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		cfg := c.config("n1")
@@ -89,14 +89,16 @@ func TestP27UpdateKeepsTheAddress(t *testing.T) {
 	})
 }
 
-func TestP27UpdateOfALonelyNodeReturnsAtOnce(t *testing.T) {
+// TestUpdateOfALonelyNodeReturnsAtOnce checks P27.
+func TestUpdateOfALonelyNodeReturnsAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m := newMesh(t).node("n1")
 		require.Zero(t, duration(func() { require.NoError(t, m.UpdateNode(0)) }))
 	})
 }
 
-func TestP27UpdateTimesOut(t *testing.T) {
+// TestUpdateTimesOut checks P27.
+func TestUpdateTimesOut(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		// Nothing is sent, so the announcement never gets done.
@@ -126,7 +128,7 @@ func TestUpdateNodeContextIsCancelled(t *testing.T) {
 
 // Meta over the limit is an error, where the reference panics, and changes nothing
 // (P12, P27).
-func TestP27UpdateWithTooMuchMetaIsAnError(t *testing.T) {
+func TestUpdateWithTooMuchMetaIsAnError(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		meta := new(metaBox)
 		m := newMesh(t).node("n1", func(cfg *Config) { cfg.Delegate = meta })
@@ -141,8 +143,8 @@ func TestP27UpdateWithTooMuchMetaIsAnError(t *testing.T) {
 	})
 }
 
-// The library keeps a copy of the meta.
-func TestP27MetaIsCopied(t *testing.T) {
+// The library keeps a copy of the meta (P27).
+func TestMetaIsCopied(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		buf := []byte("abc")
 		m := newMesh(t).node("n1", func(cfg *Config) { cfg.Delegate = &hooks{meta: func() []byte { return buf }} })
@@ -174,7 +176,7 @@ func TestUpdateThatTheAliveDelegateRefuses(t *testing.T) {
 
 // P29: after Leave an update is refused at once; in the reference it runs into its
 // timeout.
-func TestP29UpdateAfterLeaveIsAnError(t *testing.T) {
+func TestUpdateAfterLeaveIsAnError(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := newMesh(t).grow(2)
 		require.NoError(t, nodes[0].Leave(time.Second))
@@ -184,7 +186,7 @@ func TestP29UpdateAfterLeaveIsAnError(t *testing.T) {
 
 // P30: an announcement that is done, or replaced by a newer one, before its caller
 // waits is not lost. Nobody here has a time limit.
-func TestP30FinishedUpdatesAreNeverMissed(t *testing.T) {
+func TestFinishedUpdatesAreNeverMissed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		nodes := c.grow(3, func(cfg *Config) {

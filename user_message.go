@@ -20,25 +20,25 @@ const maxKept = 1 << 20
 
 // keepUserMessages keeps the user messages of a packet of so many bytes, for handing
 // over at the end of the burst.
-func (in *intake) keepUserMessages(from sender, packetLen int) {
-	if len(in.texts) == 0 || in.m.config.Delegate == nil {
+func (in *packetHandler) keepUserMessages(from sender, packetLen int) {
+	if len(in.userMessages) == 0 || in.m.config.Delegate == nil {
 		return
 	}
 	lent := from.other == nil || in.reader.copied
-	size := memoryOf(in.texts, lent, packetLen)
-	if !in.m.userLane.hasRoom(size) {
-		in.m.dropped(userMsg, len(in.texts), from) // before a copy is made
+	size := memoryOf(in.userMessages, lent, packetLen)
+	if !in.m.userQueue.hasRoom(size) {
+		in.m.dropped(userMsg, len(in.userMessages), from) // before a copy is made
 		return
 	}
 	u := in.m.userLists.Get().(*userMessages)
-	*u = append(*u, in.texts...)
+	*u = append(*u, in.userMessages...)
 	if lent {
 		u.copyTogether()
 	}
 	if in.m.queueBehindMembers(u, size, from) {
 		return
 	}
-	in.users = append(in.users, userBatch{u, in.told, size})
+	in.users = append(in.users, userBatch{u, in.eventSeq, size})
 	in.senders = append(in.senders, from)
 	if in.kept += size; in.kept > maxKept {
 		in.handOverUserMessages()
@@ -78,19 +78,19 @@ func (u userMessages) copyTogether() {
 // the AliveDelegate, and reports whether it did. A flood of them leaves half of that
 // lane to membership.
 func (m *Memberlist) queueBehindMembers(u *userMessages, size int, from sender) bool {
-	l := m.memberLane
-	if l == nil || l.waits.Load() == 0 || !l.halfEmpty() {
+	l := m.memberQueue
+	if l == nil || l.waiting.Load() == 0 || !l.halfEmpty() {
 		return false
 	}
 	return l.put(heldMessage{users: u, size: size, from: from})
 }
 
 // handOverUserMessages puts what was kept into the lane of user messages.
-func (in *intake) handOverUserMessages() {
+func (in *packetHandler) handOverUserMessages() {
 	if len(in.users) == 0 {
 		return
 	}
-	taken := in.m.userLane.putAll(in.users)
+	taken := in.m.userQueue.putAll(in.users)
 	for i, u := range in.users[taken:] {
 		in.m.dropped(userMsg, len(*u.msgs), in.senders[taken+i])
 	}
@@ -106,7 +106,7 @@ const keepMessages = 1024
 // the last one first: broadcasts are drawn newest first (P78), so that this is the
 // order in which the sender queued them (P88).
 func (m *Memberlist) deliverUserMessages(b userBatch) {
-	m.eventsFirst(m.life, b.after)
+	m.awaitEventsBefore(m.life, b.after)
 	msgs := *b.msgs
 	for i := len(msgs) - 1; i >= 0 && !m.down.Load(); i-- {
 		m.config.Delegate.NotifyMsg(msgs[i])
@@ -119,15 +119,15 @@ func (m *Memberlist) deliverUserMessages(b userBatch) {
 	m.userLists.Put(b.msgs)
 }
 
-// eventsFirst waits for the delivery of events before user data that belongs behind
+// awaitEventsBefore waits for the delivery of events before user data that belongs behind
 // them is handed over. A program whose events hang gets it all the same.
-func (m *Memberlist) eventsFirst(ctx context.Context, told uint64) {
-	if told <= m.hanging.Load() || m.notifier.reached(told) {
+func (m *Memberlist) awaitEventsBefore(ctx context.Context, eventSeq uint64) {
+	if eventSeq <= m.hungEvents.Load() || m.notifier.reached(eventSeq) {
 		return
 	}
-	patience, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
+	timeout, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
 	defer cancel()
-	if m.waitForEvents(patience, told) != nil && ctx.Err() == nil {
-		m.hanging.Store(told)
+	if m.waitForEvents(timeout, eventSeq) != nil && ctx.Err() == nil {
+		m.hungEvents.Store(eventSeq)
 	}
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // The shortest suspicion with SuspicionMult 4 and ProbeInterval 1 s, as in the
-// table of P153.
-func TestP61P153SuspicionTimeoutGrowsWithLogOfN(t *testing.T) {
+// table of P153 (P61, P153).
+func TestSuspicionTimeoutGrowsWithLogOfN(t *testing.T) {
 	table := []struct {
 		n    int
 		want time.Duration
@@ -29,7 +29,8 @@ func TestP61P153SuspicionTimeoutGrowsWithLogOfN(t *testing.T) {
 	require.Equal(t, 4*time.Second, suspicionTimeout(4, 0, time.Second), "an empty table counts as one node")
 }
 
-func TestP61SuspicionTimeoutScalesWithMultAndInterval(t *testing.T) {
+// TestSuspicionTimeoutScalesWithMultAndInterval checks P61.
+func TestSuspicionTimeoutScalesWithMultAndInterval(t *testing.T) {
 	require.Equal(t, 6*5*time.Second, suspicionTimeout(6, 5, 5*time.Second))
 	require.Equal(t, 3*200*time.Millisecond, suspicionTimeout(3, 10, 200*time.Millisecond))
 	require.Equal(t, 3*2*100*time.Millisecond, suspicionTimeout(3, 100, 100*time.Millisecond))
@@ -38,7 +39,8 @@ func TestP61SuspicionTimeoutScalesWithMultAndInterval(t *testing.T) {
 	}
 }
 
-func TestP61ConfirmationsWanted(t *testing.T) {
+// TestConfirmationsWanted checks P61.
+func TestConfirmationsWanted(t *testing.T) {
 	for _, row := range []struct{ mult, n, want int }{
 		{4, 1, 0}, {4, 2, 0}, {4, 3, 0}, {4, 4, 2}, {4, 5, 2}, {4, 1000, 2},
 		{6, 5, 0}, {6, 6, 4}, {3, 2, 0}, {3, 3, 1},
@@ -48,7 +50,8 @@ func TestP61ConfirmationsWanted(t *testing.T) {
 	}
 }
 
-func TestP43P153PushPullWaitGrowsWithTheCluster(t *testing.T) {
+// TestPushPullWaitGrowsWithTheCluster checks P43, P153.
+func TestPushPullWaitGrowsWithTheCluster(t *testing.T) {
 	table := map[int]int{
 		0: 30, 1: 30, 31: 30, 32: 30, 33: 60, 63: 60, 64: 60, 65: 90, 127: 90, 128: 90, 129: 120, 256: 120,
 		257: 150, 1024: 180, 1025: 210,
@@ -62,7 +65,8 @@ func TestP43P153PushPullWaitGrowsWithTheCluster(t *testing.T) {
 	}
 }
 
-func TestP77P153RetransmitLimitTable(t *testing.T) {
+// TestRetransmitLimitTable checks P77, P153.
+func TestRetransmitLimitTable(t *testing.T) {
 	for n, want := range map[int]int{
 		0: 0, 1: 4, 9: 4, 10: 8, 99: 8, 100: 12, 999: 12, 1000: 16, 9999: 16, 10000: 20,
 	} {
@@ -71,8 +75,8 @@ func TestP77P153RetransmitLimitTable(t *testing.T) {
 }
 
 // Each period of background work differs from the last, by at most a tenth, and
-// is right on average, so that nodes started together part.
-func TestP42JitterSpreadsAPeriod(t *testing.T) {
+// is right on average, so that nodes started together part (P42).
+func TestJitterSpreadsAPeriod(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	const rounds = 10_000
 	var sum time.Duration
@@ -103,7 +107,8 @@ func TestInstants(t *testing.T) {
 	require.Greater(t, never, instant(0).add(250*365*24*time.Hour))
 }
 
-func TestP37W73HostPortBracketsIPv6(t *testing.T) {
+// TestHostPortBracketsIPv6 checks P37, W73.
+func TestHostPortBracketsIPv6(t *testing.T) {
 	require.Equal(t, "10.0.0.1:7946", joinHostPort(net.IP{10, 0, 0, 1}, 7946))
 	require.Equal(t, "10.0.0.1:7946", joinHostPort(net.IPv4(10, 0, 0, 1), 7946), "16-byte form")
 	require.Equal(t, "[2001:db8::7]:1", joinHostPort(net.ParseIP("2001:db8::7"), 1))
@@ -119,8 +124,8 @@ func TestAddrPortOfUnmapsIPv4(t *testing.T) {
 }
 
 // The two forms of one IPv4 address are one address, other than in the
-// reference.
-func TestW72AddressFormsAreOneAddress(t *testing.T) {
+// reference (W72).
+func TestAddressFormsAreOneAddress(t *testing.T) {
 	v4, mapped, v6 := net.IP{10, 0, 0, 1}, net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::7")
 	require.True(t, sameIP(v4, mapped))
 	require.True(t, sameIP(mapped, v4))

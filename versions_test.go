@@ -9,7 +9,7 @@ import (
 
 // W65: what the spoken version changes, and what that of the other side does
 // instead, which is tested with stream pings (W60), nacks (P54) and checksums (W25).
-func TestW65WhatTheSpokenVersionChanges(t *testing.T) {
+func TestWhatTheSpokenVersionChanges(t *testing.T) {
 	for version := ProtocolVersionMin; version <= ProtocolVersionMax; version++ {
 		inBubble(t, func(t *testing.T) {
 			m := newMesh(t).node("n", func(cfg *Config) {
@@ -29,7 +29,7 @@ func TestW65WhatTheSpokenVersionChanges(t *testing.T) {
 }
 
 // W8: nodes with the switch and without write the same and understand each other.
-func TestW8TimeFormatSwitchDoesNothing(t *testing.T) {
+func TestTimeFormatSwitchDoesNothing(t *testing.T) {
 	var packets [][]byte
 	for _, on := range []bool{false, true} {
 		cfg := plainConfig()

@@ -43,7 +43,7 @@ func TestWakeUpOnTheFirstAnswerAfterSilence(t *testing.T) {
 // is alive is.
 func TestWakeUpWithSomebodyAlive(t *testing.T) {
 	for what, answer := range map[string]func(c *testCore){
-		"a relay":   func(c *testCore) { c.heardFrom(c.now, nil, c.now) },
+		"a relay":   func(c *testCore) { c.answerReceived(c.now, nil, c.now) },
 		"one gone":  func(c *testCore) { c.roundTrip("gone", c.now) },
 		"one alive": func(c *testCore) { c.roundTrip("a", c.now) },
 	} {
@@ -51,14 +51,14 @@ func TestWakeUpWithSomebodyAlive(t *testing.T) {
 		c.know("gone", "suspect", "a")
 		c.hearDead("gone", 1, "a")
 		c.hearSuspect("suspect", 1, "a")
-		c.alibi.last = c.now
+		c.selfCheck.lastAnswer = c.now
 		c.now = c.now.add(time.Minute)
 		answer(c)
 		require.Equal(t, []string{"a"}, c.syncs(), what)
 	}
 	c := newDetectorCore(t)
 	c.now = c.now.add(time.Minute)
-	c.heardFrom(c.now, nil, c.now)
+	c.answerReceived(c.now, nil, c.now)
 	require.Empty(t, c.syncs(), "nobody is there")
 }
 
@@ -101,11 +101,11 @@ func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
 			return c.syncs()[0]
 		},
 		"a stall": func(c *testCore) string {
-			c.wakeUp(c.now, nil)
+			c.resync(c.now, nil)
 			return c.syncs()[0]
 		},
 		"an exchange": func(c *testCore) string {
-			c.heardOnStream(c.now, c.table.get("x").node, c.now, true)
+			c.streamAnswerReceived(c.now, c.table.get("x").node, c.now, true)
 			require.Empty(c.t, c.syncs(), "that one was it")
 			return "x"
 		},
@@ -114,7 +114,7 @@ func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t)
 			c.know("x", "y")
-			c.alibi.last = c.now
+			c.selfCheck.lastAnswer = c.now
 			c.now = c.now.add(time.Minute)
 			first := wake(c)
 			c.pass(c.cfg.ProbeInterval - 1)
@@ -140,10 +140,10 @@ func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
 func TestWakeUpIsNotForThoseWhoHearOnStreams(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "y")
-	c.alibi.last = c.now
+	c.selfCheck.lastAnswer = c.now
 	for range 20 {
 		c.now = c.now.add(time.Second)
-		c.heardOnStream(c.now, c.table.get("x").node, c.now, false)
+		c.streamAnswerReceived(c.now, c.table.get("x").node, c.now, false)
 		require.Empty(t, c.syncs())
 	}
 	c.roundTrip("y", c.now)

@@ -8,26 +8,26 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func suspicionRumour(incarnation uint32) rumour {
-	return rumour{incarnation: incarnation, state: StateSuspect, from: "accuser"}
+func suspicionRumour(incarnation uint32) verdict {
+	return verdict{incarnation: incarnation, state: StateSuspect, from: "accuser"}
 }
 
-// The newest word counts, and at one incarnation the gravest.
-func TestP103P108TheNewestRumourCounts(t *testing.T) {
+// The newest word counts, and at one incarnation the gravest (P103, P108).
+func TestTheNewestRumourCounts(t *testing.T) {
 	steps := []struct {
-		said rumour
+		said verdict
 		want string
 	}{
-		{rumour{incarnation: 3, state: StateSuspect, from: "a"}, "suspect@3 by a"},
-		{rumour{incarnation: 3, state: StateSuspect, from: "b"}, "suspect@3 by a"},
-		{rumour{incarnation: 2, state: StateLeft, from: "b"}, "suspect@3 by a"},
-		{rumour{incarnation: 3, state: StateDead, from: "b"}, "dead@3 by b"},
-		{rumour{incarnation: 3, state: StateLeft, from: "c"}, "left@3 by c"},
-		{rumour{incarnation: 3, state: StateDead, from: "d"}, "left@3 by c"},
-		{rumour{incarnation: 4, state: StateSuspect, from: "d"}, "suspect@4 by d"},
+		{verdict{incarnation: 3, state: StateSuspect, from: "a"}, "suspect@3 by a"},
+		{verdict{incarnation: 3, state: StateSuspect, from: "b"}, "suspect@3 by a"},
+		{verdict{incarnation: 2, state: StateLeft, from: "b"}, "suspect@3 by a"},
+		{verdict{incarnation: 3, state: StateDead, from: "b"}, "dead@3 by b"},
+		{verdict{incarnation: 3, state: StateLeft, from: "c"}, "left@3 by c"},
+		{verdict{incarnation: 3, state: StateDead, from: "d"}, "left@3 by c"},
+		{verdict{incarnation: 4, state: StateSuspect, from: "d"}, "suspect@4 by d"},
 	}
 	for n := range steps {
-		r := newRumours(time.Minute, maxRumours)
+		r := newVerdictStore(time.Minute, maxPendingVerdicts)
 		for _, s := range steps[:n+1] {
 			noteRumour(&r, 1, "x", s.said)
 		}
@@ -40,7 +40,7 @@ func TestP103P108TheNewestRumourCounts(t *testing.T) {
 }
 
 func TestRumoursExpire(t *testing.T) {
-	r := newRumours(30*time.Second, maxRumours)
+	r := newVerdictStore(30*time.Second, maxPendingVerdicts)
 	noteRumour(&r, 0, "x", suspicionRumour(1))
 	noteRumour(&r, 0, "y", suspicionRumour(1))
 	_, ok := r.take(instant(30*time.Second), "x")
@@ -50,7 +50,7 @@ func TestRumoursExpire(t *testing.T) {
 }
 
 func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
-	r := newRumours(0, maxRumours)
+	r := newVerdictStore(0, maxPendingVerdicts)
 	noteRumour(&r, 0, "x", suspicionRumour(1))
 	require.Empty(t, r.byName)
 }
@@ -58,32 +58,32 @@ func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
 // What outsiders say about names that do not exist takes bounded memory; the
 // oldest goes first.
 func TestRumoursAreBounded(t *testing.T) {
-	r := newRumours(time.Hour, maxRumours)
-	for i := range 10 * maxRumours {
+	r := newVerdictStore(time.Hour, maxPendingVerdicts)
+	for i := range 10 * maxPendingVerdicts {
 		noteRumour(&r, instant(i), fmt.Sprint(i), suspicionRumour(1))
-		require.LessOrEqual(t, len(r.byName), maxRumours)
-		require.LessOrEqual(t, len(r.order), maxRumours)
+		require.LessOrEqual(t, len(r.byName), maxPendingVerdicts)
+		require.LessOrEqual(t, len(r.order), maxPendingVerdicts)
 	}
-	_, oldest := r.take(instant(10*maxRumours), fmt.Sprint(9*maxRumours-1))
+	_, oldest := r.take(instant(10*maxPendingVerdicts), fmt.Sprint(9*maxPendingVerdicts-1))
 	require.False(t, oldest)
-	_, kept := r.take(instant(10*maxRumours), fmt.Sprint(9*maxRumours))
+	_, kept := r.take(instant(10*maxPendingVerdicts), fmt.Sprint(9*maxPendingVerdicts))
 	require.True(t, kept)
 }
 
 // Noting and taking the same names over and over leaves nothing behind.
 func TestRumoursTakenLeaveNoTrace(t *testing.T) {
-	r := newRumours(time.Hour, maxRumours)
-	for i := range 10 * maxRumours {
+	r := newVerdictStore(time.Hour, maxPendingVerdicts)
+	for i := range 10 * maxPendingVerdicts {
 		noteRumour(&r, instant(i), "x", suspicionRumour(uint32(i)))
 		r.take(instant(i), "x")
 	}
 	require.Empty(t, r.byName)
-	require.LessOrEqual(t, len(r.order), maxRumours)
+	require.LessOrEqual(t, len(r.order), maxPendingVerdicts)
 }
 
 // Old ones make room before the limit is reached.
 func TestExpiredRumoursAreForgotten(t *testing.T) {
-	r := newRumours(time.Minute, maxRumours)
+	r := newVerdictStore(time.Minute, maxPendingVerdicts)
 	for i := range 100 {
 		noteRumour(&r, 0, fmt.Sprint(i), suspicionRumour(1))
 	}
@@ -94,9 +94,9 @@ func TestExpiredRumoursAreForgotten(t *testing.T) {
 
 // A rumour outlives the packet that brought it.
 func TestRumoursAreKept(t *testing.T) {
-	r := newRumours(time.Minute, maxRumours)
+	r := newVerdictStore(time.Minute, maxPendingVerdicts)
 	name, from := []byte("name"), []byte("from")
-	r.note(0, borrowBytes(name), borrowBytes(from), rumour{incarnation: 1, state: StateDead})
+	r.note(0, borrowBytes(name), borrowBytes(from), verdict{incarnation: 1, state: StateDead})
 	clear(name)
 	clear(from)
 	got, ok := r.take(0, "name")
@@ -107,10 +107,10 @@ func TestRumoursAreKept(t *testing.T) {
 // Overwriting an entry of a map replaces its key as well: the second word about a name
 // outlives its packet too.
 func TestRumoursNotedAgainAreKept(t *testing.T) {
-	r := newRumours(time.Minute, maxRumours)
+	r := newVerdictStore(time.Minute, maxPendingVerdicts)
 	name := []byte("name")
-	r.note(0, borrowBytes(name), borrow("from"), rumour{incarnation: 1, state: StateDead})
-	r.note(0, borrowBytes(name), borrow("from"), rumour{incarnation: 2, state: StateDead})
+	r.note(0, borrowBytes(name), borrow("from"), verdict{incarnation: 1, state: StateDead})
+	r.note(0, borrowBytes(name), borrow("from"), verdict{incarnation: 2, state: StateDead})
 	clear(name)
 	got, ok := r.take(0, "name")
 	require.True(t, ok)
@@ -120,7 +120,7 @@ func TestRumoursNotedAgainAreKept(t *testing.T) {
 
 // A name that was noted anew does not go with its former place in the order.
 func TestRumoursNotedAnewAreKeptAsNew(t *testing.T) {
-	r := newRumours(time.Hour, 3)
+	r := newVerdictStore(time.Hour, 3)
 	noteRumour(&r, 0, "x", suspicionRumour(1))
 	r.take(0, "x")
 	noteRumour(&r, 0, "a", suspicionRumour(1))
@@ -133,8 +133,8 @@ func TestRumoursNotedAnewAreKeptAsNew(t *testing.T) {
 
 // What was known of a reaped node overrules late news about it for as long as the
 // other side of a partition may come back with them; a newer incarnation does not
-// need to care. The weightier of tombstone and rumour counts.
-func TestP46TombstonesOverruleLateNews(t *testing.T) {
+// need to care. The weightier of tombstone and rumour counts (P46).
+func TestTombstonesOverruleLateNews(t *testing.T) {
 	reaped := func(t *testing.T, changes ...func(*Config)) *testCore {
 		c := newTestCore(t, append([]func(*Config){withDetector}, changes...)...)
 		c.know("x", "y")
@@ -176,17 +176,17 @@ func TestP46TombstonesOverruleLateNews(t *testing.T) {
 	require.Equal(t, "suspect@4", c.view("x"))
 }
 
-func noteRumour(r *rumours, now instant, name string, said rumour) {
+func noteRumour(r *verdictStore, now instant, name string, said verdict) {
 	r.note(now, borrow(name), borrow(said.from), said)
 }
 
 // Words about names that are made up go first, however new they are; those about nodes
 // that were heard go by age among themselves.
 func TestRumoursAboutNodesThatWereHeardGoLast(t *testing.T) {
-	about := func(heard bool) rumour {
-		return rumour{incarnation: 1, state: StateDead, heard: heard}
+	about := func(heard bool) verdict {
+		return verdict{incarnation: 1, state: StateDead, hasAnswered: heard}
 	}
-	r := newRumours(time.Hour, 4)
+	r := newVerdictStore(time.Hour, 4)
 	for i, name := range []string{"h1", "h2"} {
 		r.note(instant(i), borrow(name), borrow("from"), about(true))
 	}
@@ -194,9 +194,9 @@ func TestRumoursAboutNodesThatWereHeardGoLast(t *testing.T) {
 		r.note(instant(2+i), borrow(fmt.Sprint(i)), borrow("from"), about(false))
 		require.LessOrEqual(t, len(r.byName), 4)
 	}
-	require.True(t, r.aboutHeard(borrow("h1")))
-	require.False(t, r.aboutHeard(borrow("99")))
-	require.False(t, r.aboutHeard(borrow("none")))
+	require.True(t, r.aboutResponsive(borrow("h1")))
+	require.False(t, r.aboutResponsive(borrow("99")))
+	require.False(t, r.aboutResponsive(borrow("none")))
 	for i, name := range []string{"h3", "h4", "h5"} {
 		r.note(instant(102+i), borrow(name), borrow("from"), about(true))
 	}
@@ -208,7 +208,7 @@ func TestRumoursAboutNodesThatWereHeardGoLast(t *testing.T) {
 	}
 	r.note(instant(time.Hour)+200, borrow("later"), borrow("from"), about(false))
 	require.Len(t, r.order, 1)
-	require.Empty(t, r.heard)
+	require.Empty(t, r.fromResponsive)
 }
 
 // Neither thousands of made-up deaths nor as many rumours make the tombstone of a real
@@ -241,10 +241,10 @@ func TestMadeUpNamesDoNotPushOutRumoursAboutRealNodes(t *testing.T) {
 	c.roundTrip("real", c.now)
 	c.buried("real", 3, "a")
 	c.hearDead("real", 5, "a")
-	for _, name := range nodeNames("made-up", 2*maxRumours) {
+	for _, name := range nodeNames("made-up", 2*maxPendingVerdicts) {
 		c.hearDead(name, 1, "a")
 	}
-	require.Len(t, c.rumours.byName, maxRumours)
+	require.Len(t, c.pendingVerdicts.byName, maxPendingVerdicts)
 	c.hearAlive("real", 4)
 	require.Equal(t, "dead@5", c.view("real"))
 }

@@ -37,7 +37,7 @@ func questions(sent []string) []string {
 func TestLastQuestionIsAskedInEveryWay(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.alibi.last = c.now.add(time.Second)
+	c.selfCheck.lastAnswer = c.now.add(time.Second)
 	c.suspectOf("x", "a")
 	sent := c.live(4*time.Second, nil)
 	require.Len(t, sent, 6)
@@ -54,7 +54,7 @@ func TestLastQuestionIsAskedInEveryWay(t *testing.T) {
 	require.Equal(t, streamProbe, stream.kind)
 	require.Equal(t, "x", stream.node.Name)
 	require.Equal(t, c.cfg.ProbeTimeout, stream.timeout)
-	require.Equal(t, c.table.get("x").suspicion().question.seq, stream.seq)
+	require.Equal(t, c.table.get("x").suspicion().finalProbe.seq, stream.seq)
 }
 
 // Parts that are switched off are left out.
@@ -86,7 +86,7 @@ func TestLastQuestionAnsweredClearsHereOnly(t *testing.T) {
 		s := c.suspectOf("x", "a", "b", "d")
 		c.live(3900*time.Millisecond, nil)
 		c.settle()
-		p := s.question
+		p := s.finalProbe
 		answer(c, p)
 		require.Equal(t, "alive@1", c.view("x"), what)
 		require.Empty(t, c.broadcasts(), what)
@@ -106,7 +106,7 @@ func TestLastQuestionAnsweredIsAChange(t *testing.T) {
 	s := c.suspectOf("x", "a", "b")
 	c.live(3900*time.Millisecond, nil)
 	c.settle()
-	c.answer(s.question)
+	c.answer(s.finalProbe)
 	require.Len(t, c.fx.events, 1)
 	change := c.fx.events[0].change
 	require.Equal(t, StateSuspect, change.From)
@@ -127,7 +127,7 @@ func TestLastQuestionOfAnotherCaseDoesNotCount(t *testing.T) {
 	c.hearAlive("x", 2)
 	c.hearSuspect("x", 2, "a")
 	require.Equal(t, "suspect@2", c.view("x"))
-	c.answer(first.question)
+	c.answer(first.finalProbe)
 	require.Equal(t, "suspect@2", c.view("x"))
 }
 
@@ -219,7 +219,7 @@ func TestLastQuestionAnsweredLastsForAWhile(t *testing.T) {
 		want  string
 	}{
 		"the same accusation": {3999 * time.Millisecond, func(c *testCore) { c.hearSuspect("x", 1, "b") }, "alive@1"},
-		"the own probe":       {3999 * time.Millisecond, func(c *testCore) { c.accuse(c.now, accusation{m: c.table.get("x"), incarnation: 1}) }, "alive@1"},
+		"the own probe":       {3999 * time.Millisecond, func(c *testCore) { c.raiseSuspicion(c.now, failedProbe{m: c.table.get("x"), incarnation: 1}) }, "alive@1"},
 		"by a full exchange": {3999 * time.Millisecond, func(c *testCore) {
 			c.merge(c.now, []pushNodeState{{Name: borrow("x"), Incarnation: 1, State: StateDead}})
 		}, "alive@1"},
@@ -232,7 +232,7 @@ func TestLastQuestionAnsweredLastsForAWhile(t *testing.T) {
 		c.know("x", "a", "b", "d")
 		s := c.suspectOf("x", "a")
 		c.live(3600*time.Millisecond, nil)
-		c.answer(s.question)
+		c.answer(s.finalProbe)
 		c.live(run.after, nil)
 		run.hear(c)
 		require.Equal(t, run.want, c.view("x"), what)

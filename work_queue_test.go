@@ -87,12 +87,12 @@ func TestUserMessagesDoNotHoldUpMembership(t *testing.T) {
 	})
 }
 
-// A lane holds no more than it may, also while one item is being served.
-func TestP87UserLaneIsBounded(t *testing.T) {
+// A lane holds no more than it may, also while one item is being served (P87).
+func TestUserLaneIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
+		var c taskGroup
 		hold, served := make(chan struct{}), make(chan int, 10)
-		l := newLane(&c, 3, func(i int) {
+		l := newWorkQueue(&c, 3, func(i int) {
 			<-hold
 			served <- i
 		})
@@ -120,10 +120,10 @@ func TestP87UserLaneIsBounded(t *testing.T) {
 
 func TestLaneCloseDropsWhatWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
+		var c taskGroup
 		hold := make(chan struct{})
 		var served atomic.Int32
-		l := newLane(&c, 100, func(int) { <-hold; served.Add(1) })
+		l := newWorkQueue(&c, 100, func(int) { <-hold; served.Add(1) })
 		for i := range 50 {
 			require.True(t, l.put(i))
 			synctest.Wait() // some wait in the batch that is served, some behind it
@@ -139,9 +139,9 @@ func TestLaneCloseDropsWhatWaits(t *testing.T) {
 }
 
 func TestLaneLosesNothingUnderLoad(t *testing.T) {
-	var c crew
+	var c taskGroup
 	var sum atomic.Int64
-	l := newLane(&c, 64, func(i int) { sum.Add(int64(i)) })
+	l := newWorkQueue(&c, 64, func(i int) { sum.Add(int64(i)) })
 	var work sync.WaitGroup
 	for range 4 {
 		work.Go(func() {
@@ -159,7 +159,7 @@ func TestLaneLosesNothingUnderLoad(t *testing.T) {
 }
 
 // P89: what NotifyMsg gets is not used again for other messages.
-func TestP89UserMessagesArePrivateCopies(t *testing.T) {
+func TestUserMessagesArePrivateCopies(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var kept [][]byte
@@ -193,7 +193,7 @@ func TestP89UserMessagesArePrivateCopies(t *testing.T) {
 
 // P89: the memory of a packet that is lent, and that of the reader, is used for the
 // next packet, which user messages must outlive.
-func TestP89UserMessagesOutliveTheirPackets(t *testing.T) {
+func TestUserMessagesOutliveTheirPackets(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"plain": func(cfg *Config) { cfg.EnableCompression = false },
 		"LZW":   func(cfg *Config) { cfg.EnableCompression = true },
@@ -208,7 +208,7 @@ func TestP89UserMessagesOutliveTheirPackets(t *testing.T) {
 					m := c.node("n1", still, change, func(cfg *Config) {
 						cfg.Delegate = &hooks{msg: func(msg []byte) { kept = append(kept, msg) }}
 					})
-					in := newIntake(m)
+					in := newPacketHandler(m)
 					var want []string
 					for i := range 50 {
 						texts := []string{strings.Repeat(fmt.Sprint(i, " "), 20), strings.Repeat(fmt.Sprint("and ", i), 20)}
@@ -241,7 +241,7 @@ func TestUserMessagesOfAPlainPacketAreNotCopied(t *testing.T) {
 		var got []byte
 		m := newMesh(t).node("n1", func(cfg *Config) { cfg.Delegate = &hooks{msg: func(msg []byte) { got = msg }} })
 		packet := append([]byte{byte(userMsg)}, "text"...)
-		in := newIntake(m)
+		in := newPacketHandler(m)
 		in.packet(packet, sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
 		in.finish()
 		synctest.Wait()
@@ -406,10 +406,10 @@ func TestEventsThatWereGivenUpAreStillWaitedFor(t *testing.T) {
 		p := c.puppet("p", nil)
 		p.send(m, p.alive(1).appendTo(nil))
 		synctest.Wait()
-		told := m.notifier.last()
+		eventSeq := m.notifier.last()
 		gone, cancel := context.WithCancel(context.Background())
 		cancel()
-		m.eventsFirst(gone, told)
+		m.awaitEventsBefore(gone, eventSeq)
 		require.Empty(t, m.notifier.mu.waiters, "nobody waits any more")
 		p.send(m, []byte{byte(userMsg), 'x'})
 		synctest.Wait()
@@ -437,7 +437,7 @@ func TestLanesAreBoundedInBytes(t *testing.T) {
 			})
 		})
 		blocking.Store(true)
-		in := newIntake(m)
+		in := newPacketHandler(m)
 		flood := func(msg []byte) {
 			packet, shorter := appendShorter(nil, msg)
 			require.True(t, shorter)
@@ -448,16 +448,16 @@ func TestLanesAreBoundedInBytes(t *testing.T) {
 			synctest.Wait()
 		}
 		flood(append([]byte{byte(userMsg)}, make([]byte, 800<<10)...))
-		require.InDelta(t, leastLaneBytes, m.userLane.bytes.Load(), 1<<20)
+		require.InDelta(t, minQueueBytes, m.userQueue.bytes.Load(), 1<<20)
 		says := alive{Incarnation: 1, Node: borrow("x"), Addr: []byte{10, 0, 0, 1}, Port: 1, Meta: make([]byte, 800<<10), Vsn: testVersions()}
 		flood(says.appendTo(nil))
-		require.LessOrEqual(t, m.memberLane.bytes.Load(), int64(leastLaneBytes))
+		require.LessOrEqual(t, m.memberQueue.bytes.Load(), int64(minQueueBytes))
 		rtt := roundTrip{payload: make([]byte, 5<<20)}
 		m.config.Ping = &pingHooks{complete: func(*Node, time.Duration, []byte) { <-hold }}
 		for range 12 {
 			m.queueRoundTrips([]roundTrip{rtt})
 		}
-		require.InDelta(t, leastLaneBytes, m.rttLane.bytes.Load(), 6<<20)
+		require.InDelta(t, minQueueBytes, m.rttQueue.bytes.Load(), 6<<20)
 	})
 }
 
@@ -469,7 +469,7 @@ func TestBurstOfLargeMessagesIsNotGathered(t *testing.T) {
 			cfg.Delegate = &hooks{msg: func(msg []byte) { got.Add(int64(len(msg))) }}
 		})
 		packet, _ := appendShorter(nil, append([]byte{byte(userMsg)}, make([]byte, 800<<10)...))
-		in := newIntake(m)
+		in := newPacketHandler(m)
 		for range 8 {
 			in.packet(packet, sender{}, time.Now())
 			require.LessOrEqual(t, in.kept, 1<<20)

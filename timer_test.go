@@ -10,14 +10,14 @@ import (
 )
 
 func TestAlarmsOfNothingNeverGoOff(t *testing.T) {
-	var a alarms
+	var a timerHeap
 	require.Equal(t, never, a.next())
 }
 
 // Whatever the order in which alarms are set, they go off by time.
 func TestAlarmsGoOffInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var a alarms
+	var a timerHeap
 	var model []instant
 	for range 5000 {
 		if len(model) > 0 && rng.IntN(5) < 2 {
@@ -27,7 +27,7 @@ func TestAlarmsGoOffInOrder(t *testing.T) {
 			continue
 		}
 		at := instant(rng.IntN(300))
-		a.push(alarm{at: at, kind: alarmPing, seq: uint32(at)})
+		a.push(timer{at: at, kind: timerPing, seq: uint32(at)})
 		i, _ := slices.BinarySearch(model, at)
 		model = slices.Insert(model, i, at)
 	}
@@ -39,9 +39,9 @@ func TestAlarmsGoOffInOrder(t *testing.T) {
 
 // An alarm that has gone off holds on to nothing.
 func TestPoppedAlarmsAreForgotten(t *testing.T) {
-	var a alarms
+	var a timerHeap
 	for i := range 10 {
-		a.push(alarm{at: instant(i), kind: alarmSuspicion, m: new(member)})
+		a.push(timer{at: instant(i), kind: timerSuspicion, m: new(member)})
 	}
 	for range 10 {
 		a.pop()
@@ -58,14 +58,14 @@ func TestStaleAlarmsAreSweptOut(t *testing.T) {
 	c.know("b", "c", "d", "e", "f")
 	for incarnation := uint32(2); incarnation < 50_000; incarnation++ {
 		c.hearSuspect("b", incarnation-1, "c")
-		c.nextAlarm(c.now)
+		c.nextDeadline(c.now)
 		c.hearAlive("b", incarnation)
 		c.settle()
 	}
 	c.hearSuspect("b", 50_000, "c")
-	c.nextAlarm(c.now)
-	require.LessOrEqual(t, len(c.alarms), 2*fewAlarms)
-	require.LessOrEqual(t, cap(c.alarms), 8*fewAlarms)
+	c.nextDeadline(c.now)
+	require.LessOrEqual(t, len(c.timers), 2*minTimersToSweep)
+	require.LessOrEqual(t, cap(c.timers), 8*minTimersToSweep)
 	c.pass(time.Minute)
 	require.Equal(t, "dead@50000", c.view("b"), "the last case is still decided")
 }
@@ -73,23 +73,23 @@ func TestStaleAlarmsAreSweptOut(t *testing.T) {
 // A sweep keeps every alarm that has something to do, in order.
 func TestSweepKeepsWhatIsPending(t *testing.T) {
 	c := newTestCore(t)
-	c.alarms = nil
+	c.timers = nil
 	rng := rand.New(rand.NewPCG(1, 2))
 	var want []instant
-	for i := range uint32(3 * fewAlarms) {
+	for i := range uint32(3 * minTimersToSweep) {
 		at := c.now.add(time.Duration(rng.IntN(1000)))
-		c.alarms.push(alarm{at: at, kind: alarmPing, seq: i})
+		c.timers.push(timer{at: at, kind: timerPing, seq: i})
 		if i%3 == 0 {
 			c.pings[i] = new(pendingPing)
 			want = append(want, at)
 		}
 	}
-	c.nextAlarm(c.now)
+	c.nextDeadline(c.now)
 	slices.Sort(want)
-	require.Less(t, len(c.alarms), fewAlarms+2)
+	require.Less(t, len(c.timers), minTimersToSweep+2)
 	for _, at := range want {
-		require.Equal(t, at, c.alarms.next())
-		c.alarms.pop()
+		require.Equal(t, at, c.timers.next())
+		c.timers.pop()
 	}
 }
 
@@ -97,8 +97,8 @@ func TestSweepKeepsWhatIsPending(t *testing.T) {
 func TestHeapOfAlarmsShrinks(t *testing.T) {
 	c := newTestCore(t)
 	for i := range 100_000 {
-		c.alarms.push(alarm{at: c.now.add(time.Duration(i)), kind: alarmLeave})
+		c.timers.push(timer{at: c.now.add(time.Duration(i)), kind: timerDeparture})
 	}
 	c.pass(time.Second)
-	require.LessOrEqual(t, cap(c.alarms), fewAlarms)
+	require.LessOrEqual(t, cap(c.timers), minTimersToSweep)
 }

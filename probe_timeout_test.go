@@ -30,9 +30,9 @@ func TestAdaptiveProbeTimeoutIsBounded(t *testing.T) {
 	} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.AdaptiveProbeTimeout = run.on })
 		c.know("x", "a", "b")
-		file := c.table.get("x").remember()
+		file := c.table.get("x").detectorState()
 		file.srtt, file.rttvar = run.srtt*ms, run.rttvar*ms
-		require.Equal(t, run.want, c.patienceFor(c.table.get("x")), "%+v", run)
+		require.Equal(t, run.want, c.probeTimeout(c.table.get("x")), "%+v", run)
 
 		c.probe("x")
 		began := c.now
@@ -62,7 +62,7 @@ func TestAdaptiveProbeTimeoutFollowsTheRoundTrips(t *testing.T) {
 		c.probe("x")
 		c.live(step.rtt, nil)
 		c.answer(c.probing.ping)
-		require.Equal(t, step.want, c.patienceFor(c.table.get("x")))
+		require.Equal(t, step.want, c.probeTimeout(c.table.get("x")))
 		c.live(2*time.Second, nil)
 	}
 }
@@ -75,7 +75,7 @@ func TestAdaptiveProbeTimeoutFindsTheTimeOfSlowMembers(t *testing.T) {
 			c := newDetectorCore(t, adaptive)
 			c.know("x", "a", "b")
 			if before > 0 {
-				c.table.get("x").measured(before)
+				c.table.get("x").recordRTT(before)
 			}
 			asked := make([]bool, 40)
 			for i := range asked {
@@ -88,8 +88,8 @@ func TestAdaptiveProbeTimeoutFindsTheTimeOfSlowMembers(t *testing.T) {
 				c.fx.packets = nil
 			}
 			require.NotContains(t, asked[3:], true, "first %v, then %v", before, rtt)
-			require.NotZero(t, c.table.get("x").past().srtt)
-			require.InDelta(t, float64(rtt), c.table.get("x").past().srtt, float64(rtt)/4)
+			require.NotZero(t, c.table.get("x").detectorView().srtt)
+			require.InDelta(t, float64(rtt), c.table.get("x").detectorView().srtt, float64(rtt)/4)
 		}
 	}
 }
@@ -104,13 +104,13 @@ func TestAdaptiveProbeTimeoutForgetsALostPacket(t *testing.T) {
 		c.live(time.Millisecond, nil)
 		c.answer(c.probing.ping)
 	}
-	require.Equal(t, 250*time.Millisecond, c.patienceFor(x))
+	require.Equal(t, 250*time.Millisecond, c.probeTimeout(x))
 	c.probe("x")
 	c.live(200*time.Millisecond, nil)
 	c.answer(c.probing.ping)
-	require.Equal(t, 500*time.Millisecond, c.patienceFor(x))
+	require.Equal(t, 500*time.Millisecond, c.probeTimeout(x))
 	c.probe("x")
 	c.live(time.Millisecond, nil)
 	c.answer(c.probing.ping)
-	require.Equal(t, 250*time.Millisecond, c.patienceFor(x))
+	require.Equal(t, 250*time.Millisecond, c.probeTimeout(x))
 }

@@ -29,7 +29,7 @@ func TestWitnessesInGoodStandingCount(t *testing.T) {
 	acquittedAgo := func(ago time.Duration) func(c *testCore) {
 		return func(c *testCore) {
 			c.hearSuspect("w", 1, "a")
-			c.acquit(c.now, c.table.get("w"))
+			c.clearSuspicion(c.now, c.table.get("w"))
 			c.pass(ago)
 		}
 	}
@@ -180,22 +180,22 @@ func TestAccusedIsToldNowAndThen(t *testing.T) {
 		pause := max(interval, 100*time.Millisecond)
 		c := newDetectorCore(t, func(cfg *Config) { cfg.ProbeInterval = interval })
 		c.know("x", "y", "a")
-		say := func(name string) { c.passOn(c.now, c.table.get(name), []byte{byte(pingMsg)}) }
-		told := func() int { n := len(c.fx.packets); c.fx.packets = nil; return n }
+		say := func(name string) { c.forwardToAccused(c.now, c.table.get(name), []byte{byte(pingMsg)}) }
+		eventSeq := func() int { n := len(c.fx.packets); c.fx.packets = nil; return n }
 		for range 5 {
 			say("x")
 		}
-		require.Equal(t, 1, told())
+		require.Equal(t, 1, eventSeq())
 		say("y")
-		require.Equal(t, 1, told())
+		require.Equal(t, 1, eventSeq())
 		c.now = c.now.add(pause - 1)
 		say("x")
-		require.Zero(t, told())
+		require.Zero(t, eventSeq())
 		c.now = c.now.add(1)
 		say("x")
-		require.Equal(t, 1, told())
+		require.Equal(t, 1, eventSeq())
 		say("me")
-		require.Zero(t, told(), "not this node itself")
+		require.Zero(t, eventSeq(), "not this node itself")
 	}
 }
 

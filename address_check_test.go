@@ -418,7 +418,7 @@ func TestClaimIsNotJudgedAfterAStall(t *testing.T) {
 // pendingAt is the question for a name at a port.
 func (c *testCore) pendingAt(port uint16) *pendingPing {
 	for _, p := range c.pings {
-		if p.purpose == pingClaim && p.node.Port == port {
+		if p.purpose == pingAddressCheck && p.node.Port == port {
 			return p
 		}
 	}

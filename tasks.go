@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// crew owns the goroutines of one node and joins them at Shutdown (P32).
-type crew struct {
+// taskGroup owns the goroutines of one node and joins them at Shutdown (P32).
+type taskGroup struct {
 	mu struct {
 		sync.Mutex
 		closed  bool
@@ -25,7 +25,7 @@ type crew struct {
 }
 
 // start runs f on a new goroutine, unless the crew is closed.
-func (c *crew) start(f func()) bool {
+func (c *taskGroup) start(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.closed {
@@ -40,7 +40,7 @@ func (c *crew) start(f func()) bool {
 }
 
 // ended counts a goroutine that has come to its end.
-func (c *crew) ended() {
+func (c *taskGroup) ended() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.running--
@@ -51,15 +51,15 @@ func (c *crew) ended() {
 }
 
 // startLoop is start for a goroutine that the protocol needs to go on.
-func (c *crew) startLoop(f func()) bool {
+func (c *taskGroup) startLoop(f func()) bool {
 	return c.start(func() { c.asLoop(f) })
 }
 
 // becomeLoop marks the calling goroutine as one of the protocol's as long as it lives.
-func (c *crew) becomeLoop() { c.loops.Store(goroutineID(), nil) }
+func (c *taskGroup) becomeLoop() { c.loops.Store(goroutineID(), nil) }
 
 // asLoop runs f here and marks this goroutine as one of the protocol's meanwhile.
-func (c *crew) asLoop(f func()) {
+func (c *taskGroup) asLoop(f func()) {
 	id := goroutineID()
 	if _, already := c.loops.LoadOrStore(id, nil); !already {
 		defer c.loops.Delete(id)
@@ -69,13 +69,13 @@ func (c *crew) asLoop(f func()) {
 
 // inCallback reports whether the caller runs on a goroutine of the protocol,
 // which for user code means inside a callback.
-func (c *crew) inCallback() bool {
+func (c *taskGroup) inCallback() bool {
 	_, found := c.loops.Load(goroutineID())
 	return found
 }
 
 // close lets no further goroutine start.
-func (c *crew) close() {
+func (c *taskGroup) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.closed = true
@@ -86,7 +86,7 @@ const callbackGrace = 250 * time.Millisecond
 
 // join waits for all goroutines to end, but not for ever: one that is inside
 // user code ends when that returns (P31).
-func (c *crew) join() {
+func (c *taskGroup) join() {
 	ended := c.lastEnd()
 	if ended == nil {
 		return
@@ -100,7 +100,7 @@ func (c *crew) join() {
 }
 
 // lastEnd is closed when nothing runs any more; nil if that is so already.
-func (c *crew) lastEnd() <-chan struct{} {
+func (c *taskGroup) lastEnd() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.running > 0 && c.mu.ended == nil {
@@ -122,18 +122,18 @@ func goroutineID() uint64 {
 	return id
 }
 
-// lane is a bounded queue, first in first out, served one item at a time by a
+// workQueue is a bounded queue, first in first out, served one item at a time by a
 // goroutine that exists only while there is work. What does not fit is refused.
 // It is bounded in items and, if their size can be told, in bytes. An empty lane
 // takes one item of any size.
-type lane[T any] struct {
-	crew      *crew
+type workQueue[T any] struct {
+	tasks     *taskGroup
 	limit     int
 	byteLimit int64
 	size      func(*T) int // bytes that an item holds; nil if that does not matter
 	serve     func(T)
-	vital     bool         // the protocol waits for what is served
-	waits     atomic.Int64 // items that are not served yet
+	protocol  bool         // the protocol waits for what is served
+	waiting   atomic.Int64 // items that are not served yet
 	bytes     atomic.Int64 // what these hold
 	closed    atomic.Bool
 
@@ -145,30 +145,30 @@ type lane[T any] struct {
 	}
 }
 
-func newLane[T any](c *crew, limit int, serve func(T)) *lane[T] {
-	return &lane[T]{crew: c, limit: limit, serve: serve}
+func newWorkQueue[T any](c *taskGroup, limit int, serve func(T)) *workQueue[T] {
+	return &workQueue[T]{tasks: c, limit: limit, serve: serve}
 }
 
 // bounded sets a bound in bytes.
-func (l *lane[T]) bounded(bytes int, size func(*T) int) *lane[T] {
+func (l *workQueue[T]) bounded(bytes int, size func(*T) int) *workQueue[T] {
 	l.byteLimit, l.size = int64(bytes), size
 	return l
 }
 
 // hasRoom reports whether one more item of so many bytes would fit now.
-func (l *lane[T]) hasRoom(size int) bool {
-	waits, bytes := int(l.waits.Load()), l.bytes.Load()
+func (l *workQueue[T]) hasRoom(size int) bool {
+	waits, bytes := int(l.waiting.Load()), l.bytes.Load()
 	return waits < l.limit && (bytes == 0 || bytes+int64(size) <= l.byteLimit)
 }
 
 // halfEmpty reports whether at least half of the lane is free.
-func (l *lane[T]) halfEmpty() bool {
-	return int(l.waits.Load()) < l.limit/2 && l.bytes.Load() <= l.byteLimit/2
+func (l *workQueue[T]) halfEmpty() bool {
+	return int(l.waiting.Load()) < l.limit/2 && l.bytes.Load() <= l.byteLimit/2
 }
 
 // fitting tells how many of the items fit, in order, and how many bytes they hold.
-func (l *lane[T]) fitting(items []T) (n int, bytes int64) {
-	most := max(0, min(len(items), l.limit-int(l.waits.Load())))
+func (l *workQueue[T]) fitting(items []T) (n int, bytes int64) {
+	most := max(0, min(len(items), l.limit-int(l.waiting.Load())))
 	if l.size == nil {
 		return most, 0
 	}
@@ -184,11 +184,11 @@ func (l *lane[T]) fitting(items []T) (n int, bytes int64) {
 }
 
 // put queues an item and reports whether there was room.
-func (l *lane[T]) put(item T) bool { return l.putAll([]T{item}) == 1 }
+func (l *workQueue[T]) put(item T) bool { return l.putAll([]T{item}) == 1 }
 
 // putAll queues the items in order, as many as there is room for, and returns how
 // many that were. A closed lane has room for all, and drops them.
-func (l *lane[T]) putAll(items []T) (taken int) {
+func (l *workQueue[T]) putAll(items []T) (taken int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed.Load() {
@@ -199,7 +199,7 @@ func (l *lane[T]) putAll(items []T) (taken int) {
 		return 0
 	}
 	l.mu.queue = append(l.mu.queue, items[:taken]...)
-	l.waits.Add(int64(taken))
+	l.waiting.Add(int64(taken))
 	l.bytes.Add(bytes)
 	if !l.mu.busy {
 		l.mu.busy = l.startWork()
@@ -207,22 +207,22 @@ func (l *lane[T]) putAll(items []T) (taken int) {
 	return taken
 }
 
-func (l *lane[T]) startWork() bool {
-	if l.vital {
-		return l.crew.startLoop(l.work)
+func (l *workQueue[T]) startWork() bool {
+	if l.protocol {
+		return l.tasks.startLoop(l.work)
 	}
-	return l.crew.start(l.work)
+	return l.tasks.start(l.work)
 }
 
 // close drops what is queued and refuses, silently, what comes later.
-func (l *lane[T]) close() {
+func (l *workQueue[T]) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed.Store(true)
 	l.mu.queue = nil
 }
 
-func (l *lane[T]) work() {
+func (l *workQueue[T]) work() {
 	for batch := l.next(); batch != nil; batch = l.next() {
 		for i := range batch {
 			if l.closed.Load() {
@@ -233,7 +233,7 @@ func (l *lane[T]) work() {
 				bytes = l.size(&batch[i])
 			}
 			l.serve(batch[i])
-			l.waits.Add(-1)
+			l.waiting.Add(-1)
 			l.bytes.Add(-int64(bytes))
 		}
 		l.giveBack(batch)
@@ -241,7 +241,7 @@ func (l *lane[T]) work() {
 }
 
 // next takes all that is queued, nil if there is nothing.
-func (l *lane[T]) next() []T {
+func (l *workQueue[T]) next() []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.mu.queue) == 0 || l.closed.Load() {
@@ -256,7 +256,7 @@ func (l *lane[T]) next() []T {
 // keepBatch is for how many items a lane keeps room.
 const keepBatch = 1024
 
-func (l *lane[T]) giveBack(batch []T) {
+func (l *workQueue[T]) giveBack(batch []T) {
 	if cap(batch) > keepBatch {
 		return
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestP31CrewJoinsItsGoroutines(t *testing.T) {
-	var c crew
+// TestCrewJoinsItsGoroutines checks P31.
+func TestCrewJoinsItsGoroutines(t *testing.T) {
+	var c taskGroup
 	release := make(chan struct{})
 	ended := make(chan struct{})
 	require.True(t, c.start(func() {
@@ -31,10 +32,10 @@ func TestP31CrewJoinsItsGoroutines(t *testing.T) {
 	require.False(t, c.startLoop(func() { t.Error("started after close") }))
 }
 
-// User code that does not return does not hold up Shutdown for ever.
-func TestP31CrewDoesNotWaitForEver(t *testing.T) {
+// User code that does not return does not hold up Shutdown for ever (P31).
+func TestCrewDoesNotWaitForEver(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
+		var c taskGroup
 		release := make(chan struct{})
 		c.start(func() { <-release })
 		c.close()
@@ -44,9 +45,9 @@ func TestP31CrewDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// A callback is recognised by its goroutine: inside, and only while it runs.
-func TestP124CrewKnowsCallbacks(t *testing.T) {
-	var c crew
+// A callback is recognised by its goroutine: inside, and only while it runs (P124).
+func TestCrewKnowsCallbacks(t *testing.T) {
+	var c taskGroup
 	require.False(t, c.inCallback())
 	seen := make(chan bool, 3)
 	c.startLoop(func() { seen <- c.inCallback() })
@@ -75,11 +76,12 @@ func TestGoroutinesHaveDifferentNumbers(t *testing.T) {
 
 // ---- lanes
 
-func TestP87LaneServesInOrderAndOneAtATime(t *testing.T) {
+// TestLaneServesInOrderAndOneAtATime checks P87.
+func TestLaneServesInOrderAndOneAtATime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
+		var c taskGroup
 		var got []int
-		l := newLane(&c, 1000, func(i int) {
+		l := newWorkQueue(&c, 1000, func(i int) {
 			time.Sleep(time.Millisecond)
 			got = append(got, i) // the race detector would see a second one
 		})
@@ -96,27 +98,27 @@ func TestP87LaneServesInOrderAndOneAtATime(t *testing.T) {
 	})
 }
 
-func closeLane[T any](c *crew, l *lane[T]) {
+func closeLane[T any](c *taskGroup, l *workQueue[T]) {
 	l.close()
 	c.close()
 	waitForAll(c)
 }
 
 // waitForAll waits for all goroutines of a crew, however long that takes.
-func waitForAll(c *crew) {
+func waitForAll(c *taskGroup) {
 	if ended := c.lastEnd(); ended != nil {
 		<-ended
 	}
 }
 
 // What does not fit is dropped and counted: the one that is being served counts
-// as waiting.
-func TestP87LaneIsBounded(t *testing.T) {
+// as waiting (P87).
+func TestLaneIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
+		var c taskGroup
 		release := make(chan struct{})
 		served := 0
-		l := newLane(&c, 3, func(int) {
+		l := newWorkQueue(&c, 3, func(int) {
 			<-release
 			served++
 		})
@@ -140,8 +142,8 @@ func TestP87LaneIsBounded(t *testing.T) {
 // A lane has a goroutine only while there is work.
 func TestLaneWithoutWorkHasNoGoroutine(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
-		l := newLane(&c, 3, func(int) {})
+		var c taskGroup
+		l := newWorkQueue(&c, 3, func(int) {})
 		for range 10 {
 			l.put(1)
 			synctest.Wait()
@@ -152,12 +154,13 @@ func TestLaneWithoutWorkHasNoGoroutine(t *testing.T) {
 	})
 }
 
-func TestP31ClosedLaneDropsAndRefusesSilently(t *testing.T) {
+// TestClosedLaneDropsAndRefusesSilently checks P31.
+func TestClosedLaneDropsAndRefusesSilently(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
+		var c taskGroup
 		release := make(chan struct{})
 		served := 0
-		l := newLane(&c, 10, func(int) {
+		l := newWorkQueue(&c, 10, func(int) {
 			<-release
 			served++
 		})
@@ -176,14 +179,14 @@ func TestP31ClosedLaneDropsAndRefusesSilently(t *testing.T) {
 	})
 }
 
-// Nothing is lost or served twice when many put at once.
-func TestP87LaneUnderConcurrentUse(t *testing.T) {
-	var c crew
+// Nothing is lost or served twice when many put at once (P87).
+func TestLaneUnderConcurrentUse(t *testing.T) {
+	var c taskGroup
 	var mu sync.Mutex
 	count := map[string]int{}
 	done := make(chan struct{})
 	const workers, each = 8, 500
-	l := newLane(&c, workers*each, func(s string) {
+	l := newWorkQueue(&c, workers*each, func(s string) {
 		mu.Lock()
 		defer mu.Unlock()
 		count[s]++
@@ -208,9 +211,9 @@ func TestP87LaneUnderConcurrentUse(t *testing.T) {
 // A lane is bounded in bytes as well; one that is empty takes what is larger.
 func TestLaneIsBoundedInBytes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var c crew
+		var c taskGroup
 		hold := make(chan struct{})
-		l := newLane(&c, 100, func(int) { <-hold }).bounded(10, func(i *int) int { return *i })
+		l := newWorkQueue(&c, 100, func(int) { <-hold }).bounded(10, func(i *int) int { return *i })
 		require.Equal(t, 2, l.putAll([]int{4, 5, 2}), "in order, up to the first that does not fit")
 		synctest.Wait()
 		require.True(t, l.put(1), "what is being served counts")

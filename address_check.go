@@ -1,0 +1,328 @@
+package memberlist
+
+import (
+	"bytes"
+	"net/netip"
+	"time"
+)
+
+// A known name at another address can be the node itself, which moved or was
+// restarted there; a second node of that name; or old news from somebody who missed a
+// move. The word alone does not tell which (P96). So the name is asked for at both
+// addresses at the same time, in every way that a suspect is asked:
+//
+//	known    claimed
+//	silent   answers   the node has moved; the answer proves that this node is heard
+//	answers  silent    old news
+//	silent   silent    nothing is known, and nothing changes
+//	answers  answers   two nodes, or one that is reached at both addresses
+//
+// The last is told apart by full exchanges, first with the claimed address and then with
+// the known one: a node always lists itself at its own address. An ack would not do: it
+// does not name its sender, and its source address can be a translated one, or another
+// one of the same host.
+
+// addressCheck is the word that a known name is at another address, while it is checked.
+type addressCheck struct {
+	m           *member
+	latest      *alive       // the newest word of it
+	claimant    *Node        // the name at the claimed address
+	knownPing   *pendingPing // the question at the known address; nil if it does not matter
+	claimedPing *pendingPing // the question at the claimed address
+	due         instant      // when the silence counts
+
+	knownAnswered   bool  // the known address answered
+	claimedAnswered bool  // the claimed address answered
+	identifying     *Node // who is being asked for its own address in a full exchange
+}
+
+// addressHistory is what is remembered of claims to the name of a member.
+type addressHistory struct {
+	running *addressCheck // nil if none is being checked
+
+	rejectedAt       instant        // when the last claim was refused, 0 = never
+	rejectedAddr     netip.AddrPort // the address that was claimed
+	conflict         bool           // it was refused since both addresses answered
+	duplicateFoundAt instant        // last time full exchanges found two nodes of the name
+
+	movedAt           instant // when the node moved, 0 = never
+	formerIncarnation uint32  // what its incarnation was before that
+}
+
+func (m *member) addressHistory() *addressHistory {
+	file := m.detectorState()
+	if file.address == nil {
+		file.address = new(addressHistory)
+	}
+	return file.address
+}
+
+// nameIsFree reports whether a node at another address may have the name of m
+// whatever there is at the old one.
+func (c *core) nameIsFree(now instant, m *member) bool {
+	reclaim := c.cfg.DeadNodeReclaimTime
+	return m.state() == StateLeft ||
+		m.state() == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
+}
+
+// checkAddress handles an alive message about m at another address. There is one check
+// of a name at a time, and after a claim was refused, a pause before the same one is
+// checked again.
+func (c *core) checkAddress(now instant, m *member, a *alive) {
+	check := m.addressHistory()
+	switch {
+	case check.running != nil:
+		check.running.update(a)
+	case !c.recentlyRejected(now, m, a):
+		c.startAddressCheck(now, m, a)
+	case check.conflict:
+		c.conflict(m, a)
+	}
+}
+
+// update takes over a newer word of the same claim.
+func (k *addressCheck) update(a *alive) {
+	if a.Incarnation > k.latest.Incarnation && k.claimant.at(a.Addr, a.Port) {
+		k.latest = a.clone()
+	}
+}
+
+// recentlyRejected reports whether the same claim was refused a short time ago. Two nodes
+// of one name stay that for a while. Old news can come true soon: a node can move
+// back.
+func (c *core) recentlyRejected(now instant, m *member, a *alive) bool {
+	check := m.addressHistory()
+	if check.rejectedAt == 0 || m.gone() || check.rejectedAddr != addrPortOf(a.Addr, a.Port) {
+		return false
+	}
+	pauses := now.sub(check.rejectedAt) / c.notifyInterval()
+	return pauses < 1 || check.conflict && pauses < 10
+}
+
+// addressCheckPings is how often a ping of a check is sent.
+const addressCheckPings = 4
+
+// startAddressCheck asks for the name at both addresses. This node itself need not be asked
+// whether it is where it is, nor a name that is free whether it is still in use.
+func (c *core) startAddressCheck(now instant, m *member, a *alive) {
+	timeout := c.answerTime()
+	k := &addressCheck{
+		m: m, latest: a.clone(),
+		claimant: newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive),
+	}
+	m.addressHistory().running = k
+	if m != c.self && !c.nameIsFree(now, m) {
+		k.knownPing = c.pingByName(now, k, m.node)
+		k.knownPing.m = m
+		c.askOthers(now, k.knownPing, timeout)
+	}
+	k.claimedPing = c.pingByName(now, k, k.claimant)
+	c.pingByStream(now, k.claimedPing, timeout)
+	c.scheduleAddressVerdict(k, now.add(timeout))
+}
+
+// scheduleAddressVerdict sets the time until which answers are awaited.
+func (c *core) scheduleAddressVerdict(k *addressCheck, at instant) {
+	k.due = at
+	c.timers.push(timer{at: at, kind: timerAddressCheck, m: k.m})
+	for _, p := range []*pendingPing{k.knownPing, k.claimedPing} {
+		if p != nil { // it is forgotten then if the member was reaped
+			c.timers.push(timer{at: at, kind: timerPing, seq: p.seq})
+		}
+	}
+}
+
+// pingByName pings a node by name, for the first time.
+func (c *core) pingByName(now instant, k *addressCheck, n *Node) *pendingPing {
+	p := c.newPing(now, pingAddressCheck, c.answerTime()/addressCheckPings)
+	p.node, p.claimed = n, k
+	p.indirect.msg = c.pingMessage(p.seq, n.Name)
+	c.sendAddressPing(p)
+	return p
+}
+
+func (c *core) sendAddressPing(p *pendingPing) {
+	c.fx.packets = append(c.fx.packets, outPacket{
+		to: toNode(p.node), msg: p.indirect.msg, urgent: urgentProbe, seq: p.seq,
+	})
+}
+
+// addressPingTimedOut repeats a ping of a check until that is due.
+func (c *core) addressPingTimedOut(now instant, p *pendingPing) {
+	switch k := p.claimed; {
+	case !k.open():
+		delete(c.pings, p.seq)
+	case now < k.due:
+		c.sendAddressPing(p)
+		c.timers.push(timer{at: now.add(c.answerTime() / addressCheckPings), kind: timerPing, seq: p.seq})
+	}
+}
+
+// open reports whether the check has not ended and its member was not reaped.
+func (k *addressCheck) open() bool {
+	check := k.m.detectorView().address
+	return check != nil && check.running == k
+}
+
+// addressPingAnswered takes in that the name was found at one of the addresses.
+func (c *core) addressPingAnswered(now instant, p *pendingPing) {
+	k := p.claimed
+	if !k.open() {
+		return
+	}
+	if p == k.knownPing {
+		k.knownAnswered = true
+	} else {
+		k.claimedAnswered = true
+	}
+	switch {
+	case !k.claimedAnswered:
+	case k.knownAnswered, k.m == c.self:
+		c.identifyOwner(now, k)
+	case k.knownPing == nil:
+		c.acceptClaimedAddress(now, k)
+	}
+}
+
+// addressCheckDue judges by the answers that have come.
+func (c *core) addressCheckDue(now instant, m *member) {
+	check := m.detectorView().address
+	if check == nil || check.running == nil || now < check.running.due || check.running.identifying != nil {
+		return
+	}
+	k := check.running
+	if late := now.sub(k.due); late > c.timerTolerance() && !c.cfg.Detector.NoStallGuard {
+		c.scheduleAddressVerdict(k, now.add(c.timerTolerance())) // the answers may wait to be read
+		return
+	}
+	switch {
+	case k.claimedAnswered:
+		c.acceptClaimedAddress(now, k)
+	case m == c.self:
+		c.refuteStaleAddress(now, k)
+	default:
+		c.rejectClaimedAddress(now, k, false)
+	}
+}
+
+// endAddressCheck ends a check.
+func (c *core) endAddressCheck(k *addressCheck) {
+	delete(c.pings, k.claimedPing.seq)
+	if k.knownPing != nil {
+		delete(c.pings, k.knownPing.seq)
+	}
+	k.m.addressHistory().running = nil
+}
+
+// acceptClaimedAddress takes over the new address, unless m was reaped or moved meanwhile.
+func (c *core) acceptClaimedAddress(now instant, k *addressCheck) {
+	c.endAddressCheck(k)
+	m := k.m
+	asked := k.knownPing == nil || m.node.at(k.knownPing.node.Addr, k.knownPing.node.Port)
+	if c.table.get(k.claimant.Name) != m || !asked || m.node.at(k.latest.Addr, k.latest.Port) {
+		return
+	}
+	c.changeAddress(now, m, k.latest, nil)
+}
+
+// rejectClaimedAddress keeps the known address. If nobody at all answered, the next word of the
+// claim is checked at once.
+func (c *core) rejectClaimedAddress(now instant, k *addressCheck, conflict bool) {
+	c.endAddressCheck(k)
+	if !k.knownAnswered && !k.claimedAnswered {
+		return
+	}
+	check := k.m.addressHistory()
+	check.rejectedAt, check.conflict = max(now, 1), conflict
+	check.rejectedAddr = addrPortOf(k.latest.Addr, k.latest.Port)
+	if conflict {
+		c.conflict(k.m, k.latest)
+	}
+}
+
+// refuteStaleAddress handles a word about this node at another address where it is not: it is
+// about a process of the name that this one has followed. Newer news than the own are
+// overruled, so that nothing that is said of the old one counts against the new one.
+func (c *core) refuteStaleAddress(now instant, k *addressCheck) {
+	c.endAddressCheck(k)
+	if !c.leaving && k.latest.Incarnation >= c.self.incarnation && c.mayRefute(now, k.latest.Incarnation) {
+		c.refute(now, k.latest.Incarnation)
+	}
+}
+
+// identifyOwner finds out, after the name was found at both addresses, whether that
+// is one node. It takes full exchanges, and everybody would make them with the two: so
+// they are not made again before the periodic one would be due.
+func (c *core) identifyOwner(now instant, k *addressCheck) {
+	check := k.m.addressHistory()
+	pause := pushPullWait(max(c.cfg.PushPullInterval, 10*time.Second), len(c.table.order))
+	if check.duplicateFoundAt != 0 && now.sub(check.duplicateFoundAt) < pause {
+		c.rejectClaimedAddress(now, k, true)
+		return
+	}
+	c.identifyBy(k, k.claimant)
+}
+
+func (c *core) identifyBy(k *addressCheck, n *Node) {
+	k.identifying = n
+	c.fx.streams = append(c.fx.streams, streamTask{kind: streamIdentify, node: n, timeout: 2 * c.answerTime()})
+}
+
+// identified takes in which address a node gives itself that was asked for it; none
+// if it could not be asked.
+func (c *core) identified(now instant, asked *Node, own netip.AddrPort) {
+	m := c.table.get(asked.Name)
+	if m == nil || m.detectorView().address == nil {
+		return
+	}
+	k := m.detectorView().address.running
+	if k == nil || k.identifying != asked {
+		return
+	}
+	k.identifying = nil
+	isClaimed := own == addrPortOf(k.latest.Addr, k.latest.Port)
+	switch {
+	case !own.IsValid():
+		c.rejectClaimedAddress(now, k, true)
+	case !isClaimed && m == c.self:
+		c.refuteStaleAddress(now, k) // the transport finds nodes by name, and has found this one
+	case !isClaimed && asked == k.claimant:
+		c.rejectClaimedAddress(now, k, false)
+	case isClaimed && asked != k.claimant:
+		c.acceptClaimedAddress(now, k)
+	case asked == k.claimant && m != c.self:
+		c.identifyBy(k, k.knownPing.node)
+	default:
+		m.addressHistory().duplicateFoundAt = max(now, 1)
+		c.rejectClaimedAddress(now, k, true)
+	}
+}
+
+// abandonProbe ends a probe of m without a verdict, and drops an accusation of it that
+// waits for its alibi: m has moved, and its silence was that of another process.
+func (c *core) abandonProbe(now instant, m *member) {
+	if c.unverified.m == m {
+		c.unverified = failedProbe{}
+	}
+	if p := c.probing.ping; p != nil && p.m == m {
+		delete(c.pings, p.seq)
+		c.endProbe(now)
+	}
+}
+
+// aboutFormerProcess reports whether an accusation with this incarnation, soon after m moved,
+// is about the process that was at the old address: the new one starts from 1 again,
+// until it hears of that and refutes it.
+func (c *core) aboutFormerProcess(now instant, m *member, incarnation uint32) bool {
+	check := m.detectorView().address
+	return check != nil && check.movedAt != 0 && !m.gone() &&
+		incarnation <= check.formerIncarnation && now.sub(check.movedAt) < c.shortestSuspicion()
+}
+
+// clone is a copy that does not borrow from the packet.
+func (m *alive) clone() *alive {
+	return &alive{
+		Incarnation: m.Incarnation, Node: borrow(m.Node.own()), Addr: bytes.Clone(m.Addr),
+		Port: m.Port, Meta: bytes.Clone(m.Meta), Vsn: bytes.Clone(m.Vsn),
+	}
+}
