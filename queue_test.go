@@ -539,6 +539,7 @@ func (d *duel) check(want []Broadcast) {
 	checkQueueInvariants(d.t, d.q)
 }
 
+// TestQueueAgreesWithNaiveModel checks P77 to P80, P82 and P83.
 func TestQueueAgreesWithNaiveModel(t *testing.T) {
 	sequences, steps := 2000, 60
 	if testing.Short() {
