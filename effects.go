@@ -130,3 +130,8 @@ type metricCounts struct {
 	probeEnded           bool
 	relaysRefused        int
 }
+
+// toNode is the destination of a packet to a known member.
+func toNode(n *Node) destination {
+	return destination{addr: addrPortOf(n.Addr, n.Port), name: n.Name, node: n}
+}

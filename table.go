@@ -1,9 +1,7 @@
 package memberlist
 
 import (
-	"bytes"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -228,110 +226,6 @@ func (t *table) publish(m *member) {
 
 // live is the number of nodes that are alive or suspect.
 func (t *table) live() int { return t.counts[StateAlive] + t.counts[StateSuspect] }
-
-// newNode makes the immutable record of a node. It owns its bytes.
-func newNode(name string, addr []byte, port uint16, meta, vsn []byte, state NodeStateType) *Node {
-	return nodeFrom(borrow(name), addr, port, meta, vsn, state)
-}
-
-// nodeFrom is newNode for what an alive message or a node state says.
-func nodeFrom(name borrowed, addr []byte, port uint16, meta, vsn []byte, state NodeStateType) *Node {
-	n, owned := nodeWithRoom(name.len() + len(addr) + len(meta))
-	owned = name.appendTo(owned)
-	n.Name, n.Port, n.State = textOf(owned), port, state
-	owned = append(owned, addr...)
-	n.Addr = net.IP(owned[name.len():len(owned):len(owned)])
-	if meta != nil {
-		start := len(owned)
-		owned = append(owned, meta...)
-		n.Meta = owned[start:len(owned):len(owned)]
-	}
-	n.setVersions(vsn)
-	return n
-}
-
-// nodeWithRoom makes a Node together with room for so many bytes. They share one
-// piece of memory, in the sizes that the allocator has: that is what a member
-// costs most of, and 20 to 30 bytes less than two pieces.
-func nodeWithRoom(size int) (*Node, []byte) {
-	switch {
-	case size <= 16:
-		m := new(struct {
-			Node
-			room [16]byte
-		})
-		return &m.Node, m.room[:0]
-	case size <= 32:
-		m := new(struct {
-			Node
-			room [32]byte
-		})
-		return &m.Node, m.room[:0]
-	case size <= 48:
-		m := new(struct {
-			Node
-			room [48]byte
-		})
-		return &m.Node, m.room[:0]
-	case size <= 64:
-		m := new(struct {
-			Node
-			room [64]byte
-		})
-		return &m.Node, m.room[:0]
-	case size <= 96:
-		m := new(struct {
-			Node
-			room [96]byte
-		})
-		return &m.Node, m.room[:0]
-	case size <= 128:
-		m := new(struct {
-			Node
-			room [128]byte
-		})
-		return &m.Node, m.room[:0]
-	}
-	return new(Node), make([]byte, 0, size)
-}
-
-// withState is a copy of n in another state. It shares nothing with n, which would
-// otherwise stay in memory for the sake of its bytes.
-func (n *Node) withState(state NodeStateType) *Node {
-	versions := n.versions()
-	return newNode(n.Name, n.Addr, n.Port, n.Meta, versions[:], state)
-}
-
-// setVersions takes over the six version bytes of W66; fewer count as zero (W67).
-func (n *Node) setVersions(vsn []byte) {
-	if len(vsn) < 6 {
-		return
-	}
-	n.PMin, n.PMax, n.PCur = vsn[0], vsn[1], vsn[2]
-	n.DMin, n.DMax, n.DCur = vsn[3], vsn[4], vsn[5]
-}
-
-// versions are the six bytes of W66.
-func (n *Node) versions() [6]byte {
-	return [6]byte{n.PMin, n.PMax, n.PCur, n.DMin, n.DMax, n.DCur}
-}
-
-// sameContent reports whether n carries this meta and these versions.
-func (n *Node) sameContent(meta, vsn []byte) bool {
-	versions := n.versions()
-	return bytes.Equal(n.Meta, meta) && bytes.Equal(versions[:], vsn)
-}
-
-// says reports whether n shows exactly what an alive message about it says.
-func (n *Node) says(a *alive) bool {
-	return n.Port == a.Port && bytes.Equal(n.Addr, a.Addr) && n.sameContent(a.Meta, a.Vsn) &&
-		(n.Meta == nil) == (a.Meta == nil)
-}
-
-// at reports whether n lives at the address.
-func (n *Node) at(ip []byte, port uint16) bool {
-	return n.Port == port && sameIP(n.Addr, ip)
-}
 
 // memberView is what can be read of the table without its lock: one slot a
 // record, holding its node while that is a member. A reader walks the slots

@@ -5,9 +5,6 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
-	"net"
-	"net/netip"
-	"strconv"
 	"time"
 )
 
@@ -99,25 +96,4 @@ func jitter(rng *rand.Rand, d time.Duration) time.Duration {
 		return d
 	}
 	return d - d/10 + time.Duration(rng.Int64N(int64(d/5)))
-}
-
-// joinHostPort is the text form of an advertised address (P37, W73).
-func joinHostPort(ip net.IP, port uint16) string {
-	if ap := addrPortOf(ip, port); ap.IsValid() {
-		return ap.String()
-	}
-	return net.JoinHostPort(ip.String(), strconv.Itoa(int(port)))
-}
-
-// addrPortOf is the address of a packet's destination or sender. The 16-byte
-// form of an IPv4 address gives the same result as the 4-byte one.
-func addrPortOf(ip []byte, port uint16) netip.AddrPort {
-	addr, _ := netip.AddrFromSlice(ip)
-	return netip.AddrPortFrom(addr.Unmap(), port)
-}
-
-// sameIP compares two advertised addresses. The 4-byte and the 16-byte form of
-// one IPv4 address are the same address, other than in the reference (W72).
-func sameIP(a, b []byte) bool {
-	return string(a) == string(b) || net.IP(a).Equal(net.IP(b))
 }
