@@ -9,7 +9,7 @@ import (
 
 // An accusation counts only if its author is a member in good standing, and has been
 // so for as long as a suspicion takes at least. Else it is passed on to the accused,
-// which refutes it.
+// which refutes it (P175).
 func TestWitnessesInGoodStandingCount(t *testing.T) {
 	const long, short = 4 * time.Second, 4*time.Second - 1
 	refutedAgo := func(ago time.Duration) func(c *testCore) {
@@ -85,7 +85,7 @@ func TestWitnessesInGoodStandingCount(t *testing.T) {
 }
 
 // What is said about the dead and about this node itself is not checked, and neither
-// is a departure.
+// is a departure (P175).
 func TestWitnessesAreCheckedForTheLivingOnly(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "y", "a", "w")
@@ -102,7 +102,7 @@ func TestWitnessesAreCheckedForTheLivingOnly(t *testing.T) {
 	require.Equal(t, "left@1", c.view("y"))
 }
 
-// A discredited word does not confirm a suspicion either.
+// A discredited word does not confirm a suspicion either (P175).
 func TestWitnessesConfirmInGoodStanding(t *testing.T) {
 	for _, good := range []bool{false, true} {
 		c := newDetectorCore(t)
@@ -122,7 +122,7 @@ func TestWitnessesConfirmInGoodStanding(t *testing.T) {
 }
 
 // A death declared by somebody who came later than this node, and has been known for
-// less time than any suspicion takes, is a suspicion only, however often it is told.
+// less time than any suspicion takes, is a suspicion only, however often it is told (P176).
 func TestWitnessThatCameLaterIsNoJudge(t *testing.T) {
 	for what, run := range map[string]struct {
 		older  time.Duration // how long this node was there before the witness
@@ -161,7 +161,7 @@ func TestWitnessThatCameLaterIsNoJudge(t *testing.T) {
 	}
 }
 
-// A newcomer that repeats what others suspect confirms it, like anybody.
+// A newcomer that repeats what others suspect confirms it, like anybody (P176).
 func TestWitnessThatCameLaterConfirms(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
@@ -174,7 +174,7 @@ func TestWitnessThatCameLaterConfirms(t *testing.T) {
 }
 
 // The accused is told once in a probe interval at most, whoever accuses it of what.
-// Each member has its own turn.
+// Each member has its own turn (P166).
 func TestAccusedIsToldNowAndThen(t *testing.T) {
 	for _, interval := range []time.Duration{time.Second, 0} {
 		pause := max(interval, 100*time.Millisecond)
@@ -200,7 +200,7 @@ func TestAccusedIsToldNowAndThen(t *testing.T) {
 }
 
 // Who holds something against a node that says it is alive, with an incarnation that
-// the accusation beats, tells it so. It does not matter who brings the word.
+// the accusation beats, tells it so. It does not matter who brings the word (P166).
 func TestAccusedIsToldWhatIsHeldAgainstIt(t *testing.T) {
 	for what, run := range map[string]struct {
 		held func(c *testCore)

@@ -89,7 +89,7 @@ func (k *addressCheck) update(a *alive) {
 
 // recentlyRejected reports whether the same claim was refused a short time ago. Two nodes
 // of one name stay that for a while. Old news can come true soon: a node can move
-// back.
+// back (P179).
 func (c *core) recentlyRejected(now instant, m *member, a *alive) bool {
 	check := m.addressHistory()
 	if check.rejectedAt == 0 || m.gone() || check.rejectedAddr != addrPortOf(a.Addr, a.Port) {
@@ -103,7 +103,7 @@ func (c *core) recentlyRejected(now instant, m *member, a *alive) bool {
 const addressCheckPings = 4
 
 // startAddressCheck asks for the name at both addresses. This node itself need not be asked
-// whether it is where it is, nor a name that is free whether it is still in use.
+// whether it is where it is, nor a name that is free whether it is still in use (P179).
 func (c *core) startAddressCheck(now instant, m *member, a *alive) {
 	timeout := c.answerTime()
 	k := &addressCheck{
@@ -184,7 +184,7 @@ func (c *core) addressPingAnswered(now instant, p *pendingPing) {
 	}
 }
 
-// addressCheckDue judges by the answers that have come.
+// addressCheckDue judges by the answers that have come (P179).
 func (c *core) addressCheckDue(now instant, m *member) {
 	check := m.detectorView().address
 	if check == nil || check.running == nil || now < check.running.due || check.running.identifying != nil {
@@ -242,7 +242,7 @@ func (c *core) rejectClaimedAddress(now instant, k *addressCheck, conflict bool)
 
 // refuteStaleAddress handles a word about this node at another address where it is not: it is
 // about a process of the name that this one has followed. Newer news than the own are
-// overruled, so that nothing that is said of the old one counts against the new one.
+// overruled, so that nothing that is said of the old one counts against the new one (P179).
 func (c *core) refuteStaleAddress(now instant, k *addressCheck) {
 	c.endAddressCheck(k)
 	if !c.leaving && k.latest.Incarnation >= c.self.incarnation && c.mayRefute(now, k.latest.Incarnation) {
@@ -269,7 +269,7 @@ func (c *core) identifyBy(k *addressCheck, n *Node) {
 }
 
 // identified takes in which address a node gives itself that was asked for it; none
-// if it could not be asked.
+// if it could not be asked (P179).
 func (c *core) identified(now instant, asked *Node, own netip.AddrPort) {
 	m := c.table.get(asked.Name)
 	if m == nil || m.detectorView().address == nil {
@@ -312,7 +312,7 @@ func (c *core) abandonProbe(now instant, m *member) {
 
 // aboutFormerProcess reports whether an accusation with this incarnation, soon after m moved,
 // is about the process that was at the old address: the new one starts from 1 again,
-// until it hears of that and refutes it.
+// until it hears of that and refutes it (P180).
 func (c *core) aboutFormerProcess(now instant, m *member, incarnation uint32) bool {
 	check := m.detectorView().address
 	return check != nil && check.movedAt != 0 && !m.gone() &&

@@ -69,7 +69,7 @@ func (c *testCore) areTwo() {
 
 // While it is not known who is right, the known address counts. The name is asked for
 // at both, for a ProbeTimeout. If it answers at the claimed one only, the node has
-// moved: what was there is gone, and a node joins.
+// moved: what was there is gone, and a node joins (P179).
 func TestNameThatAnswersAtTheClaimedAddressOnlyHasMoved(t *testing.T) {
 	for _, reclaim := range []time.Duration{0, 30 * time.Second, time.Minute} {
 		for _, state := range []string{"alive", "suspect", "dead"} {
@@ -104,7 +104,7 @@ func TestNameThatAnswersAtTheClaimedAddressOnlyHasMoved(t *testing.T) {
 }
 
 // The known address gets the full question: repeated pings, relays, and a stream. The
-// claimed one gets pings and a stream.
+// claimed one gets pings and a stream (P179).
 func TestClaimIsCheckedInEveryWay(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b")
@@ -130,7 +130,7 @@ func TestClaimIsCheckedInEveryWay(t *testing.T) {
 }
 
 // Old news are a claim to an address where nobody of that name is. They displace
-// nobody, whatever becomes of the questions to the known address, and are no conflict.
+// nobody, whatever becomes of the questions to the known address, and are no conflict (P179).
 func TestOldNewsDisplaceNobody(t *testing.T) {
 	for _, known := range []bool{false, true} {
 		for _, reclaim := range []time.Duration{0, 30 * time.Second} {
@@ -173,7 +173,7 @@ func TestOldNewsRaiseNobody(t *testing.T) {
 }
 
 // A name that is free goes to whoever answers, without any question to the old address,
-// where a process that has left can linger.
+// where a process that has left can linger (P179).
 func TestFreeNameGoesToWhoAnswers(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b")
@@ -215,7 +215,7 @@ func TestClaimIsCheckedWithoutProbeTimeout(t *testing.T) {
 }
 
 // If the name answers at both addresses, they are asked in full exchanges which address
-// they have. If both have the claimed one, it is one node.
+// they have. If both have the claimed one, it is one node (P179).
 func TestNodeThatIsReachedAtBothAddressesHasMoved(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a")
@@ -245,7 +245,7 @@ func TestNodeThatIsReachedAtItsFormerAddressTooStays(t *testing.T) {
 	require.Empty(t, c.pings)
 }
 
-// Else, or if it cannot be asked, two nodes claim one name.
+// Else, or if it cannot be asked, two nodes claim one name (P179).
 func TestTwoNodesOfOneNameAreInConflict(t *testing.T) {
 	for what, settle := range map[string]func(c *testCore){
 		"two":             (*testCore).areTwo,
@@ -277,7 +277,7 @@ func TestTwoNodesOfOneNameAreInConflict(t *testing.T) {
 
 // Claims are gossiped about, so they come in numbers. One is checked at a time, and
 // after a conflict the same one is not for ten probe intervals, and the full exchange
-// is not made again before the periodic one would be due.
+// is not made again before the periodic one would be due (P179).
 func TestClaimsAreCheckedNowAndThen(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a")
@@ -459,7 +459,7 @@ func TestClaimTakesLessThanTwoSeconds(t *testing.T) {
 }
 
 // A node that hears of itself at another address looks whether somebody is there. If
-// not, it was about a process that it has followed, and is overruled.
+// not, it was about a process that it has followed, and is overruled (P179).
 func TestNewsOfTheOwnFormerAddressAreOverruled(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("a")
@@ -489,7 +489,7 @@ func TestOwnNameThatAnswersElsewhere(t *testing.T) {
 }
 
 // A probe that runs while its target moves ends without a verdict: the silence was that
-// of the old process. So does an accusation that waits for its alibi.
+// of the old process. So does an accusation that waits for its alibi (P180).
 func TestProbeOfANodeThatMovedAccusesNobody(t *testing.T) {
 	for what, until := range map[string]time.Duration{"running": 900 * time.Millisecond, "waiting": 1500 * time.Millisecond} {
 		t.Run(what, func(t *testing.T) {
@@ -516,7 +516,7 @@ func TestProbeOfANodeThatMovedAccusesNobody(t *testing.T) {
 }
 
 // For a while after a move, what others say about the incarnations before it is about
-// the old process. It is passed on to the new one, which refutes it.
+// the old process. It is passed on to the new one, which refutes it (P180).
 func TestAccusationsOfTheFormerProcessArePassedOn(t *testing.T) {
 	say := map[string]func(c *testCore, incarnation uint32){
 		"suspect": func(c *testCore, i uint32) { c.hearSuspect("x", i, "a") },

@@ -46,6 +46,7 @@ func (m *indirectPing) checkBounds() error {
 	return checkSource(m.SourceAddr)
 }
 
+// checkNode holds what is said of a node to its bounds (P167).
 func checkNode(name borrowed, addr, meta, vsn []byte) error {
 	switch {
 	case name.len() > maxNameLen:

@@ -15,7 +15,7 @@ import (
 // boundedMessage is a message that is held to bounds.
 type boundedMessage interface{ checkBounds() error }
 
-func TestBoundsOfMessages(t *testing.T) {
+func TestBoundsOfMessages(t *testing.T) { // P167
 	longest := borrow(strings.Repeat("n", maxNameLen))
 	tooLong := borrow(strings.Repeat("n", maxNameLen+1))
 	v4, v6 := make([]byte, 4), make([]byte, 16)
@@ -74,7 +74,7 @@ func TestWhatIsWithinTheBoundsCanBeGossiped(t *testing.T) {
 }
 
 // What is out of bounds in a packet changes nothing and is not kept. It is counted
-// and logged.
+// and logged (P167).
 func TestMessagesOutOfBoundsAreDropped(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		huge := borrow(strings.Repeat("n", 100_000))
@@ -111,7 +111,7 @@ func TestMessagesOutOfBoundsAreDropped(t *testing.T) {
 }
 
 // All the accusations that are kept about unknown nodes take little memory, however
-// long the names are that they come with.
+// long the names are that they come with (P164).
 func TestMemoryOfPendingVerdictsIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m, tr := recorded(t)
@@ -142,7 +142,7 @@ func heapSize() int64 {
 }
 
 // An entry of a push/pull that is out of bounds is dropped, and the others count; the
-// MergeDelegate does not see it either.
+// MergeDelegate does not see it either (P167).
 func TestEntriesOutOfBoundsAreDropped(t *testing.T) {
 	merge := &refusingMerge{}
 	m := gateOf(t, func(cfg *Config) { cfg.Merge = merge })
@@ -170,7 +170,7 @@ func TestEntriesOutOfBoundsAreDropped(t *testing.T) {
 	require.Empty(t, remote.nodes)
 }
 
-// A whole exchange with such entries succeeds without them.
+// A whole exchange with such entries succeeds without them (P167).
 func TestExchangeWithEntriesOutOfBounds(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)

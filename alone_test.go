@@ -13,7 +13,7 @@ import (
 )
 
 // The own news reach the others also if no packet of the wanted size has room for
-// them: name and meta data at their longest, packets at their smallest.
+// them: name and meta data at their longest, packets at their smallest (P197).
 func TestNewsThatFitNoPacketAreSentAlone(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"by gossip":      func(*Config) {},
@@ -52,7 +52,7 @@ func TestNewsThatFitNoPacketAreSentAlone(t *testing.T) {
 	}
 }
 
-// User broadcasts that fit no packet of the usual size are sent as well, each alone.
+// User broadcasts that fit no packet of the usual size are sent as well, each alone (P197).
 func TestLongUserBroadcastsAreSentAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)

@@ -8,7 +8,7 @@ import (
 )
 
 // An unanswered ping is repeated within the round: halfway through the direct
-// wait, with the relays, and three times while they try.
+// wait, with the relays, and three times while they try (P168).
 func TestAskAgainWithinTheRound(t *testing.T) {
 	for what, run := range map[string]struct {
 		change func(*Config)
@@ -52,7 +52,7 @@ func TestAskAgainWithinTheRound(t *testing.T) {
 }
 
 // Repeats go out only as long as no answer has come, and end the round like the
-// first: the loss of packets is no reason to suspect anybody.
+// first: the loss of packets is no reason to suspect anybody (P168).
 func TestAskAgainUntilAnAnswerComes(t *testing.T) {
 	for lost := range 6 {
 		c := newDetectorCore(t)
@@ -85,7 +85,7 @@ func TestAskAgainWithTheAccusation(t *testing.T) {
 	require.Equal(t, []string{"0s x: " + asked, "250ms x: " + asked}, c.live(499*time.Millisecond, nil))
 }
 
-// A transport that cannot send is not asked again (P52).
+// A transport that cannot send is not asked again (P52, P168).
 func TestAskAgainIsNotTriedWhereSendingFails(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
@@ -97,7 +97,7 @@ func TestAskAgainIsNotTriedWhereSendingFails(t *testing.T) {
 }
 
 // From a repeated ping no round trip time is taken into the smoothed one: nobody
-// knows which of the pings was answered (RFC 6298 §3). The ping delegate is told.
+// knows which of the pings was answered (RFC 6298 §3). The ping delegate is told (P168).
 func TestAskAgainSpoilsTheMeasurement(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x")

@@ -281,7 +281,7 @@ func (t *movedTransport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 }
 
 // A node that restarted says that it is alive with incarnation 1 to somebody who
-// holds a newer accusation. That one tells it, though nobody exchanges state (P15).
+// holds a newer accusation. That one tells it, though nobody exchanges state (P15, P166).
 func TestHolderOfANewerAccusationTellsTheAccused(t *testing.T) {
 	for state, accusation := range map[NodeStateType]func(from string) []byte{
 		StateDead: func(string) []byte {

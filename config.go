@@ -606,7 +606,8 @@ func (c *Config) validateVersion() error {
 		c.ProtocolVersion, wrong, ProtocolVersionMin, ProtocolVersionMax)
 }
 
-// validatePorts refuses ports that do not exist.
+// validateEncryptionVersion refuses a least version that is not known, or that this
+// node itself does not write (W86).
 func (c *Config) validateEncryptionVersion() error {
 	switch least, written := c.MinEncryptionVersion, boxVersion(c.ProtocolVersion); {
 	case least > boxPlain:
@@ -618,6 +619,7 @@ func (c *Config) validateEncryptionVersion() error {
 	return nil
 }
 
+// validatePorts refuses ports that do not exist (P9).
 func (c *Config) validatePorts() error {
 	const text = "port %d is not in the range [0, %d]: change Config.%s"
 	if c.BindPort < 0 || c.BindPort > maxPort {
@@ -654,7 +656,7 @@ func (c *Config) complete() error {
 }
 
 // boundTimes replaces times that the protocol cannot reckon with by the next one
-// that it can: the largest durations stand for never, and would overflow.
+// that it can: the largest durations stand for never, and would overflow (P157).
 func (c *Config) boundTimes() {
 	for _, period := range []*time.Duration{
 		&c.ProbeInterval, &c.GossipInterval, &c.PushPullInterval,
@@ -673,7 +675,7 @@ func (c *Config) boundTimes() {
 	}
 }
 
-// boundFactors does the same for numbers of nodes and factors.
+// boundFactors does the same for numbers of nodes and factors (P157).
 func (c *Config) boundFactors() {
 	for _, factor := range []*int{
 		&c.IndirectChecks, &c.SuspicionMult, &c.SuspicionMaxTimeoutMult,
@@ -682,7 +684,7 @@ func (c *Config) boundFactors() {
 		*factor = bounded(*factor, 0, maxFactor)
 	}
 	c.AwarenessMaxMultiplier = bounded(c.AwarenessMaxMultiplier, 1, maxFactor) // P68
-	c.PushPullNodes = bounded(c.PushPullNodes, 1, maxFactor)                   // F1
+	c.PushPullNodes = bounded(c.PushPullNodes, 1, maxFactor)                   // P154
 }
 
 // maxFactor bounds what counts nodes or multiplies: more than any cluster has.

@@ -42,7 +42,7 @@ func setNumber(field reflect.Value, n int64) {
 }
 
 // Every time and every number of a configuration has bounds within which nothing
-// overflows, one that is added later too.
+// overflows, one that is added later too (P157).
 func TestNumbersOfAConfigAreBounded(t *testing.T) {
 	unbounded := map[string]bool{
 		"HandoffQueueDepth": true, // only compared
@@ -109,7 +109,7 @@ func detectionTime(cfg *Config) time.Duration {
 
 // FuzzConfig makes two nodes of any configuration, which may do what is asked for but
 // neither panic nor stand still; and where the times are such that a dead node can be
-// found, it is.
+// found, it is (P157).
 func FuzzConfig(f *testing.F) {
 	fields := byte(len(numericFields(reflect.ValueOf(DefaultLANConfig()).Elem())))
 	f.Add([]byte{})

@@ -228,7 +228,7 @@ func TestValidateReportsTheFirstMistake(t *testing.T) {
 	require.NoError(t, c.validate())
 }
 
-// A version that nobody writes, or that the node itself does not, cannot be the least.
+// A version that nobody writes, or that the node itself does not, cannot be the least (W86).
 func TestMinEncryptionVersionIsValidated(t *testing.T) {
 	for protocol := uint8(1); protocol <= 5; protocol++ {
 		for least := range uint8(3) {

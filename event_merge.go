@@ -17,7 +17,7 @@ const manyEvents = 8192
 
 // mergeEvents merges events that wait, which are in the order of their numbers. A
 // merged event has the number of the first one in it, so that whoever waits for any
-// of these does not wait too short.
+// of these does not wait too short (P200).
 func mergeEvents(queue []event) []event {
 	byName := make(map[string]*pendingEvents)
 	for i := range queue {

@@ -88,7 +88,7 @@ func (b *believer) NotifyUpdate(n *Node) { b.told(n, true, true) }
 func (b *believer) NotifyLeave(n *Node)  { b.told(n, true, false) }
 
 // However slow a program is, what waits for it is bounded, joins and leaves of a node
-// alternate, news of it come in order, and in the end it knows what is true (P125).
+// alternate, news of it come in order, and in the end it knows what is true (P125, P200).
 func TestSlowProgramHearsWhatItHasToHear(t *testing.T) {
 	for _, nodes := range []int{3, 500, 20_000} {
 		inBubble(t, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestMergedToNothingIsDelivered(t *testing.T) {
 	})
 }
 
-func TestMergedEvents(t *testing.T) {
+func TestMergedEvents(t *testing.T) { // P200
 	for _, row := range []struct{ happened, told string }{
 		{"join a, update a, update a", "join a: dead to alive 3"},
 		{"join a, leave a", ""},

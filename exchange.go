@@ -201,7 +201,7 @@ var errTooManyPushPulls = errors.New("Too many pending push/pull requests")
 // servePushPull answers a full exchange (P117): it reads everything, judges it,
 // sends the own state with the join flag that it received (W56), and merges (W57).
 // A refusal by a delegate is sent instead of the own state, so that the joiner
-// learns of it.
+// learns of it (W89).
 func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	remote, err := m.readState(r)
 	defer m.done(&remote)
@@ -330,7 +330,7 @@ func (m *Memberlist) judge(ctx context.Context, remote *remoteState, local []nod
 }
 
 // dropOutOfBounds takes out the entries that have what no node has, and returns what
-// is wrong with the last of them.
+// is wrong with the last of them (P167).
 func (m *Memberlist) dropOutOfBounds(remote *remoteState) (refusal error) {
 	before := len(remote.nodes)
 	remote.nodes = slices.DeleteFunc(remote.nodes, func(n pushNodeState) bool {
@@ -593,7 +593,7 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 	}
 }
 
-// syncRound makes the periodic full exchanges, one after the other (F1).
+// syncRound makes the periodic full exchanges, one after the other (P154).
 func (m *Memberlist) syncRound(nodes []*Node) {
 	defer m.step(func(c *core, _ instant) { c.syncing = false })
 	for _, n := range nodes {

@@ -387,7 +387,7 @@ func TestUselessVersionsAreIgnored(t *testing.T) {
 }
 
 // P122, W62: 127 exchanges are answered at once; the 128th is turned away, is told why,
-// and there is room again when one is over. Those that have not been read do not count.
+// and there is room again when one is over. Those that have not been read do not count (W89).
 func TestTooManyExchanges(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -432,7 +432,7 @@ func TestTooManyExchanges(t *testing.T) {
 	})
 }
 
-// P117: who says nothing, or not enough, has TCPTimeout.
+// P117: who says nothing, or not enough, has TCPTimeout (P199).
 func TestSilentStreamsAreClosed(t *testing.T) {
 	full := new(puppet).state(false, nil, pushNodeState{Name: borrow("x")})
 	for name, sent := range map[string][]byte{"nothing": nil, "a part": full[:len(full)-1], "one byte": full[:1]} {
@@ -868,7 +868,7 @@ func TestStateOverTheLimitFailsWithItsSize(t *testing.T) {
 }
 
 // Streams that say nothing, or not enough, keep nobody out: there are bounds for all
-// of them and for those of one source, and who is turned away is told why.
+// of them and for those of one source, and who is turned away is told why (P199).
 func TestOpenStreamsAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
@@ -925,7 +925,7 @@ type addressedConn struct {
 
 func (c addressedConn) RemoteAddr() net.Addr { return vectorAddr(c.from) }
 
-// While a user message is delivered its stream is closed already, and does not count.
+// While a user message is delivered its stream is closed already, and does not count (P199).
 func TestSlowDeliveryHoldsNoStream(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c, hold := newMesh(t), make(chan struct{})

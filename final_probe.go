@@ -9,7 +9,7 @@ import "time"
 // asked one ProbeTimeout before the earliest moment at which the suspicion can run
 // out, so that the verdict is no later for it.
 
-// scheduleFinalProbe sets the time of the last question to a new suspect.
+// scheduleFinalProbe sets the time of the last question to a new suspect (P173).
 func (c *core) scheduleFinalProbe(now instant, m *member) {
 	if c.cfg.Detector.NoLastQuestion {
 		return
@@ -49,7 +49,7 @@ func (c *core) finalProbeExpired(at instant, s *suspicion) bool {
 	return at.sub(s.finalProbe.sent) > max(s.shortest, 2*c.answerTime())
 }
 
-// sendFinalProbe puts the last question to a suspect.
+// sendFinalProbe puts the last question to a suspect (P173).
 func (c *core) sendFinalProbe(now instant, m *member) {
 	s := m.suspicion()
 	p := c.newPing(now, pingFinalProbe, c.longestSuspicion())
@@ -91,7 +91,7 @@ func (c *core) repeatFinalProbe(now instant, p *pendingPing) {
 
 // confirmedDead reports whether a suspicion that has run out may become a verdict: the
 // suspect was asked, had time to answer, and this node has an alibi. If not, it
-// sees to it that the answer is known soon.
+// sees to it that the answer is known soon (P173).
 func (c *core) confirmedDead(now instant, m *member) bool {
 	s := m.suspicion()
 	if c.cfg.Detector.NoLastQuestion {
@@ -119,7 +119,7 @@ func (c *core) recheckSuspicion(at instant, m *member) {
 }
 
 // clearSuspicion makes a suspect that answered the last question alive again, here. No
-// incarnation has changed: it is up to the member to refute what others say.
+// incarnation has changed: it is up to the member to refute what others say (P173).
 func (c *core) clearSuspicion(now instant, m *member) {
 	if m.suspicion() == nil {
 		return
@@ -145,7 +145,7 @@ func (c *core) endSuspicion(m *member) {
 }
 
 // recentlyCleared reports whether m answered a last question so recently that an
-// accusation with the same incarnation is old news.
+// accusation with the same incarnation is old news (P174).
 func (c *core) recentlyCleared(now instant, m *member, incarnation uint32) bool {
 	at := m.detectorView().clearedAt
 	if at == 0 || incarnation != m.incarnation {
@@ -156,7 +156,7 @@ func (c *core) recentlyCleared(now instant, m *member, incarnation uint32) bool 
 
 // untrustedAccuser reports whether an accuser is itself under suspicion or gone, or
 // was so a moment ago. After a partition the two sides exchange what they believed
-// of each other, and such words must not kill those who are here.
+// of each other, and such words must not kill those who are here (P175).
 func (c *core) untrustedAccuser(now instant, from borrowed, accused *member) bool {
 	if c.cfg.Detector.NoWitnessCheck || accused.gone() {
 		return false
@@ -178,7 +178,7 @@ func (c *core) untrustedAccuser(now instant, from borrowed, accused *member) boo
 // recentlyJoined reports whether a node has been known for less time than any suspicion
 // takes, while this one has been here longer. What it says of the dead it concluded
 // elsewhere, perhaps on the other side of a partition that lasted so long that it was
-// forgotten here: that is a reason for suspicion, but no verdict.
+// forgotten here: that is a reason for suspicion, but no verdict (P176).
 func (c *core) recentlyJoined(now instant, from borrowed) bool {
 	accuser := c.table.find(from)
 	if c.cfg.Detector.NoWitnessCheck || accuser == nil || accuser == c.self {
@@ -189,7 +189,7 @@ func (c *core) recentlyJoined(now instant, from borrowed) bool {
 }
 
 // forwardToAccused sends an accusation to the one it concerns, so that it can refute it,
-// at most once in a while.
+// at most once in a while (P166).
 func (c *core) forwardToAccused(now instant, m *member, accusation []byte) {
 	file := m.detectorState()
 	if m == c.self || file.lastNotified != 0 && now.sub(file.lastNotified) < c.notifyInterval() {

@@ -33,7 +33,7 @@ func questions(sent []string) []string {
 
 // The question is put one ProbeTimeout before the earliest moment at which the
 // suspicion can run out: to the suspect, which gets the accusation with it and hears
-// it three times, to relays, and on a stream.
+// it three times, to relays, and on a stream (P173).
 func TestLastQuestionIsAskedInEveryWay(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
@@ -75,7 +75,7 @@ func TestLastQuestionCanBeShort(t *testing.T) {
 }
 
 // An answer, in whatever way, ends the suspicion here and only here: no broadcast, no
-// event, no new incarnation. The suspect itself has to refute what others say.
+// event, no new incarnation. The suspect itself has to refute what others say (P173).
 func TestLastQuestionAnsweredClearsHereOnly(t *testing.T) {
 	for what, answer := range map[string]func(c *testCore, p *pendingPing){
 		"directly or by a relay": (*testCore).answer,
@@ -132,7 +132,7 @@ func TestLastQuestionOfAnotherCaseDoesNotCount(t *testing.T) {
 }
 
 // The verdict comes at the very moment at which it would have come without the
-// question, whenever accusers confirm the suspicion.
+// question, whenever accusers confirm the suspicion (P173).
 func TestLastQuestionDoesNotDelayTheVerdict(t *testing.T) {
 	died := func(off bool, maxMult int, confirmed ...time.Duration) time.Duration {
 		c := newDetectorCore(t, func(cfg *Config) {
@@ -174,7 +174,7 @@ func TestLastQuestionDoesNotDelayTheVerdict(t *testing.T) {
 	require.Equal(t, 15500*ms, died(false, 6, late...))
 }
 
-// A suspicion that may take long has the question put again before its end.
+// A suspicion that may take long has the question put again before its end (P173).
 func TestLastQuestionIsRepeatedBeforeALateVerdict(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
@@ -211,7 +211,7 @@ func TestLastQuestionOfAShortSuspicion(t *testing.T) {
 
 // A member that answered is not suspected again with the same incarnation for as
 // long as a suspicion takes at least: what others say is older than its answer. It
-// can be with a newer one, and declared dead by others.
+// can be with a newer one, and declared dead by others (P174).
 func TestLastQuestionAnsweredLastsForAWhile(t *testing.T) {
 	for what, run := range map[string]struct {
 		after time.Duration

@@ -112,7 +112,7 @@ func (c *core) syncsWith(m *member) bool {
 }
 
 // syncDue asks for a full exchange with a random member (P115), or with more of
-// them as PushPullNodes says.
+// them as PushPullNodes says (P154).
 func (c *core) syncDue(now instant) {
 	wait := pushPullWait(c.cfg.PushPullInterval, len(c.table.order))
 	c.timers.push(timer{at: now.add(jitter(c.rng, wait)), kind: timerSync})

@@ -245,7 +245,7 @@ func TestOneExchangeAtATime(t *testing.T) {
 	require.Len(t, c.synced(), 1)
 }
 
-// F1: with how many different nodes one exchange is made in each round.
+// With how many different nodes one exchange is made in each round (P154).
 func TestPushPullNodes(t *testing.T) {
 	for configured, want := range map[int]int{0: 1, 1: 1, 3: 3, 100: 8} {
 		c := newTestCore(t, func(cfg *Config) { cfg.PushPullNodes = configured })
@@ -274,8 +274,8 @@ func TestWaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
 	}
 }
 
-// F3: the selection is asked for gossip and for exchanges; the core only says
-// that it is time.
+// The selection is asked for gossip and for exchanges; the core only says
+// that it is time (P156).
 func TestNodeSelectionIsLeftToTheShell(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.NodeSelection = everyNode{} })
 	c.know("x")

@@ -37,7 +37,7 @@ const (
 // far reports whether two incarnations are too far apart to be compared.
 func far(a, b uint32) bool { return max(a, b)-min(a, b) > maxAdvance }
 
-// nextIncarnation is the one above i.
+// nextIncarnation is the one above i (P158).
 func nextIncarnation(i uint32) uint32 {
 	if i >= lastIncarnation {
 		return 1
@@ -45,10 +45,10 @@ func nextIncarnation(i uint32) uint32 {
 	return i + 1
 }
 
-// refutable reports whether an accusation of a stranger is evidence.
+// refutable reports whether an accusation of a stranger is evidence (P159).
 func refutable(accusation uint32) bool { return accusation <= lastIncarnation }
 
-// yieldsTo reports whether a word that m is alive takes effect.
+// yieldsTo reports whether a word that m is alive takes effect (P160).
 func (m *member) yieldsTo(incarnation uint32) bool {
 	if far(incarnation, m.incarnation) {
 		return m.state() != StateAlive
@@ -58,7 +58,7 @@ func (m *member) yieldsTo(incarnation uint32) bool {
 
 // mayBeAccused reports whether an accusation that is not older than the record of m
 // is evidence. One with the recorded incarnation always is, or the death of a node
-// with the highest could not be told.
+// with the highest could not be told (P159).
 func (m *member) mayBeAccused(incarnation uint32) bool {
 	if incarnation == m.incarnation {
 		return true
@@ -72,7 +72,7 @@ func (r *verdict) overrulesAlive(incarnation uint32) bool {
 }
 
 // ignoreFar drops an accusation that is no evidence. If it is about this node, it
-// says what is true.
+// says what is true (P159).
 func (c *core) ignoreFar(now instant, m *member, incarnation uint32) {
 	c.logf(levelWarn, "Ignoring an accusation that is no evidence", logFields{node: m.node.Name, incarnation: incarnation},
 		"Ignoring an accusation of %s with incarnation %d, which is too far from %d", m.node.Name, incarnation, m.incarnation)
@@ -81,13 +81,13 @@ func (c *core) ignoreFar(now instant, m *member, incarnation uint32) {
 
 // pauseAfterLeap is the time between two refutations that advance the own incarnation
 // by maxAdvance: some rounds of gossip. The others have to hear of the first one, or
-// the second one would be too far for them.
+// the second one would be too far for them (P161).
 func (c *core) pauseAfterLeap() time.Duration { return times(c.cfg.GossipInterval, 20) }
 
 // mayRefute reports whether this node refutes what is said about it with the given
 // incarnation, which is not older than its own: not if it is too far away, nor while
 // an advance is too fast for the others to follow. Those who hold it against this
-// node are reminded, and will say so again.
+// node are reminded, and will say so again (P161).
 func (c *core) mayRefute(now instant, incarnation uint32) bool {
 	switch {
 	case far(incarnation, c.incarnation):
@@ -129,7 +129,7 @@ func (c *core) mergeAnswer(now instant, asked string, seed bool, states []pushNo
 }
 
 // catchUp continues where the previous life of this node ended, if that was so far
-// up that the others could not compare the two.
+// up that the others could not compare the two (P162).
 func (c *core) catchUp(incarnation uint32) {
 	if incarnation > c.incarnation && far(incarnation, c.incarnation) && refutable(incarnation) {
 		c.incarnation, c.self.incarnation = incarnation, incarnation
@@ -149,7 +149,7 @@ func (c *core) doubt(m *member, incarnation uint32) {
 // member is flooded, and no node is kept away from the others.
 const doubtShare = 16
 
-// takeDoubted is the member in doubt, if this exchange is to be made with it; else nil.
+// takeDoubted is the member in doubt, if this exchange is to be made with it; else nil (P163).
 func (c *core) takeDoubted() *member {
 	m := c.suspectRecord
 	if m == nil || c.rng.IntN(max(2, c.table.live()/doubtShare)) > 0 {
@@ -164,7 +164,7 @@ func (c *core) takeDoubted() *member {
 
 // correct takes over what a member says about itself in a full exchange, if the
 // record is too far away from it. It is not gossiped on: the others cannot compare
-// the two either.
+// the two either (P162).
 func (c *core) correct(now instant, s *pushNodeState) {
 	m := c.table.find(s.Name)
 	if m == nil || m == c.self || !m.node.at(s.Addr, s.Port) || !far(s.Incarnation, m.incarnation) {

@@ -13,7 +13,7 @@ import (
 )
 
 // A node counts to the last incarnation, and then from 1, as after a restart; the
-// number that nobody can go above is never its own (P113).
+// number that nobody can go above is never its own (P113, P158).
 func TestIncarnationsNeverWrap(t *testing.T) {
 	c := newTestCore(t)
 	c.incarnation, c.self.incarnation = lastIncarnation-1, lastIncarnation-1
@@ -30,7 +30,7 @@ func TestIncarnationsNeverWrap(t *testing.T) {
 }
 
 // An accusation far above the record is no evidence, nor one that no node of the
-// reference can refute; one with the recorded incarnation always is (P103, P108).
+// reference can refute; one with the recorded incarnation always is (P103, P108, P159).
 func TestAccusationsFromFarAreNoEvidence(t *testing.T) {
 	for what, run := range map[string]struct {
 		known, said uint32
@@ -80,7 +80,7 @@ func (c *testCore) hearAccusation(state NodeStateType, name string, incarnation 
 
 // A node that is told such a thing about itself does not follow. It repeats what is
 // true, once in a probe interval, and counts it neither against its health nor as a
-// refutation (P106).
+// refutation (P106, P159).
 func TestFarWordsAboutOneselfAreNotFollowed(t *testing.T) {
 	says := map[string]func(c *testCore, incarnation uint32){
 		"suspect": func(c *testCore, i uint32) { c.hearSuspect("me", i, "a") },
@@ -109,7 +109,7 @@ func TestFarWordsAboutOneselfAreNotFollowed(t *testing.T) {
 
 // An accused node is taken back with an incarnation that cannot be compared with the
 // accusation, on either side: no accusation is beyond its reach. A member in good
-// standing keeps its record, or two such words could replace each other for ever (P97).
+// standing keeps its record, or two such words could replace each other for ever (P97, P160).
 func TestAccusationsDoNotStandAgainstFarIncarnations(t *testing.T) {
 	const held = 1 << 30
 	for said, back := range map[uint32]bool{
@@ -138,7 +138,7 @@ func TestAccusationsDoNotStandAgainstFarIncarnations(t *testing.T) {
 }
 
 // A chain of accusations, each a step that counts, through the whole range: whether the
-// accused hears all of them, some or none, its next word makes it a member again.
+// accused hears all of them, some or none, its next word makes it a member again (P160).
 func TestNoChainOfAccusationsBansANode(t *testing.T) {
 	for _, hears := range []int{0, 1, 2, 7} { // each so manieth
 		for _, step := range []uint32{maxAdvance, maxAdvance - 1, maxAdvance / 3} {
@@ -168,7 +168,7 @@ func TestNoChainOfAccusationsBansANode(t *testing.T) {
 }
 
 // A node's own incarnation is not driven away from the others: after an advance it
-// waits until they may have heard of it. What does not advance it is refuted at once.
+// waits until they may have heard of it. What does not advance it is refuted at once (P161).
 func TestOwnIncarnationAdvancesNoFasterThanOthersFollow(t *testing.T) {
 	c := newTestCore(t)
 	c.hearSuspect("me", 1+maxAdvance, "a")
@@ -213,7 +213,7 @@ func TestFarRumoursAndTombstonesKeepNobodyOut(t *testing.T) {
 }
 
 // A record that is made from a tombstone is as old as that, and so is the next
-// tombstone: made from each other for ever, they go when the first one would (P46).
+// tombstone: made from each other for ever, they go when the first one would (P46, P165).
 func TestTombstonesDoNotRenewThemselves(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("a")
@@ -248,7 +248,7 @@ func TestTombstonesDoNotRenewThemselves(t *testing.T) {
 }
 
 // A member's own word in an exchange that was begun with it corrects a record far
-// away, and is not gossiped on. Nobody else's word does.
+// away, and is not gossiped on. Nobody else's word does (P162).
 func TestOwnWordInAnExchangeCorrectsTheRecord(t *testing.T) {
 	for what, run := range map[string]struct {
 		says  uint32
@@ -276,7 +276,7 @@ func TestOwnWordInAnExchangeCorrectsTheRecord(t *testing.T) {
 }
 
 // A node that was restarted continues above its previous life, however high that
-// came, if it learns of it from a seed.
+// came, if it learns of it from a seed (P162).
 func TestRestartedNodeCatchesUpWithItsSeeds(t *testing.T) {
 	entry := pushNodeState{
 		Name: borrow("me"), Addr: addrOfTestNode("me"), Port: 7946, Meta: []byte("of old"),
@@ -411,7 +411,7 @@ func inPlace(nodes []*Memberlist) bool {
 
 // Whatever anybody says about living nodes, with any incarnation and address, in
 // anybody's name: soon after the talking stops each is a member everywhere, also one
-// that was restarted meanwhile, or afterwards (P113).
+// that was restarted meanwhile, or afterwards (P113, P160).
 func TestWhateverIsSaidALivingNodeStaysOrComesBack(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -445,7 +445,7 @@ func TestWhateverIsSaidALivingNodeStaysOrComesBack(t *testing.T) {
 
 // A node that hears of a member with an incarnation far from its record makes the next
 // full exchange with that member, but in half of the cases at most, and in a large
-// cluster more rarely.
+// cluster more rarely (P163).
 func TestMembersInDoubtAreAsked(t *testing.T) {
 	for what, run := range map[string]struct {
 		members int

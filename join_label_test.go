@@ -67,7 +67,7 @@ func TestJoinErrorsThatSayNothingOfLabels(t *testing.T) {
 }
 
 // Who refuses a stream does not read the rest of it. What it said of the reason
-// reaches the joiner all the same (W48).
+// reaches the joiner all the same (W48, W89).
 func TestRefusalReachesAJoinerWithALargeState(t *testing.T) {
 	key := []byte("sixteen bytes ok")
 	for name, test := range map[string]struct {

@@ -265,7 +265,7 @@ func TestJoinContextThatHasEnded(t *testing.T) {
 }
 
 // The words of the delegate that refuses a join reach the joiner, whichever
-// delegate it is and on which side.
+// delegate it is and on which side (W89).
 func TestJoinerLearnsWhyItWasRejected(t *testing.T) {
 	errVeto := errors.New("only on Thursdays")
 	veto := func(n *Node) error {

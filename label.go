@@ -164,7 +164,7 @@ func cutLabel(err error) error {
 // there was no header (W40–W42). With SkipInboundLabelCheck input without a header
 // is taken as if it had the configured label. A header that is there all the same
 // must still be the right one, or any if none is configured: refusing these would
-// make a step by step introduction of labels impossible (F5).
+// make a step by step introduction of labels impossible (W42).
 func checkLabel(cfg *Config, label []byte) error {
 	if cfg.SkipInboundLabelCheck && (label == nil || cfg.Label == "") {
 		return nil

@@ -133,7 +133,7 @@ func TestRemoveLabelHeaderFromBrokenStream(t *testing.T) {
 	require.ErrorIs(t, AddLabelHeaderToStream(&failingConn{err: broken}, "blue"), broken)
 }
 
-// W40, W42 and F5: which labels pass at a node.
+// W40, W42: which labels pass at a node.
 func TestLabelsThatPass(t *testing.T) {
 	const none = "none"
 	for _, tc := range []struct {

@@ -85,7 +85,7 @@ func (c *core) departureMessage() []byte {
 	return d.appendTo(nil)
 }
 
-// departureState is a push/pull whose only entry is this node, which has left.
+// departureState is a push/pull whose only entry is this node, which has left (W90).
 func (c *core) departureState() []byte {
 	header := pushPullHeader{Nodes: 1}
 	self := nodeRecord{node: c.self.node, incarnation: c.self.incarnation}
@@ -101,7 +101,7 @@ func (c *core) rejoin() {
 }
 
 // spreadDeparture tells members that have not confirmed the departure, until enough
-// have. Those that have let their time pass are called on a stream as well.
+// have. Those that have let their time pass are called on a stream as well (P192).
 func (c *core) spreadDeparture(now instant) {
 	d := c.departure
 	if d == nil {
@@ -160,7 +160,7 @@ func (c *core) departureAckTimeout() time.Duration {
 
 // tellMembers pings up to k members that have not been asked in this turn, and
 // returns how many those are. It calls them at once where packets seem to get lost, or
-// others were found gone.
+// others were found gone (P192).
 func (c *core) tellMembers(now instant, k int) int {
 	d := c.departure
 	targets := c.choose(k, func(m *member) bool {
@@ -191,7 +191,7 @@ func (c *core) pingWithDeparture(now instant, m *member) {
 	})
 }
 
-// tellByStream calls the members on a stream that have not confirmed in time.
+// tellByStream calls the members on a stream that have not confirmed in time (P193).
 func (c *core) tellByStream(now instant) {
 	timeout := c.departureAckTimeout()
 	for m, n := range c.departure.notices {
@@ -227,7 +227,7 @@ const (
 
 // callEnded takes in how the departure fared on a stream. Where the connection was
 // refused nobody is left to be told. Silence means that only when at least as many have
-// just left as there are members silent: else the fault may be here.
+// just left as there are members silent: else the fault may be here (P194).
 func (c *core) callEnded(now instant, t *streamTask, outcome callOutcome) {
 	d, n := t.departure, t.notice
 	n.calling, n.called = false, now
@@ -290,7 +290,7 @@ func (c *core) departing(now instant) int {
 }
 
 // tellDeparting tells the members that are leaving as well of the own departure, so
-// that they do not wait for this node, which may be shut down next.
+// that they do not wait for this node, which may be shut down next (P194).
 func (c *core) tellDeparting(now instant) {
 	for _, m := range c.choose(maxDeparting, func(m *member) bool { return c.isDeparting(now, m) }) {
 		c.fx.packets = append(c.fx.packets, outPacket{to: toNode(m.node), msg: c.departureMessage(), urgent: urgentProbe})

@@ -427,7 +427,7 @@ func (c *mesh) vanish(m *Memberlist, from []*Memberlist) {
 }
 
 // Everybody leaves at once and is shut down at once, as when a deployment is taken
-// down: nobody waits in vain for those who are gone already.
+// down: nobody waits in vain for those who are gone already (P194).
 func TestEverybodyLeavesAtOnce(t *testing.T) {
 	same := func(*Config) {}
 	for i, run := range []struct {
@@ -487,7 +487,7 @@ func TestThoseWhoStayLearnOfAllWhoLeaveAtOnce(t *testing.T) {
 }
 
 // Where packets are blocked and streams are not, the departure goes over streams: at
-// once if that is known, and when the pings have not been answered if it is not.
+// once if that is known, and when the pings have not been answered if it is not (P193).
 func TestLeaveGoesOverStreamsWherePacketsAreBlocked(t *testing.T) {
 	for blockedFor, limit := range map[time.Duration]time.Duration{
 		time.Minute: 250 * time.Millisecond,
@@ -510,7 +510,8 @@ func TestLeaveGoesOverStreamsWherePacketsAreBlocked(t *testing.T) {
 }
 
 // The departure on a stream is a push/pull with one entry, the node itself, and without
-// user state. The answer, read to its end, is the proof; other ends of the stream are none.
+// user state. The answer, read to its end, is the proof; other ends of the stream are
+// none (W90).
 func TestLeaveOnStreamIsAPushPullOfOneEntry(t *testing.T) {
 	for what, run := range map[string]struct {
 		answer func(p *puppet, s remoteState) []byte
@@ -550,7 +551,7 @@ func TestLeaveOnStreamIsAPushPullOfOneEntry(t *testing.T) {
 }
 
 // A process that is gone, but not found dead yet, is not waited for: it refuses the
-// connection. One that cannot be reached is, unless as many have just left.
+// connection. One that cannot be reached is, unless as many have just left (P194).
 func TestLeaveDoesNotWaitForThoseWhoRefuse(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)

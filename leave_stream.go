@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// departOnStream tells a node of the own departure on a stream.
+// departOnStream tells a node of the own departure on a stream (P193).
 func (m *Memberlist) departOnStream(t streamTask) {
 	ctx, cancel := context.WithTimeout(m.life, t.timeout)
 	defer cancel()
@@ -36,7 +36,7 @@ func callOutcomeOf(err error) callOutcome {
 
 // sendDeparture makes a push/pull in which the own side is only the own departure. The
 // answer proves that it was read. It is read to its end, since the other side merges
-// only after it has sent everything, and if it is compatible, as it checks too (P120).
+// only after it has sent everything, and if it is compatible, as it checks too (P120, W90).
 func (m *Memberlist) sendDeparture(ctx context.Context, t streamTask) error {
 	to := t.node.FullAddress()
 	conn, err := m.dial(ctx, to, t.timeout)

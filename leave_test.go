@@ -85,7 +85,7 @@ func TestNobodyIsWaitedForIfAllOthersAreGone(t *testing.T) {
 }
 
 // Leave is over when three members have acked a ping that carried the departure,
-// or all if there are fewer (P22).
+// or all if there are fewer (P22, P192).
 func TestLeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
 	for others, wanted := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3, 20: 3} {
 		c := newTestCore(t)
@@ -106,7 +106,7 @@ func TestLeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
 }
 
 // A member that does not answer is not waited for as long as there are others;
-// when all have been asked, it begins anew (P22).
+// when all have been asked, it begins anew (P22, P192).
 func TestSilentMembersArePassedOver(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 6)...)
@@ -281,7 +281,7 @@ func (c *testCore) calls() map[string]*streamTask {
 func heardNow(c *testCore) { c.selfCheck.lastAnswer = c.now }
 
 // Members that do not ack in time are called on a stream; where packets fail anyway,
-// at once.
+// at once (P193).
 func TestDepartureGoesOnStreamsWhenPingsAreNotAcked(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 6)...)
@@ -306,7 +306,7 @@ func TestDepartureGoesOnStreamsWhenPingsAreNotAcked(t *testing.T) {
 	require.Len(t, c.calls(), 3, "no packet has been answered for long")
 }
 
-// What a stream comes to.
+// What a stream comes to (P194).
 func TestDepartureOutcomesOfStreams(t *testing.T) {
 	for _, run := range []struct {
 		outcome  callOutcome
@@ -340,7 +340,7 @@ func TestDepartureOutcomesOfStreams(t *testing.T) {
 }
 
 // Only members that stay are proofs: one that has confirmed and leaves too may be shut
-// down before it has passed the departure on.
+// down before it has passed the departure on (P194).
 func TestDepartureIsProvedByThoseWhoStay(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 5)...)
@@ -371,7 +371,7 @@ func sortedNames(pings map[string]uint32) []string {
 	return slices.Sorted(maps.Keys(pings))
 }
 
-// Nobody is waited for, but those who have just left may wait for this node.
+// Nobody is waited for, but those who have just left may wait for this node (P194).
 func TestDepartureIsToldToThoseWhoAreLeaving(t *testing.T) {
 	c := newTestCore(t)
 	c.know("long ago", "dead", "leaving")
@@ -394,7 +394,7 @@ func TestDepartureIsToldToThoseWhoAreLeaving(t *testing.T) {
 }
 
 // Others that leave make this node ask more at a time, within bounds, and never open
-// too many streams.
+// too many streams (P192).
 func TestDepartureAsksMoreWhileOthersLeave(t *testing.T) {
 	for _, departed := range []int{0, 1} {
 		c := newTestCore(t)

@@ -194,7 +194,7 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 const minQueueBytes = 16 << 20
 
 // queueBytes is how many bytes each lane may hold: as many as its packets have when
-// they are of the size in which this node fills its own.
+// they are of the size in which this node fills its own (P198).
 func (m *Memberlist) queueBytes() int {
 	depth, size := m.config.HandoffQueueDepth, m.config.UDPBufferSize
 	if depth > math.MaxInt/size {
@@ -203,6 +203,7 @@ func (m *Memberlist) queueBytes() int {
 	return max(minQueueBytes, depth*size)
 }
 
+// makeQueues makes the bounded queues between goroutines (P198).
 func (m *Memberlist) makeQueues() {
 	depth, bytes := m.config.HandoffQueueDepth, m.queueBytes()
 	m.userQueue = newWorkQueue(&m.tasks, depth, m.deliverUserMessages).

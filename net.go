@@ -280,7 +280,7 @@ func (in *packetHandler) classify(msg message, from sender) {
 	}
 }
 
-// tooManyDirect tells of messages in a packet that has more than maxDirect.
+// tooManyDirect tells of messages in a packet that has more than maxDirect (P195).
 func (m *Memberlist) tooManyDirect(n int, from sender) {
 	m.countDropped("surplus", n)
 	m.log.warnf("Too many pings and acks in a packet", logFields{addr: from.String()},
@@ -367,7 +367,7 @@ func (m *Memberlist) admitPacket(item *incoming, from sender) bool {
 	return true
 }
 
-// refuseOutOfBounds tells of a message that has what no node has.
+// refuseOutOfBounds tells of a message that has what no node has (P167).
 func (m *Memberlist) refuseOutOfBounds(kind messageType, err error, from sender) {
 	m.countDropped(outOfBounds, 1)
 	m.log.warnf("Ignoring a message that is out of bounds",

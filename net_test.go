@@ -531,7 +531,7 @@ func towers(msg []byte, n int) []byte {
 }
 
 // A small packet with thousands of pings gets a few answers. What is ignored is
-// counted and logged in one line.
+// counted and logged in one line (P195).
 func TestPacketOfThousandsOfPingsGetsAFewAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		for _, msg := range []encodable{
@@ -551,7 +551,7 @@ func TestPacketOfThousandsOfPingsGetsAFewAnswers(t *testing.T) {
 }
 
 // A packet cannot carry more guesses at the number of a pending ping than answers
-// that are due.
+// that are due (P195).
 func TestPacketOfThousandsOfAcksCountsAsAFew(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m, tr := recorded(t)
@@ -574,7 +574,7 @@ func TestPacketOfThousandsOfAcksCountsAsAFew(t *testing.T) {
 
 // A node answers where a ping says (W69). If that is neither where the packet came
 // from nor a member's address, the answer is no longer than the ping, whatever the
-// program and the queue have to say.
+// program and the queue have to say (P196).
 func TestAnswerToAnUnknownThirdPartyIsNoLongerThanThePing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m, tr := recorded(t, func(cfg *Config) {
@@ -600,7 +600,7 @@ func TestAnswerToAnUnknownThirdPartyIsNoLongerThanThePing(t *testing.T) {
 }
 
 // Somebody whom nobody knows can make a node spend few of its broadcasts and send
-// little more than he sends.
+// little more than he sends (P196).
 func TestFloodOfPingsFromAStrangerGetsBareAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		_, tr := recorded(t, func(cfg *Config) {
@@ -620,7 +620,7 @@ func TestFloodOfPingsFromAStrangerGetsBareAnswers(t *testing.T) {
 }
 
 // The places for relayed pings are shared by the addresses that indirect pings
-// really come from.
+// really come from (P181).
 func TestRelayPlacesAreSharedByWhereRequestsComeFrom(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m, tr := recorded(t)

@@ -256,7 +256,7 @@ func (r *packetReader) trim() {
 // all parts and levels together, those that fail included (W83): 1 MiB for any
 // datagram. On transports that carry larger packets it is packetRatio times the
 // packet, or twice what this node itself would put into one; never more than
-// maxUnpacked.
+// maxUnpacked (W87).
 func (w *wire) packetBudget(size int) int {
 	usual := 2 * min(w.cfg.UDPBufferSize, maxUnpacked)
 	return min(max(packetBudget, packetRatio*min(size, maxUnpacked), usual), maxUnpacked)

@@ -364,7 +364,7 @@ func TestBadPartsOfOnePacketAreBounded(t *testing.T) {
 	require.Len(t, msgs, 255, "each packet has its own bound")
 }
 
-// What one packet unpacks to is held to the limit as a whole (W63, W83).
+// What one packet unpacks to is held to the limit as a whole (W63, W83, W87).
 func TestUnpackedSizeIsBounded(t *testing.T) {
 	half := compressedWith(algorithmLZW, lzwOfRun(byte(userMsg), packetBudget/2))
 	r := newPacketReader(newWire(plainConfig()))
@@ -377,7 +377,7 @@ func TestUnpackedSizeIsBounded(t *testing.T) {
 }
 
 // Data that fails to decompress is charged with what it produced until then, or a
-// packet of such parts would make a node unpack without end (W83).
+// packet of such parts would make a node unpack without end (W83, W87).
 func TestFailedDecompressionIsCharged(t *testing.T) {
 	tooMuch := lzwOfRun(byte(userMsg), maxUnpacked+1)
 	whole := lzwOfRun(byte(userMsg), packetBudget/2)
@@ -410,7 +410,7 @@ func TestNestedDecompressionHasOneBudget(t *testing.T) {
 }
 
 // A node takes packets as large as those that it sends, or that its transport
-// carries.
+// carries (W87).
 func TestBudgetOfAPacketGrowsWithItsSize(t *testing.T) {
 	for _, tc := range []struct{ bufferSize, packet, want int }{
 		{1400, 100, 1 << 20},

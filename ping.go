@@ -70,7 +70,7 @@ const maxRelays = 4096
 // take reserves a place for a source. Each source may have as many as are left
 // free: one that asks for all gets half of them, two get a third each, and there is
 // always room for one that has asked for little (Choudhury and Hahne, "Dynamic
-// queue length thresholds", 1998).
+// queue length thresholds", 1998) (P181).
 func (r *relays) take(source netip.Addr) bool {
 	if r.bySource[source] >= maxRelays-r.pending {
 		return false
@@ -294,7 +294,7 @@ func (a *answerAllowance) take(now instant) bool {
 }
 
 // carries reports whether broadcasts may ride on an answer to a destination, or on a
-// relayed ping (P75).
+// relayed ping (P75, P196).
 func (c *core) carries(now instant, to destination) bool {
 	return c.knows(borrow(to.name), to) || c.unknownRequesters.take(now)
 }

@@ -203,7 +203,7 @@ func TestLateAnswerIsPassedOnAfterTheNack(t *testing.T) {
 	require.Zero(t, c.relays.pending)
 }
 
-// What others can make us remember is bounded (P58).
+// What others can make us remember is bounded (P58, P181).
 func TestRelayedPingsAreBounded(t *testing.T) {
 	c := newTestCore(t)
 	sources := 0
@@ -232,7 +232,7 @@ func (c *testCore) askRelay(source netip.Addr, times int) {
 
 func sourceNumber(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, byte(n >> 8), byte(n)}) }
 
-// Places are shared: who asks for all leaves room for those who ask for little.
+// Places are shared: who asks for all leaves room for those who ask for little (P181).
 func TestRelaysAreSharedAmongSources(t *testing.T) {
 	for greedy := 1; greedy <= 16; greedy *= 2 {
 		c := newTestCore(t)
@@ -262,7 +262,7 @@ func TestRelaySources(t *testing.T) {
 }
 
 // Broadcasts ride with what is sent to nodes that are known, by name and address, and
-// to others only now and then: they could be anybody's address.
+// to others only now and then: they could be anybody's address (P196).
 func TestBroadcastsForUnknownNodesAreBounded(t *testing.T) {
 	elsewhere := netip.MustParseAddrPort("192.0.2.1:53")
 	for name, to := range map[string]destination{

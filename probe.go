@@ -144,7 +144,7 @@ func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
 
 // probeTimeout is how long a direct answer of m may take: ProbeTimeout, or with
 // AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2). It is
-// doubled while answers come after repeats only, and so cannot be measured (§5.5).
+// doubled while answers come after repeats only, and so cannot be measured (§5.5) (P178).
 func (c *core) probeTimeout(m *member) time.Duration {
 	timeout, past := c.cfg.ProbeTimeout, m.detectorView()
 	if !c.cfg.AdaptiveProbeTimeout {
@@ -235,7 +235,7 @@ func (c *core) probeTimedOut(now instant, p *pendingPing) {
 }
 
 // resendPing repeats an unanswered ping, so that the loss of a packet costs a few
-// packets and not a suspicion that the whole cluster talks about.
+// packets and not a suspicion that the whole cluster talks about (P168).
 func (c *core) resendPing(p *pendingPing) {
 	if c.cfg.Detector.NoSecondPing || c.probing.unsent {
 		return
@@ -249,7 +249,7 @@ func (c *core) resendPing(p *pendingPing) {
 // repeatsWhileIndirect is how often the own ping is repeated while the relays try.
 const repeatsWhileIndirect = 3
 
-// probeIndirectly asks by other ways as well, after the own ping was not answered.
+// probeIndirectly asks by other ways as well, after the own ping was not answered (P168).
 func (c *core) probeIndirectly(now instant) {
 	pr := &c.probing
 	pr.phase = probeIndirect
@@ -293,7 +293,7 @@ func (c *core) sendStreamPing(now instant, p *pendingPing, timeout time.Duration
 
 // chooseRelays picks members to ask for an indirect ping: at random among those
 // that answered last, since their answers are what the verdict depends on, and if
-// they are too few among all.
+// they are too few among all (P169).
 func (c *core) chooseRelays(target *member) []*member {
 	k := c.cfg.IndirectChecks
 	fits := func(m *member) bool {

@@ -10,7 +10,7 @@ import (
 func adaptive(cfg *Config) { cfg.AdaptiveProbeTimeout = true }
 
 // The wait for a direct answer is the smoothed round trip time and four deviations,
-// between half and four times ProbeTimeout.
+// between half and four times ProbeTimeout (P178).
 func TestAdaptiveProbeTimeoutIsBounded(t *testing.T) {
 	const ms = float64(time.Millisecond)
 	for _, run := range []struct {
@@ -48,7 +48,7 @@ func TestAdaptiveProbeTimeoutIsBounded(t *testing.T) {
 	}
 }
 
-// The estimate follows RFC 6298 §2: an eighth and a quarter of what is new.
+// The estimate follows RFC 6298 §2: an eighth and a quarter of what is new (P178).
 func TestAdaptiveProbeTimeoutFollowsTheRoundTrips(t *testing.T) {
 	c := newDetectorCore(t, adaptive)
 	c.know("x")
@@ -68,7 +68,7 @@ func TestAdaptiveProbeTimeoutFollowsTheRoundTrips(t *testing.T) {
 }
 
 // A member that is slower than the repeats cannot be measured at first. It is given
-// more time until it can be (RFC 6298 §5.5), and then needs no relays.
+// more time until it can be (RFC 6298 §5.5), and then needs no relays (P178).
 func TestAdaptiveProbeTimeoutFindsTheTimeOfSlowMembers(t *testing.T) {
 	for _, before := range []time.Duration{0, 10 * time.Millisecond} {
 		for _, rtt := range []time.Duration{260 * time.Millisecond, 480 * time.Millisecond, 900 * time.Millisecond} {

@@ -37,7 +37,7 @@ type lostNodes struct {
 // add remembers a node, which answered once or never did. Its node, incarnation, heard
 // and since are set. When there is no room it replaces one of those that never
 // answered, whose names may be made up. If all have answered the new one is left out:
-// the others are as good a way back to a lost part of the cluster.
+// the others are as good a way back to a lost part of the cluster (P184).
 func (l *lostNodes) add(rng *rand.Rand, lost lostNode) {
 	if old := l.byName[lost.node.Name]; old != nil {
 		l.renew(old, lost)
@@ -137,7 +137,7 @@ func (c *core) startReconnecting(now instant) {
 }
 
 // reconnectDelay is the least time between two pings to lost nodes, so that a node
-// that looks for many sends no more of them than of probes.
+// that looks for many sends no more of them than of probes (P185).
 func (c *core) reconnectDelay() time.Duration {
 	return min(max(c.cfg.ProbeInterval, time.Millisecond), c.cfg.ReconnectInterval)
 }
@@ -152,7 +152,7 @@ const (
 // searchPeriod is the time between two pings to a lost node. All members look for it, so
 // each does its part of what is to be done: a node that was away for a time is found
 // within that time divided by searchAge. It is at most ReconnectInterval, for a lost node
-// may be within reach of this member alone.
+// may be within reach of this member alone (P185).
 func (c *core) searchPeriod(now instant, lost *lostNode) time.Duration {
 	interval := c.cfg.ReconnectInterval
 	if c.cfg.ProbeInterval <= 0 || c.cfg.ProbeInterval >= interval/searchProbes {
@@ -204,14 +204,14 @@ func (c *core) nextSearch(now instant) instant {
 }
 
 // rejoinDue lets the seeds be looked up and those be contacted that are no members: there may
-// be a part of the cluster that this one never met.
+// be a part of the cluster that this one never met (P188).
 func (c *core) rejoinDue(now instant) {
 	c.timers.push(timer{at: now.add(jitter(c.rng, c.cfg.RejoinInterval)), kind: timerRejoin})
 	c.contactSeeds(now)
 }
 
 // seedsDue does the same while few members are left, once in ReconnectInterval, unless that
-// is done anyway.
+// is done anyway (P189).
 func (c *core) seedsDue(now instant) {
 	always := c.cfg.RejoinInterval > 0 && c.cfg.RejoinInterval <= c.cfg.ReconnectInterval
 	if !always && now >= c.nextSeeding && c.fewLeft() {
@@ -232,7 +232,7 @@ func (c *core) hasSeeds() bool { return len(c.cfg.Seeds) > 0 || c.cfg.SeedSource
 
 // fewLeft reports whether this node is alone, or has at most two others left and has
 // lost more than that. A small cluster that is whole, or has lost its smaller part,
-// leaves the seeds in peace, and so does a large one, whatever happens to it.
+// leaves the seeds in peace, and so does a large one, whatever happens to it (P189).
 func (c *core) fewLeft() bool {
 	const few = 2
 	others := c.table.live() - 1
@@ -272,7 +272,7 @@ func (c *core) nextLostNode(now instant) *lostNode {
 
 // replaced reports whether a member has the address of a lost node: a process that was
 // started there under another name. It would answer each ping by warning of it. The
-// member must have answered once, or a made-up one could keep the lost node out.
+// member must have answered once, or a made-up one could keep the lost node out (P185).
 func (c *core) replaced(lost *lostNode) bool {
 	succeeds := func(m *member) bool {
 		return !m.gone() && m.node.Name != lost.node.Name && (m == c.self || m.hasAnswered()) &&
@@ -288,7 +288,7 @@ func (c *core) replaced(lost *lostNode) bool {
 	return lost.successor != nil
 }
 
-// lostNodeLifetime is how long a node that died is looked for.
+// lostNodeLifetime is how long a node that died is looked for (P184).
 func (c *core) lostNodeLifetime() time.Duration {
 	if c.cfg.ReconnectTimeout > 0 {
 		return c.cfg.ReconnectTimeout
@@ -298,7 +298,7 @@ func (c *core) lostNodeLifetime() time.Duration {
 
 // lostNodeAnswered makes a full exchange with a node that answered under its own name:
 // it learns what is said about it and refutes, and each side learns of the rest
-// of the other.
+// of the other (P186).
 func (c *core) lostNodeAnswered(p *pendingPing) {
 	if c.leaving {
 		return
@@ -336,7 +336,7 @@ func (c *core) nodeReturned(now instant, m *member) {
 }
 
 // reunionDue exchanges state with one of those that came back. Where many members got few
-// back, most leave it to the others.
+// back, most leave it to the others (P187).
 func (c *core) reunionDue(instant) {
 	r := c.reunion
 	c.reunion = reunion{}

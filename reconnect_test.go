@@ -58,7 +58,7 @@ func (c *testCore) die(names ...string) {
 }
 
 // Nodes that died are looked for, also when the table has long forgotten them. Those
-// that left are not, whenever that became known.
+// that left are not, whenever that became known (P184).
 func TestReconnectLooksForTheDeadAndNotForThoseThatLeft(t *testing.T) {
 	reaped := func(c *testCore) { c.pass(time.Hour); c.reap(c.now) }
 	for what, run := range map[string]struct {
@@ -103,7 +103,7 @@ func TestReconnectLooksForTheDeadAndNotForThoseThatLeft(t *testing.T) {
 }
 
 // A lost node is due every two probe intervals, later on every 240th part of the time since
-// its death, and at least once in ReconnectInterval. The members share the work.
+// its death, and at least once in ReconnectInterval. The members share the work (P185).
 func TestSearchSlowsDownWithTheTimeSinceTheDeath(t *testing.T) {
 	for _, run := range []struct {
 		others    int
@@ -133,7 +133,7 @@ func TestSearchSlowsDownWithTheTimeSinceTheDeath(t *testing.T) {
 }
 
 // Each has its turn, and all together not more than one in a probe interval. The times are
-// jittered.
+// jittered (P185).
 func TestReconnectRate(t *testing.T) {
 	for _, lost := range []int{1, 2, 3, 10, 30, 300} {
 		c := quietDetector(t)
@@ -211,7 +211,7 @@ func TestReconnectBeginsSoonAfterManyWereLost(t *testing.T) {
 	}
 }
 
-// The order is another one on each node, so that not all look for the same one.
+// The order is another one on each node, so that not all look for the same one (P185).
 func TestReconnectOrderIsRandom(t *testing.T) {
 	firsts := map[string]int{}
 	for seed := range uint64(200) {
@@ -267,7 +267,7 @@ func TestReconnectPassesAreFair(t *testing.T) {
 	require.Len(t, tried, len(l.order))
 }
 
-// At most 4096 are remembered.
+// At most 4096 are remembered (P184).
 func TestReconnectMemoryIsBounded(t *testing.T) {
 	var l lostNodes
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -289,7 +289,7 @@ func TestReconnectMemoryIsBounded(t *testing.T) {
 }
 
 // They are remembered for ReconnectTimeout after their death; without one until they
-// leave the table.
+// leave the table (P184).
 func TestReconnectGivesUpInTheEnd(t *testing.T) {
 	for _, run := range []struct {
 		timeout, looks time.Duration
@@ -311,7 +311,7 @@ func TestReconnectGivesUpInTheEnd(t *testing.T) {
 	}
 }
 
-// Without a ReconnectInterval nothing is remembered, asked or tried.
+// Without a ReconnectInterval nothing is remembered, asked or tried (P185).
 func TestReconnectIsOffWithoutAnInterval(t *testing.T) {
 	c := quietDetector(t, func(cfg *Config) {
 		cfg.ReconnectInterval, cfg.RejoinInterval, cfg.Seeds = 0, 0, []string{"seed"}
@@ -329,7 +329,7 @@ func TestReconnectIsOffWithoutAnInterval(t *testing.T) {
 	}
 }
 
-// A lost node that answers gets a full exchange, and is a member when it refutes.
+// A lost node that answers gets a full exchange, and is a member when it refutes (P186).
 func TestReconnectAnswerLeadsToAFullExchange(t *testing.T) {
 	c := quietDetector(t)
 	c.know("a")
@@ -363,7 +363,7 @@ func TestReconnectWithoutAnswerChangesNothing(t *testing.T) {
 }
 
 // Those that come back exchange state with about three members, one each at most; all who
-// lost many do. It happens within a probe interval, once however many came back.
+// lost many do. It happens within a probe interval, once however many came back (P187).
 func TestThoseThatComeBackExchangeState(t *testing.T) {
 	visits := func(others, lost int, changes ...func(*Config)) (n int) {
 		for seed := range uint64(100) {
@@ -432,7 +432,7 @@ func seedsForFew(cfg *Config) { cfg.Seeds, cfg.RejoinInterval = []string{"seed"}
 
 // Without a RejoinInterval seeds are tried by a node that is alone, and by one that has at most two others left
 // and has lost more than that. Others leave them in peace: healthy clusters of any
-// size, small ones that lost their smaller part, and large ones.
+// size, small ones that lost their smaller part, and large ones (P189).
 func TestSeedsAreTriedWhenFewAreLeft(t *testing.T) {
 	for _, run := range []struct {
 		others, lost int
@@ -458,7 +458,7 @@ func TestSeedsAreTriedWhenFewAreLeft(t *testing.T) {
 }
 
 // With one they are contacted whoever is there, at that interval alone if it is no longer
-// than ReconnectInterval.
+// than ReconnectInterval (P188).
 func TestSeedsAreContactedEachRejoinInterval(t *testing.T) {
 	for _, run := range []struct {
 		others, lost int
@@ -496,7 +496,7 @@ func TestSeedsAreNotTriedForThoseThatLeft(t *testing.T) {
 }
 
 // They are tried once in ReconnectInterval, however many nodes were lost, and not
-// while an attempt lasts.
+// while an attempt lasts (P189).
 func TestSeedsAreTriedOncePerInterval(t *testing.T) {
 	for _, lost := range []int{0, 1, 100} {
 		c := quietDetector(t, seedsForFew)
@@ -554,7 +554,7 @@ func TestMadeUpNodesDoNotEndTheSearchForARealOne(t *testing.T) {
 }
 
 // Among those that never answered it is chance who stays, so that nobody can fill the
-// memory first.
+// memory first (P184).
 func TestLostNodesThatNeverAnsweredReplaceEachOtherAtRandom(t *testing.T) {
 	var l lostNodes
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -600,7 +600,7 @@ func TestLostNodesKnowWhoNeverAnswered(t *testing.T) {
 	require.NotZero(t, unheard)
 }
 
-// When all have answered, a new one is left out, whoever it is.
+// When all have answered, a new one is left out, whoever it is (P184).
 func TestLostNodesThatAnsweredStay(t *testing.T) {
 	var l lostNodes
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -615,7 +615,7 @@ func TestLostNodesThatAnsweredStay(t *testing.T) {
 }
 
 // A lost node is not looked for at an address where a member of another name lives:
-// that would warn of each ping. It is again when that one is gone, or has moved.
+// that would warn of each ping. It is again when that one is gone, or has moved (P185).
 func TestLostNodesAreNotLookedForWhereAMemberLives(t *testing.T) {
 	for what, run := range map[string]struct {
 		happens func(c *testCore)

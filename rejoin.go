@@ -46,7 +46,7 @@ func (m *Memberlist) rejoin() {
 	})
 }
 
-// atATime calls f for all of the list, seedContacts of them at a time.
+// atATime calls f for all of the list, seedContacts of them at a time (P191).
 func atATime[T any](list []T, f func(T)) {
 	slots := make(chan struct{}, seedContacts)
 	var all sync.WaitGroup
@@ -60,7 +60,7 @@ func atATime[T any](list []T, f func(T)) {
 	all.Wait()
 }
 
-// seeds are the entries that are configured, and those that the SeedSource has now.
+// seeds are the entries that are configured, and those that the SeedSource has now (P190).
 func (m *Memberlist) seeds(ctx context.Context) []string {
 	if m.config.SeedSource == nil {
 		return m.config.Seeds
@@ -108,7 +108,8 @@ func (m *Memberlist) resolveSeeds(ctx context.Context, entries []string) []seedA
 }
 
 // seedFailed logs that an entry could not be resolved, or, without one, that the
-// SeedSource failed. It warns of each now and then: what fails once fails mostly for long.
+// SeedSource failed. It warns of each now and then: what fails once fails mostly for
+// long (P191).
 func (m *Memberlist) seedFailed(seed string, err error) {
 	if m.life.Err() != nil {
 		return
@@ -141,7 +142,8 @@ func (m *Memberlist) noteSeedWarning(seed string, now time.Time) {
 }
 
 // strangers are those of the addresses that lead neither to a living member nor to this node.
-// An entry with a node name stands for the node of that name, at whatever address that is.
+// An entry with a node name stands for the node of that name, at whatever address that
+// is (P188).
 func (m *Memberlist) strangers(list []seedAddress) []seedAddress {
 	names, addrs := make(map[string]bool), make(map[netip.AddrPort]bool)
 	for _, a := range list {

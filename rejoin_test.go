@@ -25,7 +25,7 @@ func addresses(nodes ...*Memberlist) []string {
 }
 
 // Two clusters that never met become one, if the seeds name nodes of both, within two
-// intervals.
+// intervals (P188).
 func TestIslandsThatNeverMetBecomeOneCluster(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestColdStartWithStaleSeedsEndsInOneCluster(t *testing.T) {
 }
 
 // Where all seeds are known nothing is sent and no stream is opened, however they are
-// written. Nodes that died are not known.
+// written. Nodes that died are not known (P188).
 func TestKnownSeedsAreLeftInPeace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -118,7 +118,7 @@ func TestKnownSeedsAreLeftInPeace(t *testing.T) {
 }
 
 // A SeedSource that fails, or hangs until its context ends, is asked again. It is warned of
-// once an hour, like a seed that cannot be resolved.
+// once an hour, like a seed that cannot be resolved (P190).
 func TestSeedSourceThatFailsIsAskedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -186,7 +186,7 @@ func TestSeedThatRefusesIsNoError(t *testing.T) {
 }
 
 // A name with hundreds of addresses where nobody answers occupies a few goroutines, and each
-// round tries others, until one leads to the cluster. Then all is known.
+// round tries others, until one leads to the cluster. Then all is known (P191).
 func TestHundredsOfDeadSeedsAreTriedAFewAtATime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -227,7 +227,7 @@ func TestHundredsOfDeadSeedsAreTriedAFewAtATime(t *testing.T) {
 }
 
 // Without a RejoinInterval a SeedSource is asked when Seeds would be tried; after Leave not at
-// all, and after Join again.
+// all, and after Join again (P190).
 func TestSeedSourceIsAskedWhenSeedsAreWanted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -260,7 +260,7 @@ func TestSeedSourceIsAskedWhenSeedsAreWanted(t *testing.T) {
 	})
 }
 
-// Shutdown ends the context of a SeedSource that is at work.
+// Shutdown ends the context of a SeedSource that is at work (P190).
 func TestShutdownEndsTheSeedSource(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -279,7 +279,7 @@ func TestShutdownEndsTheSeedSource(t *testing.T) {
 	})
 }
 
-// A node on all interfaces is not its own seed, by whatever address of the machine.
+// A node on all interfaces is not its own seed, by whatever address of the machine (P188).
 func TestSeedsThatNameTheNodeItselfAreKnown(t *testing.T) {
 	for _, bind := range []string{"127.0.0.1", "0.0.0.0"} {
 		cfg := DefaultLocalConfig()

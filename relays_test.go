@@ -22,7 +22,7 @@ func (c *testCore) relaysFor(target string, times int) map[string]int {
 	return counts
 }
 
-// Relays are drawn among those that answered last.
+// Relays are drawn among those that answered last (P169).
 func TestRelaysAreThoseThatAnsweredLast(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.Detector.NoHeardRelays = off })
@@ -44,7 +44,7 @@ func TestRelaysAreThoseThatAnsweredLast(t *testing.T) {
 	}
 }
 
-// Sixteen are remembered; who answered before them is one of many.
+// Sixteen are remembered; who answered before them is one of many (P169).
 func TestRelaysOfLongAgoAreForgotten(t *testing.T) {
 	c := newDetectorCore(t)
 	names := nodeNames("n", 40)
@@ -60,7 +60,7 @@ func TestRelaysOfLongAgoAreForgotten(t *testing.T) {
 	}
 }
 
-// Where too few answered, others fill up.
+// Where too few answered, others fill up (P169).
 func TestRelaysAreFilledUp(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d", "e")

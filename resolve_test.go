@@ -568,7 +568,7 @@ func TestHostileDNSAnswersAreNotBelieved(t *testing.T) {
 
 // ---- SRV records ----
 
-func TestSeedsFollowServiceRecords(t *testing.T) {
+func TestSeedsFollowServiceRecords(t *testing.T) { // P188
 	server, asked := startNameServer(t, "127.0.0.1:0", zone{
 		"_memberlist._udp.example.com. SRV": {
 			"_memberlist._udp.example.com. 60 IN SRV 0 0 8001 a.example.com.",

@@ -256,7 +256,7 @@ func openBox(dst, box []byte, keys []sealingKey, hint int, additional []byte) (p
 	return nil, 0, ErrDecrypt
 }
 
-// openBox is openBox for the versions that the configuration accepts.
+// openBox is openBox for the versions that the configuration accepts (W86).
 func (w *wire) openBox(dst, box []byte, keys []sealingKey, hint int, additional []byte) (plain []byte, used int, err error) {
 	if least := w.cfg.MinEncryptionVersion; len(box) > 0 && box[0] < least {
 		return nil, 0, newKindError(ErrDecrypt, "encryption version %d is refused, %d is the lowest accepted", box[0], least)

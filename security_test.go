@@ -310,7 +310,7 @@ func TestRelabelledBoxHasToHaveThePaddedLength(t *testing.T) {
 }
 
 // A node that is to accept no version 0 does not, by packet and by stream, in good
-// form or relabelled; without the setting it accepts both.
+// form or relabelled; without the setting it accepts both (W86).
 func TestMinEncryptionVersion(t *testing.T) {
 	for least, opens := range []bool{true, false} {
 		for version := range uint8(2) {

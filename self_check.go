@@ -44,7 +44,7 @@ func (a *selfCheck) record(now instant, peer *member, sent instant) {
 }
 
 // heardSince reports whether somebody other than the accused answered something that
-// was sent at the given time or later.
+// was sent at the given time or later (P170).
 func (a *selfCheck) heardSince(asked instant, accused *member) bool {
 	for i, peer := range a.peers {
 		if peer != accused && a.sent[i] >= asked && a.sent[i] > 0 {
@@ -66,7 +66,7 @@ type failedProbe struct {
 
 // awaitSelfCheck keeps an accusation until it has an alibi or is too old. Until then the
 // ping stays pending: a late nack is an alibi, and a late ack clears the target. The
-// silence after a ping that did not go out is no reason to accuse.
+// silence after a ping that did not go out is no reason to accuse (P171).
 func (c *core) awaitSelfCheck(now instant, a failedProbe, p *pendingPing) {
 	if !p.transmitted {
 		return
@@ -85,7 +85,7 @@ func (c *core) awaitSelfCheck(now instant, a failedProbe, p *pendingPing) {
 
 // verifyFailedProbe decides about the target of a ping that was asked once more on a
 // stream, together with the witnesses, and has had its time to answer. Without that
-// a network that begins to work again between the two would look like a dead member.
+// a network that begins to work again between the two would look like a dead member (P171).
 func (c *core) verifyFailedProbe(now instant, p *pendingPing) {
 	a := c.unverified
 	if a.seq == p.seq && a.streamSent != 0 && now <= a.validUntil && c.streamSelfCheck.heardSince(a.streamSent, a.m) {
@@ -113,7 +113,7 @@ func (c *core) selfCheckByStream(now instant, accused *member) {
 }
 
 // chooseResponsive picks up to k members at random among those that answered last, and if
-// they are too few among all.
+// they are too few among all (P169).
 func (c *core) chooseResponsive(a *selfCheck, k int, fits func(*member) bool) []*member {
 	var heard []*member
 	for _, i := range c.rng.Perm(len(a.recentPeers)) {
@@ -196,7 +196,7 @@ func (c *core) recheckFailedProbe(now instant, peer *member) {
 // selfCheckPassed reports whether this node may hold the silence of a ping's target
 // against it. With nobody else in the cluster there is no alibi to be had; and
 // after a long time without any answer, about the longest suspicion when all is
-// added up, the node takes it that it is the one who survived.
+// added up, the node takes it that it is the one who survived (P170).
 func (c *core) selfCheckPassed(now instant, p *pendingPing) bool {
 	last := c.selfCheck.lastAnswer
 	if p.indirect.streamSent != 0 {
@@ -221,7 +221,7 @@ func (c *core) packetsFail(now instant) bool {
 
 // selfCheckWaivedAfter is how long nobody may answer before a node judges without alibi. The
 // suspicions that begin then take the shortest time at least. A small SuspicionMult is
-// meant to find the dead sooner, not to trust oneself more, so it does not shorten this.
+// meant to find the dead sooner, not to trust oneself more, so it does not shorten this (P172).
 func (c *core) selfCheckWaivedAfter() time.Duration {
 	const leastMult, leastMaxMult = 4, 6
 	mult := max(c.cfg.SuspicionMult, leastMult)
@@ -272,7 +272,7 @@ func (c *core) isolatedAfter() time.Duration { return 3 * c.cfg.ProbeInterval }
 
 // resync makes a full exchange at once, with the node that was heard if possible:
 // a node that was cut off does not know what was said about it meanwhile, and has
-// to refute it before the others bury it, or to come back if they did.
+// to refute it before the others bury it, or to come back if they did (P182).
 func (c *core) resync(now instant, peer *member) {
 	if !c.shouldResync() {
 		return
@@ -307,7 +307,7 @@ func (c *core) scheduleSecondSync(now instant, first *member) {
 	c.timers.push(timer{at: now.add(c.cfg.ProbeInterval), kind: timerSecondSync, m: first})
 }
 
-// secondSyncDue makes that exchange.
+// secondSyncDue makes that exchange (P182).
 func (c *core) secondSyncDue(first *member) {
 	if c.leaving {
 		return
@@ -320,7 +320,7 @@ func (c *core) secondSyncDue(first *member) {
 // noticeStall handles timers that go off late: the process stood still, and what
 // fell due meanwhile did so without anybody looking. The time is given back to the
 // suspects and to the running probe, and a moment more, to read what has come in
-// since; and it counts against the own health.
+// since; and it counts against the own health (P177).
 func (c *core) noticeStall(now instant) {
 	late := now.sub(c.timers.next())
 	if late <= c.timerTolerance() || c.cfg.Detector.NoStallGuard {

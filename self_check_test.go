@@ -9,7 +9,7 @@ import (
 )
 
 // A member that does not answer is accused only if somebody else answered
-// something that was sent no earlier than the ping.
+// something that was sent no earlier than the ping (P170).
 func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
 	before := func(c *testCore, p *pendingPing) instant { return p.sent - 1 }
 	same := func(c *testCore, p *pendingPing) instant { return p.sent }
@@ -55,7 +55,7 @@ func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
 }
 
 // An alibi that comes within the next probe interval still counts; later the
-// target may be back.
+// target may be back (P171).
 func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 	late := func(c *testCore) { c.roundTrip("a", c.now-1) }
 	for what, run := range map[string]struct {
@@ -93,7 +93,7 @@ func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 }
 
 // Silence after a ping that the transport did not take says nothing, neither at
-// the end of the round nor when an alibi comes afterwards.
+// the end of the round nor when an alibi comes afterwards (P170).
 func TestAlibiNeedsAPingThatWentOut(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "c")
@@ -111,7 +111,7 @@ func TestAlibiNeedsAPingThatWentOut(t *testing.T) {
 	require.Equal(t, "alive@1", c.view("x"), "nor does a later alibi help")
 }
 
-// In a cluster of two there is no third node. Those that are gone are none.
+// In a cluster of two there is no third node. Those that are gone are none (P170).
 func TestAlibiIsNotAskedForInAClusterOfTwo(t *testing.T) {
 	for _, others := range []struct {
 		names []string
@@ -140,7 +140,7 @@ func TestAlibiIsNotAskedForInAClusterOfTwo(t *testing.T) {
 
 // The nack comes from one of the relays, and nobody knows which. So a member whose
 // own silence is to be judged is not asked to be a relay: its nack would be an
-// alibi against itself.
+// alibi against itself (P170).
 func TestAlibiIsNotGivenByTheAccused(t *testing.T) {
 	t.Run("while an alibi is awaited", func(t *testing.T) {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.IndirectChecks = 9 })
@@ -167,7 +167,7 @@ func TestAlibiIsNotGivenByTheAccused(t *testing.T) {
 
 // A node that hears nobody doubts itself more with each round, and accuses nobody
 // until it takes it that it is the only one left. The suspicions that begin then
-// have the usual time.
+// have the usual time (P172).
 func TestAlibiLoneSurvivorJudgesInTheEnd(t *testing.T) {
 	c := newDetectorCore(t, func(cfg *Config) {
 		cfg.GossipInterval, cfg.PushPullInterval, cfg.GossipToTheDeadTime = 0, 0, time.Hour
@@ -193,7 +193,7 @@ func TestAlibiLoneSurvivorJudgesInTheEnd(t *testing.T) {
 }
 
 // Silence begins when there is somebody to hear: a node that was alone for hours
-// is not cut off when the first member comes.
+// is not cut off when the first member comes (P172).
 func TestAlibiTimeAloneIsNoSilence(t *testing.T) {
 	c := newDetectorCore(t, func(cfg *Config) { cfg.GossipInterval, cfg.PushPullInterval = 0, 0 })
 	c.start(c.now)
@@ -212,7 +212,7 @@ func TestAlibiTimeAloneIsNoSilence(t *testing.T) {
 }
 
 // How long nobody may answer: the suspicion's times count, but a small
-// SuspicionMult does not make a node trust itself more.
+// SuspicionMult does not make a node trust itself more (P172).
 func TestAlibiTimeOfALoneSurvivor(t *testing.T) {
 	for _, run := range []struct {
 		mult, maxMult, nodes int
@@ -234,7 +234,7 @@ func TestAlibiTimeOfALoneSurvivor(t *testing.T) {
 }
 
 // A suspicion that others began does not end in a verdict either while this node
-// hears nobody. It asks on, and comes to its verdict soon after it hears somebody.
+// hears nobody. It asks on, and comes to its verdict soon after it hears somebody (P173).
 func TestAlibiVerdictWaitsForOne(t *testing.T) {
 	for _, alibiOff := range []bool{false, true} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 2; cfg.Detector.NoAlibi = alibiOff })
@@ -349,7 +349,7 @@ func TestAlibiOnStreams(t *testing.T) {
 	}
 }
 
-// The witnesses are members, and not those whose own silence is to be judged.
+// The witnesses are members, and not those whose own silence is to be judged (P171).
 func TestAlibiOnStreamsAsksOthers(t *testing.T) {
 	for what, run := range map[string]struct {
 		change func(*Config)
@@ -378,7 +378,7 @@ func TestAlibiOnStreamsAsksOthers(t *testing.T) {
 }
 
 // Answers on streams do not make up for packets when the target was asked by packet
-// alone: where those are blocked they would condemn everybody.
+// alone: where those are blocked they would condemn everybody (P170).
 func TestAlibiOnStreamsIsForThoseAskedOnStreams(t *testing.T) {
 	for _, disabled := range []bool{false, true} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.DisableTcpPings = disabled; cfg.SuspicionMaxTimeoutMult = 1 })
@@ -439,7 +439,7 @@ func TestAlibiOnStreamsOfOneThatMoved(t *testing.T) {
 }
 
 // An accusation that becomes possible when the table has moved on is not made, nor
-// logged: the silence is old news.
+// logged: the silence is old news (P171).
 func TestAccusationsThatComeTooLateAreNotMade(t *testing.T) {
 	for what, run := range map[string]struct {
 		happens func(c *testCore)

@@ -160,7 +160,7 @@ func (m *Memberlist) sendWithBroadcasts(s *packetScratch, to destination, msg []
 }
 
 // sendAlone sends a membership broadcast that is too long for the space by itself, in
-// a packet that is longer than others. There is one if UDPBufferSize is small.
+// a packet that is longer than others. There is one if UDPBufferSize is small (P197).
 func (m *Memberlist) sendAlone(s *packetScratch, to destination, space int) {
 	msg := m.broadcasts.drawAlone(space - compoundOverhead)
 	if msg == nil {
@@ -172,7 +172,7 @@ func (m *Memberlist) sendAlone(s *packetScratch, to destination, space int) {
 }
 
 // sendUserAlone sends user broadcasts that do not fit into the space, each in a packet
-// of its own. The Delegate is asked for them when it has nothing that fits.
+// of its own. The Delegate is asked for them when it has nothing that fits (P197).
 func (m *Memberlist) sendUserAlone(s *packetScratch, to destination, space int) {
 	longest := m.wire.longestMessage()
 	if m.config.Delegate == nil || longest <= space {

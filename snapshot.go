@@ -88,8 +88,8 @@ func (c *core) filter(fits func(*member) bool) []*member {
 }
 
 // selectNodes picks up to k nodes from those that the NodeSelectionDelegate
-// leaves, and the one that it prefers (F3). What it returns is checked again:
-// nodes that are no candidates, other than a preferred one, stay out.
+// leaves, and the one that it prefers. What it returns is checked again:
+// nodes that are no candidates, other than a preferred one, stay out (P156).
 func (m *Memberlist) selectNodes(k int, targets func(*core, instant) []*member) []*Node {
 	candidates := m.candidates(targets)
 	if len(candidates) == 0 {
@@ -115,7 +115,7 @@ func (m *Memberlist) selectNodes(k int, targets func(*core, instant) []*member) 
 	return chosen
 }
 
-// candidates are snapshots of the records that fit.
+// candidates are snapshots of the records that fit (P155).
 func (m *Memberlist) candidates(targets func(*core, instant) []*member) []*NodeState {
 	m.locked.Lock()
 	defer m.locked.Unlock()

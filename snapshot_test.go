@@ -169,8 +169,8 @@ func TestReasonOfADeath(t *testing.T) {
 	})
 }
 
-// F1: PushPullNodes different nodes are exchanged with in each round, one after the
-// other.
+// PushPullNodes different nodes are exchanged with in each round, one after the
+// other (P154).
 func TestPushPullNodesAreMetOneAfterTheOther(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -214,8 +214,8 @@ func TestPushPullNodesAreMetOneAfterTheOther(t *testing.T) {
 	})
 }
 
-// F3: the NodeSelectionDelegate narrows down gossip and exchanges, not probes; what
-// must not be chosen stays excluded, and the preferred node is always chosen.
+// The NodeSelectionDelegate narrows down gossip and exchanges, not probes; what
+// must not be chosen stays excluded, and the preferred node is always chosen (P156).
 func TestNodeSelectionInARunningNode(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -276,7 +276,7 @@ func TestNodeSelectionInARunningNode(t *testing.T) {
 }
 
 // With one node to choose it is the preferred one, whether or not it is in the
-// pool; returning the input means all.
+// pool; returning the input means all (P156).
 func TestNodeSelectionPreferenceAndAll(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -312,7 +312,7 @@ func TestNodeSelectionPreferenceAndAll(t *testing.T) {
 	})
 }
 
-func TestNodeStateIsADescriptionOfItsNode(t *testing.T) { // F2
+func TestNodeStateIsADescriptionOfItsNode(t *testing.T) { // P155
 	s := &NodeState{Node: Node{Name: "a", Addr: []byte{10, 0, 0, 1}, Port: 7}, State: StateSuspect}
 	require.Equal(t, "10.0.0.1:7", s.Address())
 	require.Equal(t, Address{Addr: "10.0.0.1:7", Name: "a"}, s.FullAddress())

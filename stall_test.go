@@ -8,7 +8,7 @@ import (
 )
 
 // A timer that goes off late by more than a gossip interval says that the process
-// stood still. That counts against the own health, once.
+// stood still. That counts against the own health, once (P177).
 func TestStallIsATimerThatGoesOffLate(t *testing.T) {
 	for _, run := range []struct {
 		gossip, late time.Duration
@@ -45,7 +45,7 @@ func (c *testCore) wakeOnTime() {
 
 // Suspects whose time ran out during a stall get it back, and a gossip interval: they
 // may have refuted, and nobody has read it. Those who have time left keep their
-// deadline, and what is late by less than a gossip interval changes nothing.
+// deadline, and what is late by less than a gossip interval changes nothing (P177).
 func TestStallGivesSuspectsTheirTimeBack(t *testing.T) {
 	for _, run := range []struct {
 		late time.Duration
@@ -99,7 +99,7 @@ func TestStallMovesTheLastQuestion(t *testing.T) {
 }
 
 // A probe whose round ended during a stall gets the time back: neither the repeats
-// nor the relays' answers were looked at.
+// nor the relays' answers were looked at (P177).
 func TestStallGivesTheRunningProbeItsTimeBack(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		for _, phase := range []time.Duration{100 * time.Millisecond, 900 * time.Millisecond} {
@@ -188,7 +188,7 @@ func TestStallIsNotALateConfirmation(t *testing.T) {
 }
 
 // A node that slept for longer than three probe intervals does not know what was
-// said about it, and makes one full exchange.
+// said about it, and makes one full exchange (P182).
 func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 	for _, run := range []struct {
 		late time.Duration
@@ -218,7 +218,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 }
 
 // The time in which nobody listened is no silence: a node is not the lone survivor
-// because it slept.
+// because it slept (P177).
 func TestStallIsNoSilence(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")

@@ -127,7 +127,7 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 
 // addFromVerdict makes a record of n, which is held to be gone. The record is as old as what
 // it is made from, and so is the tombstone that comes after it: however often they
-// are made from each other, neither outlives its time.
+// are made from each other, neither outlives its time (P165).
 func (c *core) addFromVerdict(now instant, n *Node, said verdict) *member {
 	m := c.table.add(c.rng, n.withState(said.state), said.at)
 	m.incarnation = said.incarnation
@@ -158,7 +158,7 @@ func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
 
 // changeAddress takes over the new address of a known node. It is another process now: one that
 // was a member is gone first, and nothing that is remembered of it holds for the new
-// one.
+// one (P180).
 func (c *core) changeAddress(now instant, m *member, a *alive, raw []byte) {
 	former := m.incarnation
 	if !m.gone() {
@@ -460,7 +460,7 @@ func (c *core) rebroadcastRefutation(now instant, accused *member) {
 // notifyAccused sends what is recorded against m to m itself, so that it can
 // refute. This happens when it, or somebody in its name, says that it is alive
 // with an incarnation that the accusation beats: after a restart it counts from
-// 1 again and does not know what was said about its previous life (P15).
+// 1 again and does not know what was said about its previous life (P15, P166).
 func (c *core) notifyAccused(now instant, m *member) {
 	if m.state() == StateAlive {
 		return
@@ -512,7 +512,7 @@ func (c *core) merge(now instant, states []pushNodeState) {
 // pingForRefutation pings a node that a partner holds for alive, and this node for gone, after
 // it was told so: the refutation rides on its ack. So both sides of a healed partition know
 // each other after a round trip, where gossip would miss some. The ack itself counts for
-// nothing.
+// nothing (P183).
 func (c *core) pingForRefutation(now instant, m *member) {
 	if m == nil || !m.gone() || m.detectorView().lastNotified != now {
 		return

@@ -158,7 +158,7 @@ func TestViewOfManyMessagesDoesNotDependOnTheOrder(t *testing.T) {
 	}
 }
 
-// The example that the reference gets wrong (P110).
+// The example that the reference gets wrong (P110, P164).
 func TestOldNewsDoesNotRaiseTheDead(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 1)
@@ -198,7 +198,7 @@ func TestAccusationsOfStrangersShowNowhere(t *testing.T) {
 	require.Len(t, c.table.order, 1)
 }
 
-// TestRumouredSuspicionBeginsWithTheNode checks P103.
+// TestRumouredSuspicionBeginsWithTheNode checks P103 (P164).
 func TestRumouredSuspicionBeginsWithTheNode(t *testing.T) {
 	c := newTestCore(t)
 	c.hearSuspect("x", 3, "a")
@@ -961,7 +961,7 @@ func TestBroadcastsAreNamedByTheirNode(t *testing.T) {
 // ---- telling the accused
 
 // After a restart of everybody at once all incarnations are back at 1. Who holds
-// a newer accusation tells the one it concerns, so that it can refute (P15).
+// a newer accusation tells the one it concerns, so that it can refute (P15, P166).
 func TestAccusedIsTold(t *testing.T) {
 	for state, accuse := range map[string]func(c *testCore){
 		"suspect x@9 by me": func(c *testCore) { c.hearSuspect("x", 9, "a") },

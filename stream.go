@@ -556,7 +556,7 @@ const (
 // canHold refuses a header that announces what cannot follow, before memory is given
 // for it. Nodes have different names, so no code of the compressed data can stand for
 // a whole entry and a part of the next: there are at least as many codes as entries,
-// and a code takes more than a byte.
+// and a code takes more than a byte (W88).
 func (r *streamReader) canHold(header *pushPullHeader) error {
 	room := len(r.unread()) - header.UserStateLen
 	tooMany := r.conn == nil && header.Nodes > max(room, 0)/leastEntry ||

@@ -76,7 +76,7 @@ func (s *streamSet) add(conn net.Conn) bool {
 }
 
 // admit takes in a stream that somebody else opened, and reports whether it is not
-// one too many.
+// one too many (P199).
 func (s *streamSet) admit(conn net.Conn) bool {
 	source := sourceOf(conn)
 	s.mu.Lock()
@@ -153,7 +153,7 @@ func (s *streamSet) crowded() bool {
 }
 
 // firstByteTimeout is how long a stream may stay without a byte. Nodes write at once
-// after connecting, unless their LocalState takes long, so in a crowd it is less.
+// after connecting, unless their LocalState takes long, so in a crowd it is less (P199).
 func (m *Memberlist) firstByteTimeout() time.Duration {
 	if m.streams.crowded() {
 		return m.config.TCPTimeout / 4
@@ -176,7 +176,7 @@ func (m *Memberlist) takeStream(conn net.Conn) {
 
 // turnAway tells somebody whose stream is one too many so, if that is quickly done.
 // What it sends meanwhile is read: to close a stream with something unread would
-// cancel the answer.
+// cancel the answer (P199, W89).
 func (m *Memberlist) turnAway(conn net.Conn) {
 	defer m.streams.remove(conn)
 	if m.streams.turnedAway.Add(1) <= maxTurnedAway {

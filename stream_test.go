@@ -673,7 +673,7 @@ func TestFrameOverTheLimitFailsAtTheSender(t *testing.T) {
 }
 
 // A push/pull that announces more nodes than it can hold is refused before memory is
-// given for them: 1,927 bytes cost 265 MiB and seconds.
+// given for them: 1,927 bytes cost 265 MiB and seconds (W88).
 func TestPushPullThatCannotHoldItsNodesIsRefused(t *testing.T) {
 	content := (&pushPullHeader{Nodes: maxStateNodes}).appendTo(nil)
 	content = append(content, bytes.Repeat([]byte{0x80}, maxStateNodes)...)

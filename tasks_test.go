@@ -208,7 +208,7 @@ func TestLaneUnderConcurrentUse(t *testing.T) {
 	}
 }
 
-// A lane is bounded in bytes as well; one that is empty takes what is larger.
+// A lane is bounded in bytes as well; one that is empty takes what is larger (P198).
 func TestLaneIsBoundedInBytes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var c taskGroup

@@ -18,7 +18,7 @@ func (c *testCore) buried(name string, incarnation uint32, by string) {
 	c.settle()
 }
 
-// Late gossip does not raise a node that was reaped; its own new life does.
+// Late gossip does not raise a node that was reaped; its own new life does (P165).
 func TestTombstonesKeepTheReapedDown(t *testing.T) {
 	for what, run := range map[string]struct {
 		by     string
@@ -57,7 +57,7 @@ func TestTombstonesKeepTheReapedDown(t *testing.T) {
 	}
 }
 
-// They last as long as lost nodes are looked for, and no longer.
+// They last as long as lost nodes are looked for, and no longer (P165).
 func TestTombstonesAreBoundedInTime(t *testing.T) {
 	for _, run := range []struct {
 		after time.Duration
@@ -75,7 +75,7 @@ func TestTombstonesAreBoundedInTime(t *testing.T) {
 	}
 }
 
-// There are at most 4096 of them; the oldest go first.
+// There are at most 4096 of them; the oldest go first (P165).
 func TestTombstonesAreBoundedInNumber(t *testing.T) {
 	c := newDetectorCore(t)
 	names := nodeNames("n", maxTombstones+100)

@@ -137,7 +137,7 @@ func TestAddressFormsAreOneAddress(t *testing.T) {
 	require.False(t, sameIP([]byte{1, 2, 3}, []byte{1, 2, 4}))
 }
 
-func TestTimesDoNotOverflow(t *testing.T) {
+func TestTimesDoNotOverflow(t *testing.T) { // P157
 	const most = time.Duration(math.MaxInt64)
 	require.Equal(t, never, instant(1).add(most))
 	require.Equal(t, never, never.add(1))

@@ -56,7 +56,7 @@ func newVerdictStore(lifetime time.Duration, most int) verdictStore {
 
 // newTombstones makes the memory for nodes that were reaped. It reaches as far
 // back as lost nodes are looked for, since until then a part of the cluster can
-// come back that has not heard of their end.
+// come back that has not heard of their end (P165).
 func newTombstones(cfg *Config) verdictStore {
 	lifetime := cfg.GossipToTheDeadTime
 	if cfg.ReconnectInterval > 0 {
@@ -152,7 +152,7 @@ func (r *verdictStore) take(now instant, name string) (verdict, bool) {
 	return said, now.sub(said.at) <= r.lifetime
 }
 
-// recordVerdict remembers an accusation of a node that is not in the table.
+// recordVerdict remembers an accusation of a node that is not in the table (P164).
 func (c *core) recordVerdict(now instant, name, from borrowed, said verdict) {
 	if !refutable(said.incarnation) {
 		return
@@ -162,7 +162,7 @@ func (c *core) recordVerdict(now instant, name, from borrowed, said verdict) {
 }
 
 // priorVerdict takes what is said about a name that is not in the table, and returns the
-// weightiest word that overrules an incarnation of it.
+// weightiest word that overrules an incarnation of it (P164).
 func (c *core) priorVerdict(now instant, name string, incarnation uint32) (verdict, bool) {
 	said, accused := c.pendingVerdicts.take(now, name)
 	last, buried := c.tombstones.take(now, name)

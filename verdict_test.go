@@ -56,7 +56,7 @@ func TestRumoursWithoutLifetimeAreNotNoted(t *testing.T) {
 }
 
 // What outsiders say about names that do not exist takes bounded memory; the
-// oldest goes first.
+// oldest goes first (P164).
 func TestRumoursAreBounded(t *testing.T) {
 	r := newVerdictStore(time.Hour, maxPendingVerdicts)
 	for i := range 10 * maxPendingVerdicts {
@@ -181,7 +181,7 @@ func noteRumour(r *verdictStore, now instant, name string, said verdict) {
 }
 
 // Words about names that are made up go first, however new they are; those about nodes
-// that were heard go by age among themselves.
+// that were heard go by age among themselves (P164).
 func TestRumoursAboutNodesThatWereHeardGoLast(t *testing.T) {
 	about := func(heard bool) verdict {
 		return verdict{incarnation: 1, state: StateDead, hasAnswered: heard}

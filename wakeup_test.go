@@ -8,7 +8,7 @@ import (
 )
 
 // The first answer after three probe intervals without any means that this node was
-// cut off: it makes one full exchange at once, with the node that answered.
+// cut off: it makes one full exchange at once, with the node that answered (P182).
 func TestWakeUpOnTheFirstAnswerAfterSilence(t *testing.T) {
 	for _, run := range []struct {
 		silence time.Duration
@@ -93,7 +93,7 @@ func TestWakeUpEndsInARefutation(t *testing.T) {
 }
 
 // A moment later it makes another exchange with another member: the first may have been
-// cut off itself, and know no more.
+// cut off itself, and know no more (P182).
 func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
 	wakes := map[string]func(c *testCore) (first string){
 		"an answer": func(c *testCore) string {

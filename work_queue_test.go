@@ -87,7 +87,7 @@ func TestUserMessagesDoNotHoldUpMembership(t *testing.T) {
 	})
 }
 
-// A lane holds no more than it may, also while one item is being served (P87).
+// A lane holds no more than it may, also while one item is being served (P87, P198).
 func TestUserLaneIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var c taskGroup
@@ -421,7 +421,7 @@ func TestEventsThatWereGivenUpAreStillWaitedFor(t *testing.T) {
 }
 
 // While NotifyMsg, the AliveDelegate or the PingDelegate blocks, what waits for it is
-// bounded in bytes, however well it was compressed.
+// bounded in bytes, however well it was compressed (P198).
 func TestLanesAreBoundedInBytes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		hold := make(chan struct{})

@@ -282,7 +282,7 @@ func TestLabelStepByStep(t *testing.T) {
 }
 
 // TestLabelStepByStepWithoutHelp introduces a label among nodes of this library with
-// nothing that strips labels: those without one that do not check take any (W42, F5).
+// nothing that strips labels: those without one that do not check take any (W42).
 func TestLabelStepByStepWithoutHelp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inStages(t, [2]node.Library{ourside, ourside}, []func(*node.Options){
