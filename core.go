@@ -15,8 +15,7 @@ type core struct {
 	noReasons bool // nobody wants to hear their reasons
 
 	table             table
-	pendingVerdicts   verdictStore // about names that are not known yet
-	tombstones        verdictStore // of nodes that were reaped
+	verdicts          verdicts // about names that are not in the table
 	timers            timerHeap
 	timersAfterSweep  int // alarms that the last sweep left
 	pings             map[uint32]*pendingPing
@@ -51,13 +50,12 @@ type core struct {
 
 func newCore(cfg *Config, rng *rand.Rand) *core {
 	c := &core{
-		cfg:             cfg,
-		rng:             rng,
-		table:           newTable(),
-		pendingVerdicts: newVerdictStore(cfg.GossipToTheDeadTime, maxPendingVerdicts),
-		tombstones:      newTombstones(cfg),
-		pings:           make(map[uint32]*pendingPing),
-		health:          newAwareness(cfg.AwarenessMaxMultiplier),
+		cfg:      cfg,
+		rng:      rng,
+		table:    newTable(),
+		verdicts: newVerdicts(cfg),
+		pings:    make(map[uint32]*pendingPing),
+		health:   newAwareness(cfg.AwarenessMaxMultiplier),
 	}
 	c.queue = &TransmitLimitedQueue{
 		NumNodes:       func() int { return int(c.table.view.known.Load()) },

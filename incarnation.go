@@ -66,11 +66,6 @@ func (m *member) mayBeAccused(incarnation uint32) bool {
 	return refutable(incarnation) && !far(incarnation, m.incarnation)
 }
 
-// overrulesAlive reports whether a rumour overrules a word that its node is alive.
-func (r *verdict) overrulesAlive(incarnation uint32) bool {
-	return r.incarnation >= incarnation && !far(r.incarnation, incarnation)
-}
-
 // ignoreFar drops an accusation that is no evidence. If it is about this node, it
 // says what is true (P159).
 func (c *core) ignoreFar(now instant, m *member, incarnation uint32) {

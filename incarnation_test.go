@@ -200,13 +200,13 @@ func TestFarRumoursAndTombstonesKeepNobodyOut(t *testing.T) {
 			require.Equal(t, "alive@1", c.view("x"), "rumour of %s@%d", state, said)
 
 			c = newDetectorCore(t)
-			c.tombstones.note(c.now, borrow("x"), borrow("me"), verdict{incarnation: said, state: state, tombstone: true})
+			c.verdicts.tombstones.note(c.now, borrow("x"), borrow("me"), verdict{incarnation: said, state: state, tombstone: true})
 			c.hearAlive("x", 1)
 			require.Equal(t, "alive@1", c.view("x"), "tombstone of %s@%d", state, said)
 		}
 	}
 	c := newDetectorCore(t)
-	c.tombstones.note(c.now, borrow("x"), borrow("me"), verdict{incarnation: 5, state: StateDead, tombstone: true})
+	c.verdicts.tombstones.note(c.now, borrow("x"), borrow("me"), verdict{incarnation: 5, state: StateDead, tombstone: true})
 	c.hearDead("x", 1<<30, "a")
 	c.hearAlive("x", 2)
 	require.Equal(t, "dead@5", c.view("x"), "a far rumour does not hide what is near")

@@ -182,12 +182,8 @@ func (c *core) reap(now instant) {
 		if m == c.self || !m.gone() || now.sub(m.since) <= c.cfg.GossipToTheDeadTime {
 			continue
 		}
-		tombstone := m.tombstone()
+		c.verdicts.bury(now, m)
 		c.table.remove(i)
-		if c.cfg.Detector.NoTombstones {
-			continue
-		}
-		c.tombstones.note(now, borrow(m.node.Name), borrow(c.cfg.Name), tombstone)
 	}
 	c.table.shuffle(c.rng)
 	c.table.turns.stale = true

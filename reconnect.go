@@ -101,8 +101,8 @@ func (l *lostNodes) removeNeverAnswered(lost *lostNode) {
 	l.neverAnswered = l.neverAnswered[:last]
 }
 
-// markAnswered reports whether a node of that name is remembered and answered once.
-func (l *lostNodes) markAnswered(name borrowed) bool {
+// hasAnswered reports whether a node of that name is remembered and answered once.
+func (l *lostNodes) hasAnswered(name borrowed) bool {
 	lost, ok := lookUp(l.byName, name)
 	return ok && lost.hasAnswered
 }

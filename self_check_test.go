@@ -467,6 +467,6 @@ func TestAccusationsThatComeTooLateAreNotMade(t *testing.T) {
 		c.roundTrip("a", c.now)
 		require.Equal(t, run.view, c.view("x"), what)
 		require.Equal(t, run.logged, len(c.logs(levelInfo)) > 0, what)
-		require.Empty(t, c.pendingVerdicts.byName, what)
+		require.Empty(t, c.verdicts.pending.byName, what)
 	}
 }

@@ -113,7 +113,7 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 		return
 	}
 	n := nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)
-	prior, accused := c.priorVerdict(now, n.Name, a.Incarnation)
+	prior, accused := c.verdicts.prior(now, n.Name, a.Incarnation)
 	if accused && prior.state != StateSuspect {
 		c.notifyAccused(now, c.addFromVerdict(now, n, prior))
 		return
@@ -264,7 +264,9 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	m := c.table.find(s.Node)
 	switch {
 	case m == nil: // P103
-		c.recordVerdict(now, s.Node, s.From, verdict{incarnation: s.Incarnation, state: StateSuspect})
+		c.verdicts.record(now, s.Node, s.From, verdict{
+			incarnation: s.Incarnation, state: StateSuspect, hasAnswered: c.lost.hasAnswered(s.Node),
+		})
 	case s.Incarnation < m.incarnation: // P103
 		c.rebroadcastRefutation(now, m)
 	case !m.mayBeAccused(s.Incarnation):
@@ -384,7 +386,9 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		if state == StateLeft {
 			c.lost.left(d.Node, d.Incarnation)
 		}
-		c.recordVerdict(now, d.Node, d.From, verdict{incarnation: d.Incarnation, state: state})
+		c.verdicts.record(now, d.Node, d.From, verdict{
+			incarnation: d.Incarnation, state: state, hasAnswered: c.lost.hasAnswered(d.Node),
+		})
 	case d.Incarnation < m.incarnation: // P108
 		c.rebroadcastRefutation(now, m)
 	case !m.mayBeAccused(d.Incarnation):
@@ -579,7 +583,7 @@ func (c *core) mergeSuspectStranger(now instant, s *pushNodeState) {
 		return
 	}
 	n := nodeFrom(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, StateAlive)
-	if said, accused := c.priorVerdict(now, n.Name, s.Incarnation); accused && said.state != StateSuspect {
+	if said, accused := c.verdicts.prior(now, n.Name, s.Incarnation); accused && said.state != StateSuspect {
 		c.addFromVerdict(now, n, said)
 		return
 	}

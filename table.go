@@ -71,14 +71,6 @@ func (m *member) hasAnswered() bool {
 	return past.lastAck != 0 || past.hasAnswered
 }
 
-// tombstone is the last word on m, which is gone.
-func (m *member) tombstone() verdict {
-	return verdict{
-		incarnation: m.incarnation, state: m.state(), at: m.detectorView().reaped,
-		hasAnswered: m.hasAnswered(), tombstone: true,
-	}
-}
-
 // knownSince is when the record was made.
 func (m *member) knownSince() instant {
 	if m.detector == nil || m.detector.knownSince == 0 {

@@ -87,8 +87,8 @@ func TestTombstonesAreBoundedInNumber(t *testing.T) {
 	c.pass(c.cfg.GossipToTheDeadTime + 1)
 	c.reap(c.now)
 	require.Len(t, c.table.order, 1)
-	require.Len(t, c.tombstones.byName, maxTombstones)
-	require.Len(t, c.tombstones.order, maxTombstones)
+	require.Len(t, c.verdicts.tombstones.byName, maxTombstones)
+	require.Len(t, c.verdicts.tombstones.order, maxTombstones)
 	dead := 0
 	for _, name := range names {
 		c.hearAlive(name, 1)
@@ -107,5 +107,5 @@ func TestTombstonesAreForTheReaped(t *testing.T) {
 	c.hearSuspect("suspect", 1, "alive")
 	c.reap(c.now)
 	require.Equal(t, []string{"alive@1", "suspect@1"}, c.views("alive", "suspect"))
-	require.Empty(t, c.tombstones.byName)
+	require.Empty(t, c.verdicts.tombstones.byName)
 }

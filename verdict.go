@@ -16,6 +16,20 @@ type verdict struct {
 	tombstone   bool   // it is the last word on a node that was reaped
 }
 
+// tombstone is the last word on m, which is gone.
+func (m *member) tombstone() verdict {
+	return verdict{
+		incarnation: m.incarnation, state: m.state(), at: m.detectorView().reaped,
+		hasAnswered: m.hasAnswered(), tombstone: true,
+	}
+}
+
+// overrulesAlive reports whether r overrules a word that its node is alive with
+// the given incarnation.
+func (r *verdict) overrulesAlive(incarnation uint32) bool {
+	return r.incarnation >= incarnation && !far(r.incarnation, incarnation)
+}
+
 // overrides reports whether r is the newer word, or at the same incarnation the
 // graver one.
 func (r *verdict) overrides(other *verdict) bool {
@@ -29,7 +43,51 @@ const (
 	maxTombstones      = 4096
 )
 
-// verdictStore holds a bounded number of them for a bounded time. When full, the
+// verdicts is what was said about names that are not in the table.
+type verdicts struct {
+	cfg        *Config
+	pending    verdictStore // about names that are not known yet
+	tombstones verdictStore // about nodes that were reaped
+}
+
+func newVerdicts(cfg *Config) verdicts {
+	return verdicts{
+		cfg:        cfg,
+		pending:    newVerdictStore(cfg.GossipToTheDeadTime, maxPendingVerdicts),
+		tombstones: newTombstones(cfg),
+	}
+}
+
+// record remembers an accusation of a node that is not in the table (P164).
+// said.hasAnswered tells that the node is known to have answered once.
+func (v *verdicts) record(now instant, name, from borrowed, said verdict) {
+	if !refutable(said.incarnation) {
+		return
+	}
+	said.hasAnswered = said.hasAnswered || v.tombstones.aboutResponsive(name)
+	v.pending.note(now, name, from, said)
+}
+
+// bury remembers the last word on m, which this node takes out of its table.
+func (v *verdicts) bury(now instant, m *member) {
+	if !v.cfg.Detector.NoTombstones {
+		v.tombstones.note(now, borrow(m.node.Name), borrow(v.cfg.Name), m.tombstone())
+	}
+}
+
+// prior is the gravest word that was said about a name before and that overrules the
+// given incarnation of it. All that was said about the name is forgotten.
+func (v *verdicts) prior(now instant, name string, incarnation uint32) (verdict, bool) {
+	said, accused := v.pending.take(now, name)
+	last, buried := v.tombstones.take(now, name)
+	accused = accused && said.overrulesAlive(incarnation)
+	if buried && last.overrulesAlive(incarnation) && (!accused || last.overrides(&said)) {
+		return last, true
+	}
+	return said, accused
+}
+
+// verdictStore holds a bounded number of verdicts for a bounded time. When full, the
 // oldest goes first, and those about nodes that were heard go last: names can be made
 // up, answers cannot.
 type verdictStore struct {
@@ -44,7 +102,7 @@ type verdictStore struct {
 // verdictQueue is an order of age; some have been taken since.
 type verdictQueue []verdictPlace
 
-// verdictPlace is the place of a rumour in the order of age.
+// verdictPlace is the place of a verdict in the order of age.
 type verdictPlace struct {
 	name   string
 	number uint64
@@ -150,25 +208,4 @@ func (r *verdictStore) take(now instant, name string) (verdict, bool) {
 	}
 	delete(r.byName, name)
 	return said, now.sub(said.at) <= r.lifetime
-}
-
-// recordVerdict remembers an accusation of a node that is not in the table (P164).
-func (c *core) recordVerdict(now instant, name, from borrowed, said verdict) {
-	if !refutable(said.incarnation) {
-		return
-	}
-	said.hasAnswered = c.lost.markAnswered(name) || c.tombstones.aboutResponsive(name)
-	c.pendingVerdicts.note(now, name, from, said)
-}
-
-// priorVerdict takes what is said about a name that is not in the table, and returns the
-// weightiest word that overrules an incarnation of it (P164).
-func (c *core) priorVerdict(now instant, name string, incarnation uint32) (verdict, bool) {
-	said, accused := c.pendingVerdicts.take(now, name)
-	last, buried := c.tombstones.take(now, name)
-	accused = accused && said.overrulesAlive(incarnation)
-	if buried && last.overrulesAlive(incarnation) && (!accused || last.overrides(&said)) {
-		return last, true
-	}
-	return said, accused
 }

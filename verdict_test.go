@@ -227,7 +227,7 @@ func TestMadeUpNamesDoNotPushOutRealTombstones(t *testing.T) {
 		c.now = c.now.add(c.cfg.GossipToTheDeadTime + 1)
 		c.reap(c.now)
 		c.settle()
-		require.Len(t, c.tombstones.byName, maxTombstones)
+		require.Len(t, c.verdicts.tombstones.byName, maxTombstones)
 		c.hearAlive("real", 2)
 		require.Equal(t, "dead@3", c.view("real"), "also when it was made a record in between")
 	}
@@ -244,7 +244,7 @@ func TestMadeUpNamesDoNotPushOutRumoursAboutRealNodes(t *testing.T) {
 	for _, name := range nodeNames("made-up", 2*maxPendingVerdicts) {
 		c.hearDead(name, 1, "a")
 	}
-	require.Len(t, c.pendingVerdicts.byName, maxPendingVerdicts)
+	require.Len(t, c.verdicts.pending.byName, maxPendingVerdicts)
 	c.hearAlive("real", 4)
 	require.Equal(t, "dead@5", c.view("real"))
 }
