@@ -16,7 +16,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 )
 
-// Versions of the protocol, for [Config.ProtocolVersion] (W65).
+// Versions of the protocol, for [Config.ProtocolVersion].
 const (
 	// ProtocolVersionMin is the lowest version that this library understands
 	// and can speak.
@@ -32,7 +32,7 @@ const (
 	ProtocolVersionMax = 5
 )
 
-// MetaMaxSize is the longest meta data of a node in bytes (W64).
+// MetaMaxSize is the longest meta data of a node in bytes.
 const MetaMaxSize = 512
 
 // Config holds all settings of a node. Start from one of the presets,
@@ -44,7 +44,7 @@ const MetaMaxSize = 512
 // [Create] takes the configuration over: do not change it afterwards, and give
 // each node its own. Create itself writes what it decided into it: Keyring, if
 // only SecretKey was given; BindPort and AdvertisePort, if BindPort was 0; and
-// defaults for the few fields below whose zero value says so (P8).
+// defaults for the few fields below whose zero value says so.
 //
 // A duration of more than nine years is taken for nine years, which is never, an
 // interval below a millisecond for a millisecond, and a number of nodes or factor
@@ -65,7 +65,7 @@ type Config struct {
 	// Label is a tag of at most LabelMaxSize bytes in front of everything that
 	// is sent. Only input with the same label is accepted: clusters that could
 	// reach each other by mistake stay apart. It is not secret. Empty: no
-	// label, and input that has one is refused (W38–W43).
+	// label, and input that has one is refused.
 	Label string
 
 	// SkipInboundLabelCheck accepts input without a label as if it had the
@@ -73,19 +73,22 @@ type Config struct {
 	// accepted. It is for nodes behind something that checks labels and strips
 	// them, and for the time in which a cluster is given its label: first all
 	// nodes get this switch, then the label, then the switch is taken off. With
-	// encryption that cannot be, since a label is part of what is sealed (W42).
+	// encryption that cannot be, since a label is part of what is sealed.
 	SkipInboundLabelCheck bool
 
 	// ProtocolVersion is the version spoken, ProtocolVersionMin to
-	// ProtocolVersionMax. Default: 2. Zero is an error. See W65 for what it
-	// changes; there is hardly ever a reason for another than the default.
+	// ProtocolVersionMax. Default: 2. Zero is an error. With
+	// version 1, ports in messages are not relied upon and what is sealed is
+	// padded; 2 to 5 differ only in what is announced. Features of later versions
+	// are used towards nodes that understand them, whatever version is spoken.
+	// There is rarely a reason to change the default.
 	ProtocolVersion uint8
 
 	// DelegateProtocolVersion, DelegateProtocolMin and DelegateProtocolMax are
 	// the version of the program's own protocol that it speaks, and the lowest
 	// and highest that it understands. The library announces them and refuses
-	// exchanges with nodes that they do not go together with (P120). All zero
-	// everywhere: no restriction (P2).
+	// exchanges with nodes that they do not go together with. All zero
+	// everywhere: no restriction.
 	DelegateProtocolVersion uint8
 	DelegateProtocolMin     uint8
 	DelegateProtocolMax     uint8
@@ -94,28 +97,28 @@ type Config struct {
 
 	// Transport carries packets and streams. nil: a NetTransport on
 	// BindAddr:BindPort, that is, UDP and TCP. If it is a NodeAwareTransport it
-	// is told node names as well as addresses (P11). Shutdown shuts it down.
+	// is told node names as well as addresses. Shutdown shuts it down.
 	Transport Transport
 
 	// BindAddr is the IP to listen on for packets and streams. Default:
 	// "0.0.0.0", all interfaces, as are "::" and the empty string. A host name,
-	// or an address with a port, is an error (P129). Not used with a Transport.
+	// or an address with a port, is an error. Not used with a Transport.
 	BindAddr string
 
 	// BindPort is the port to listen on for both. Default: 7946. Zero: the
 	// system chooses one that is free for both, and Create writes it here and
-	// into AdvertisePort (P10). It is also the port of addresses that name
+	// into AdvertisePort. It is also the port of addresses that name
 	// none, in Join and in messages of old nodes, so with a Transport too it
 	// should be the cluster's usual port.
 	BindPort int
 
 	// AdvertiseAddr is the IP that other nodes are told to reach this one at.
 	// Empty: BindAddr, or the first suitable address of an interface if that is
-	// unspecific (P137).
+	// unspecific.
 	AdvertiseAddr string
 
 	// AdvertisePort is the port to go with AdvertiseAddr. Default: 7946. It is
-	// not used if AdvertiseAddr is empty; the bound port is told then (P137).
+	// not used if AdvertiseAddr is empty; the bound port is told then.
 	AdvertisePort int
 
 	// TCPTimeout limits connecting and, separately, each direction of an
@@ -128,24 +131,23 @@ type Config struct {
 	// is sent in a packet of its own: by UDP that is broken into fragments, and
 	// lost with any of them. Raise it if the whole network, or the Transport,
 	// carries more; over UDP, 65500 is as good as anything above. Zero or less:
-	// 1400. Less than 128 beside the label is an error (P72).
+	// 1400. Less than 128 beside the label is an error.
 	UDPBufferSize int
 
 	// CIDRsAllowed are the networks from which members are accepted, by their
 	// advertised address and by that of the sender. ParseCIDRs makes them from
-	// text. Empty, nil or not: all (P6, P90).
+	// text. Empty, nil or not: all.
 	CIDRsAllowed []net.IPNet
 
 	// RequireNodeNames makes sending to an address without a node name fail
 	// with ErrNodeNameRequired. It is for transports that route or authenticate
-	// by name (P3).
+	// by name.
 	RequireNodeNames bool
 
 	// DNSConfigPath is the file that the name server for Join is read from, in
 	// the format of resolv.conf. Names with a dot are asked for there over TCP
 	// first, since answers with many addresses do not fit into a datagram.
-	// Default: "/etc/resolv.conf". Empty: only the system's resolver is asked
-	// (P145).
+	// Default: "/etc/resolv.conf". Empty: only the system's resolver is asked.
 	DNSConfigPath string
 
 	// ---- Failure detection ----
@@ -153,13 +155,13 @@ type Config struct {
 	// ProbeInterval is the time between two probes; each probe asks one other
 	// node, all of them in turn. Default: 1 s / 5 s / 1 s. Zero or less: no
 	// probes, and so no failure detection. A node that is overloaded itself
-	// stretches it (P41, P48).
+	// stretches it.
 	ProbeInterval time.Duration
 
 	// ProbeTimeout is how long a direct answer may take before relays are
 	// asked; set it to the 99th percentile of the round trip time or above.
 	// Default: 500 ms / 3 s / 200 ms. It should be shorter than ProbeInterval.
-	// Zero or less: relays are asked at once (P53).
+	// Zero or less: relays are asked at once.
 	ProbeTimeout time.Duration
 
 	// AdaptiveProbeTimeout replaces ProbeTimeout by a time for each node, made
@@ -168,11 +170,11 @@ type Config struct {
 	AdaptiveProbeTimeout bool
 
 	// IndirectChecks is the number of relays that are asked to ping a node
-	// which did not answer. Default: 3 / 3 / 1. Zero or less: none (P54).
+	// which did not answer. Default: 3 / 3 / 1. Zero or less: none.
 	IndirectChecks int
 
 	// DisableTcpPings switches off the ping over a stream that is tried beside
-	// the relays. Off by default: nodes are pinged over streams (P55).
+	// the relays. Off by default: nodes are pinged over streams.
 	DisableTcpPings bool
 
 	// DisableTcpPingsForNode decides the same for one node, by its name. It is
@@ -185,51 +187,51 @@ type Config struct {
 	// before it is declared dead: at least SuspicionMult × max(1, log10(nodes))
 	// × ProbeInterval. Higher is slower and errs less. Two less than it is the
 	// number of confirmations by other nodes that shorten the time to this
-	// minimum. Default: 4 / 6 / 3. Zero or less: no time at all (P61, P153).
+	// minimum. Default: 4 / 6 / 3. Zero or less: no time at all.
 	SuspicionMult int
 
 	// SuspicionMaxTimeoutMult is the time that a suspect has if nobody confirms
 	// the suspicion, as a multiple of the minimum. Default: 6. 1 and less:
-	// always the minimum (P61, P62).
+	// always the minimum.
 	SuspicionMaxTimeoutMult int
 
 	// AwarenessMaxMultiplier bounds the health score (GetHealthScore) from
 	// above: it is less than this. A node with score s probes s + 1 times as
-	// slowly. Default: 8. Below 1: 1, no score (P66–P68).
+	// slowly. Default: 8. Below 1: 1, no score.
 	AwarenessMaxMultiplier int
 
 	// DeadNodeReclaimTime is the time after which the name of a dead node may
 	// be taken over by a node at another address without being asked for at the
 	// old one. Zero: time alone does not free it. The name of a node that left is
-	// free at once (P96). Whatever it is, a node that answers at another address,
+	// free at once. Whatever it is, a node that answers at another address,
 	// and no more at the old one, is taken for moved within a ProbeTimeout.
 	DeadNodeReclaimTime time.Duration
 
 	// ---- Dissemination ----
 
 	// GossipInterval is the time between two rounds of gossip. Default: 200 ms
-	// / 500 ms / 100 ms. Zero or less: none; news ride on probes alone (P41).
+	// / 500 ms / 100 ms. Zero or less: none; news ride on probes alone.
 	GossipInterval time.Duration
 
 	// GossipNodes is the number of random nodes that each round sends to.
-	// Default: 3 / 4 / 3. Zero or less: no gossip (P69).
+	// Default: 3 / 4 / 3. Zero or less: no gossip.
 	GossipNodes int
 
 	// GossipToTheDeadTime is how long a dead node is still sent gossip, so that
 	// it can defend itself, and how long dead and left nodes stay in the table.
 	// Default: 30 s / 60 s / 15 s. Zero or less: they are dropped at the next
-	// occasion (P46, P69).
+	// occasion.
 	GossipToTheDeadTime time.Duration
 
 	// RetransmitMult is the factor of how often a broadcast is sent:
-	// RetransmitMult × ceil(log10(nodes + 1)) times (P77). Above 1, news of members
+	// RetransmitMult × ceil(log10(nodes + 1)) times. Above 1, news of members
 	// are sent eight times at least, or as often as there are nodes if these are
 	// fewer: with less, small clusters miss some. Default: 4 / 4 / 2. Zero or less:
 	// once.
 	RetransmitMult int
 
 	// EnableCompression compresses what is sent, where that makes it shorter.
-	// What is received may be compressed anyway. Default: true (W20, W21).
+	// What is received may be compressed anyway. Default: true.
 	EnableCompression bool
 
 	// HandoffQueueDepth bounds each of the queues in which messages that
@@ -238,7 +240,7 @@ type Config struct {
 	// full is dropped, with a warning and a count. Each is also bounded in bytes: to
 	// 16 MiB, or to HandoffQueueDepth packets of UDPBufferSize if that is more; one
 	// message that is larger fits if the queue is empty. Default: 1024. Zero or
-	// less: 1024 (P87).
+	// less: 1024.
 	HandoffQueueDepth int
 
 	// NodeSelection narrows down the targets of gossip and push/pull, for
@@ -248,7 +250,7 @@ type Config struct {
 	// ---- State exchange and healing ----
 
 	// PushPullInterval is the time between two exchanges of the whole state
-	// with another node, over a stream. Above 32 nodes it is stretched (P43).
+	// with another node, over a stream. Above 32 nodes it is stretched.
 	// Default: 30 s / 60 s / 15 s. Zero or less: none but those of Join.
 	PushPullInterval time.Duration
 
@@ -303,22 +305,22 @@ type Config struct {
 
 	// SecretKey is the key to seal with: 16, 24 or 32 bytes for AES-128,
 	// AES-192 or AES-256. Without a Keyring Create makes one of it; with one it
-	// is added there and made primary. Empty: the Keyring alone decides (P9).
+	// is added there and made primary. Empty: the Keyring alone decides.
 	SecretKey []byte
 
 	// Keyring holds the keys: sealing is done with the primary one, opening
 	// with any. Keys can be added, removed and exchanged at any time. nil or
 	// empty, and no SecretKey: no encryption; adding a key to an empty ring
-	// later switches it on (P5).
+	// later switches it on.
 	Keyring *Keyring
 
 	// GossipVerifyIncoming refuses what is not sealed with a key of the ring.
 	// Default: true. Off, clear text is accepted too, for the time in which a
-	// cluster is given its keys (W34, W37). Without keys it has no effect.
+	// cluster is given its keys. Without keys it has no effect.
 	GossipVerifyIncoming bool
 
 	// GossipVerifyOutgoing seals what is sent. Default: true. Off, clear text
-	// is sent even with keys, for the same purpose (W33).
+	// is sent even with keys, for the same purpose.
 	GossipVerifyOutgoing bool
 
 	// MinEncryptionVersion is the lowest version of encryption that is accepted.
@@ -331,7 +333,7 @@ type Config struct {
 
 	// ---- Hooks ----
 
-	// Delegate provides and receives the program's own data. nil: none (P128).
+	// Delegate provides and receives the program's own data. nil: none.
 	Delegate Delegate
 
 	// Events is told which nodes come and go; see also EventReasonDelegate.
@@ -355,8 +357,7 @@ type Config struct {
 
 	// LogOutput is where classic log lines go, with the standard flags of
 	// package log: "[WARN] memberlist: …". LogOutput and Logger must not both
-	// be set. nil, and neither Logger nor StructuredLogger: standard error (P9,
-	// P148).
+	// be set. nil, and neither Logger nor StructuredLogger: standard error.
 	LogOutput io.Writer
 
 	// Logger gets the classic log lines, in place of LogOutput. With log.Lshortfile
@@ -372,17 +373,16 @@ type Config struct {
 	StructuredLogger *slog.Logger
 
 	// MetricLabels are put on every metric. The metrics themselves go to the
-	// global instance of github.com/hashicorp/go-metrics (P147).
+	// global instance of github.com/hashicorp/go-metrics.
 	MetricLabels []metrics.Label
 
 	// QueueCheckInterval is the time between two samples of the length of the
-	// broadcast queue. Default: 30 s. Zero or less: none (P85).
+	// broadcast queue. Default: 30 s. Zero or less: none.
 	QueueCheckInterval time.Duration
 
 	// ---- Compatibility ----
 
-	// MsgpackUseNewTimeFormat has no effect, since no message contains a time
-	// (W8).
+	// MsgpackUseNewTimeFormat has no effect, since no message contains a time.
 	MsgpackUseNewTimeFormat bool
 }
 
@@ -416,8 +416,9 @@ type DetectorSwitches struct {
 
 // DefaultLANConfig returns the preset for a local network: round trips of a few
 // milliseconds, all nodes in one data centre. In a small cluster a dead node is
-// suspected after about two seconds and declared dead four seconds later (P1).
+// suspected after about two seconds and declared dead four seconds later.
 func DefaultLANConfig() *Config {
+	// P1 lists the values.
 	hostname, _ := os.Hostname() // empty if the system has none
 	return &Config{
 		Name:            hostname,
@@ -458,7 +459,7 @@ func DefaultLANConfig() *Config {
 }
 
 // DefaultWANConfig returns the preset for wide area networks, where round trips
-// take up to seconds: slower and more patient than [DefaultLANConfig] (P1).
+// take up to seconds: slower and more patient than [DefaultLANConfig].
 func DefaultWANConfig() *Config {
 	c := DefaultLANConfig()
 	c.TCPTimeout = 30 * time.Second
@@ -476,7 +477,7 @@ func DefaultWANConfig() *Config {
 }
 
 // DefaultLocalConfig returns the preset for nodes on one machine, as in tests
-// and examples: quicker than [DefaultLANConfig], and less thorough (P1).
+// and examples: quicker than [DefaultLANConfig], and less thorough.
 func DefaultLocalConfig() *Config {
 	c := DefaultLANConfig()
 	c.TCPTimeout = time.Second
@@ -492,9 +493,9 @@ func DefaultLocalConfig() *Config {
 
 // BuildVsnArray returns the six bytes by which a node with this configuration
 // announces its versions: lowest and highest protocol version understood,
-// version spoken, and the same of the delegate's protocol (P4, W66).
+// version spoken, and the same of the delegate's protocol.
 func (c *Config) BuildVsnArray() []byte {
-	return []byte{
+	return []byte{ // P4, W66
 		ProtocolVersionMin, ProtocolVersionMax, c.ProtocolVersion,
 		c.DelegateProtocolMin, c.DelegateProtocolMax, c.DelegateProtocolVersion,
 	}
@@ -502,22 +503,22 @@ func (c *Config) BuildVsnArray() []byte {
 
 // EncryptionEnabled reports whether the keyring holds at least one key. The
 // answer can change while the node runs, with the keys. A SecretKey counts only
-// once Create has put it into the ring (P5).
+// once Create has put it into the ring.
 func (c *Config) EncryptionEnabled() bool {
-	return c.Keyring != nil && c.Keyring.GetPrimaryKey() != nil
+	return c.Keyring != nil && c.Keyring.GetPrimaryKey() != nil // P5
 }
 
 // IPMustBeChecked reports whether members are accepted from certain networks
-// only (P6).
+// only.
 func (c *Config) IPMustBeChecked() bool {
 	return len(c.CIDRsAllowed) > 0
 }
 
 // IPAllowed returns nil if a member may have this address, and otherwise an
 // error for which errors.Is(err, ErrRejected) holds. A nil address is in no
-// network (P6).
+// network.
 func (c *Config) IPAllowed(ip net.IP) error {
-	if !c.IPMustBeChecked() {
+	if !c.IPMustBeChecked() { // P6
 		return nil
 	}
 	for i := range c.CIDRsAllowed {
@@ -531,9 +532,9 @@ func (c *Config) IPAllowed(ip net.IP) error {
 // ParseCIDRs parses networks in the form "10.0.0.0/8" for
 // [Config.CIDRsAllowed]. Space around an entry is ignored. It returns those
 // that are right, never nil, and a *multierror.Error with one error for each
-// that is not (P7).
+// that is not.
 func ParseCIDRs(cidrs []string) ([]net.IPNet, error) {
-	networks := []net.IPNet{}
+	networks := []net.IPNet{} // not nil (P7)
 	var wrong *multierror.Error
 	for _, entry := range cidrs {
 		entry = strings.TrimSpace(entry)

@@ -9,7 +9,7 @@ import (
 // Delegate connects a program's own data to the cluster: meta data that travels
 // with the node, messages that ride on gossip, and state that is exchanged
 // whole. It is optional; without one the node has no meta data and no user
-// state, and user messages that arrive are dropped (P128).
+// state, and user messages that arrive are dropped.
 //
 // Rules that hold for every callback of this package, here and in the
 // interfaces below:
@@ -96,11 +96,11 @@ type Delegate interface {
 
 // EventDelegate is told which nodes come and go, the own node included.
 //
-// Events come in the order of the changes and one at a time (P125): a call
+// Events come in the order of the changes and one at a time: a call
 // starts only after the one before has returned. For each node they are a
 // NotifyJoin, any number of NotifyUpdate, a NotifyLeave, and so on from the
 // start. A change is visible in [Memberlist.Members] and queued for broadcast
-// before its event is delivered (P126).
+// before its event is delivered.
 //
 // Create, Join, Leave and UpdateNode return only after the events that they
 // caused have been delivered. Called from inside a callback, where that could
@@ -188,7 +188,7 @@ type AliveDelegate interface {
 	// new, come through a full exchange, or are about the own node: it is
 	// called often and must answer from memory. The goroutine that handles the
 	// message waits, and with it the membership messages behind; calls do not
-	// overlap (P123).
+	// overlap.
 	NotifyAlive(peer *Node) error
 }
 

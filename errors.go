@@ -11,7 +11,7 @@ import (
 // Errors that a caller can test for with [errors.Is]. They come wrapped, with
 // the address and the cause in the text; inside the *multierror.Error that Join
 // returns they are found too. The texts of those that name a mistake in the
-// set-up are also what other nodes of the cluster send as their refusal (P151).
+// set-up are also what other nodes of the cluster send as their refusal.
 var (
 	// ErrLabelMismatch means that a message or stream carries another label
 	// than Config.Label, or none where one is wanted, or one where none is. It
@@ -37,7 +37,7 @@ var (
 	ErrVersion = errors.New("incompatible protocol version")
 
 	// ErrNodeNameRequired means that Config.RequireNodeNames is set and
-	// something was to be sent to an address without a node name (P3).
+	// something was to be sent to an address without a node name.
 	ErrNodeNameRequired = errors.New("memberlist: node names are required by configuration but one was not provided")
 
 	// ErrTimeout means that the time allowed ran out. When a context brought
@@ -95,8 +95,7 @@ func (e *kindError) Unwrap() []error { return []error{e.err, e.kind} }
 
 // JoinError is one failure of [Memberlist.Join]: the entry that was to be
 // joined, and why it could not be. The errors in the *multierror.Error that
-// Join returns are of this type, one for each entry or address that failed
-// (P18).
+// Join returns are of this type, one for each entry or address that failed.
 type JoinError struct {
 	// Seed is the entry as it was given to Join.
 	Seed string
@@ -237,7 +236,7 @@ func (e *RemoteError) Unwrap() error {
 }
 
 // NoPingResponseError tells that [Memberlist.Ping] got no answer in time. It is
-// returned as a value, not as a pointer (P40). errors.Is(err, ErrTimeout)
+// returned as a value, not as a pointer. errors.Is(err, ErrTimeout)
 // holds.
 type NoPingResponseError struct {
 	node string

@@ -178,7 +178,7 @@ func (r versionRange) check(name borrowed, kind string, current uint8) error {
 
 // checkCompatible judges whether all nodes of both sides can live together: the
 // version that each speaks must lie in the range that all who are alive
-// understand (P120).
+// understand (P2, P120).
 func checkCompatible(remote []pushNodeState, local []nodeRecord) error {
 	protocol, user := versionRange{0, 255}, versionRange{0, 255}
 	spoken, userSpoken := versionRange{255, 0}, versionRange{255, 0} // nothing yet

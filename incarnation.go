@@ -100,7 +100,7 @@ func (c *core) mayRefute(now instant, incarnation uint32) bool {
 }
 
 // noteUsed takes in, on the way out, with which incarnation this node was spoken of,
-// so that it comes back above it.
+// so that it comes back above it (P25).
 func (c *core) noteUsed(incarnation uint32) {
 	if !far(incarnation, c.incarnation) {
 		c.incarnation = max(c.incarnation, incarnation)

@@ -22,21 +22,21 @@ func (m *Memberlist) Join(existing []string) (int, error) {
 }
 
 // JoinContext exchanges state with every node of the list, with up to 128 of
-// them at a time (P16). An entry is a host name, an IP address, either with a
+// them at a time. An entry is a host name, an IP address, either with a
 // port (Config.BindPort if there is none), and may have a node name in front:
-// "name/host:port" (P19). A name is looked up by DNS over TCP first, then by the
-// system's resolver (P145), and every address it has is contacted.
+// "name/host:port". A name is looked up by DNS over TCP first, then by the
+// system's resolver, and every address it has is contacted.
 //
 // It returns the number of addresses with which the exchange succeeded. With at
 // least one the error is nil, whatever else failed; with none it is a
 // *multierror.Error of [JoinError], in which errors.Is and errors.As find the
 // causes: [UnreachableError], [RemoteError], [RejectedError], [ErrVersion],
-// [ErrDecrypt] and so on (P17, P18). When ctx ends, exchanges that have not
+// [ErrDecrypt] and so on. When ctx ends, exchanges that have not
 // finished count as failed.
 //
 // It may be called at any time and repeatedly. Events of the nodes that it made
 // known have been delivered when it returns, unless it was called from inside a
-// callback. A node that has left comes back by it, with a higher incarnation (P20).
+// callback. A node that has left comes back by it, with a higher incarnation.
 func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, error) {
 	if m.down.Load() {
 		return 0, ErrShutdown
@@ -64,7 +64,7 @@ func (m *Memberlist) untilShutdown(ctx context.Context) (context.Context, contex
 }
 
 // comeBack makes a node that has left alive again. One that is refused by its own
-// gates can still exchange state.
+// gates can still exchange state (P20).
 func (m *Memberlist) comeBack(ctx context.Context) error {
 	m.locked.Lock()
 	left := m.locked.core.leaving
@@ -88,7 +88,7 @@ type joinResult struct {
 	err      error
 }
 
-// contactAll resolves the entries and makes the exchanges.
+// contactAll resolves the entries and makes the exchanges (P16).
 func (m *Memberlist) contactAll(ctx context.Context, entries []string) (int, error) {
 	slots := make(chan struct{}, maxJoins)
 	results := make([][]joinResult, len(entries))
@@ -108,7 +108,7 @@ func (m *Memberlist) contactAll(ctx context.Context, entries []string) (int, err
 		joined++
 		eventSeq = max(eventSeq, r.eventSeq)
 	}
-	if joined == 0 {
+	if joined == 0 { // P17
 		return 0, failures.ErrorOrNil()
 	}
 	_ = m.waitForEvents(ctx, eventSeq)
@@ -124,7 +124,7 @@ func flatten[T any](lists [][]T) []T {
 }
 
 // contactEntry resolves one entry and exchanges state with each of its
-// addresses.
+// addresses (P16, P18).
 func (m *Memberlist) contactEntry(ctx context.Context, entry string, slots chan struct{}) []joinResult {
 	if !takeSlot(ctx, slots) {
 		return []joinResult{{err: &JoinError{Seed: entry, Err: cause(ctx)}}}
@@ -225,7 +225,7 @@ const leaveLimit = 30 * time.Second
 
 // LeaveContext announces that this node departs: it counts as left, here and
 // soon everywhere, instead of being found dead. It returns nil once three live
-// members that stay have confirmed that they know, or all if there are fewer (P22), and
+// members that stay have confirmed that they know, or all if there are fewer, and
 // the own NotifyLeave has been delivered. The departure goes on spreading by gossip.
 //
 // Members are told by packet, and on a stream if they do not confirm. Those that leave
@@ -233,12 +233,12 @@ const leaveLimit = 30 * time.Second
 // nodes of a cluster can leave, and be shut down, at once.
 //
 // If ctx ends first the error says so (errors.Is: [ErrTimeout] after a deadline);
-// the node has left all the same, and a second call returns nil (P23). A ctx without
+// the node has left all the same, and a second call returns nil. A ctx without
 // a deadline gets one of 30 seconds: where nobody can be reached nobody confirms. The node
-// keeps answering until Shutdown (P25); after that the call is an error, [ErrShutdown]
-// (P24). Inside a callback it does not wait.
+// keeps answering until Shutdown; after that the call is an error, [ErrShutdown].
+// Inside a callback it does not wait.
 func (m *Memberlist) LeaveContext(ctx context.Context) error {
-	if m.down.Load() {
+	if m.down.Load() { // P24
 		return ErrShutdown
 	}
 	if _, limited := ctx.Deadline(); !limited {
@@ -295,11 +295,11 @@ func (m *Memberlist) UpdateNode(timeout time.Duration) error {
 // UpdateNodeContext asks Delegate.NodeMeta again and announces this node anew
 // with the result. It returns nil once the announcement has been gossiped as
 // often as Config.RetransmitMult wants, or was replaced by a newer one, and the
-// own NotifyUpdate has been delivered; at once if there is no other member
-// (P27). Inside a callback it does not wait.
+// own NotifyUpdate has been delivered; at once if there is no other member.
+// Inside a callback it does not wait.
 //
 // Errors: [ErrTooLarge] if the meta data is longer than MetaMaxSize,
-// [ErrRejected] if the AliveDelegate refuses it, [ErrLeft] after Leave (P29),
+// [ErrRejected] if the AliveDelegate refuses it, [ErrLeft] after Leave,
 // [ErrShutdown]; [ErrTimeout] or ctx.Err() if ctx ends first, in which case the
 // announcement still goes on spreading.
 func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
@@ -338,7 +338,7 @@ func (m *Memberlist) announce(ctx context.Context, ip net.IP, port uint16, retur
 		alone = c.table.live() <= 1
 	})
 	if left {
-		return ErrLeft
+		return ErrLeft // P29
 	}
 	if err := m.waitForEvents(ctx, eventSeq); err != nil {
 		return m.waitError(ctx, errUpdateTimeout)

@@ -9,7 +9,7 @@ import (
 )
 
 // LabelMaxSize is the length of the longest label in bytes: its length is one
-// byte on the wire (W38).
+// byte on the wire.
 const LabelMaxSize = 255
 
 // labelHeadLen is the length of a label header without the label: the type byte
@@ -24,7 +24,7 @@ var (
 
 // AddLabelHeaderToPacket returns the packet with the label in front of it. With an
 // empty label that is buf itself, else a new slice. A label of more than
-// LabelMaxSize bytes is an error ([ErrTooLarge], P152).
+// LabelMaxSize bytes is an error ([ErrTooLarge]).
 func AddLabelHeaderToPacket(buf []byte, label string) ([]byte, error) {
 	if label == "" {
 		return buf, nil
@@ -89,7 +89,7 @@ type aheadConn struct {
 // Read reads what was read ahead, then from the connection.
 func (c *aheadConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
-// labelHeader makes the header of a label that is not empty (W38).
+// labelHeader makes the header of a label that is not empty (W38, P152).
 func labelHeader(label string) ([]byte, error) {
 	if len(label) > LabelMaxSize {
 		return nil, newKindError(ErrTooLarge, "label %q is too long", label)

@@ -38,7 +38,7 @@ type notice struct {
 
 const (
 	// departureProofs is how many members that stay must provably know of a
-	// departure before Leave returns; all of them if there are fewer.
+	// departure before Leave returns; all of them if there are fewer (P22).
 	departureProofs = 3
 
 	// departureWave bounds how many are asked at one time, and departureCalls the

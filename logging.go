@@ -465,7 +465,7 @@ func (r *logLimiter) takeWithheld(match func(*logCount) bool) []withheldLines {
 }
 
 // LogAddress returns "from=<addr>", the end of a log line that concerns the
-// sender at that address (P149). nil gives "from=<unknown address>".
+// sender at that address. nil gives "from=<unknown address>".
 func LogAddress(addr net.Addr) string {
 	if addr == nil {
 		return LogStringAddress("")

@@ -30,8 +30,8 @@
 // The exported names and the bytes on the wire are those of
 // github.com/hashicorp/memberlist v0.7.0, so that a program can be switched by
 // a replace line, and a running cluster node by node. What differs all the same
-// is listed in docs/differences.md. Numbers such as P22 and W38, here and in the
-// comments, are those of the rules in docs/rules.md.
+// is listed in docs/differences.md; the rules that a node follows
+// are stated in docs/spec.
 //
 // # Papers
 //
@@ -105,16 +105,16 @@ type Memberlist struct {
 // Create starts a node and returns it. The node is alone until Join is called
 // or others join it. The configuration belongs to the library afterwards and
 // must not be changed; Create itself writes to it what it decided: the Keyring
-// made from SecretKey, and the ports if BindPort was 0 (P8).
+// made from SecretKey, and the ports if BindPort was 0.
 //
 // Create calls Delegate.NodeMeta and AliveDelegate.NotifyAlive for the own node
-// and returns after EventDelegate.NotifyJoin has been told of it (P12). It
+// and returns after EventDelegate.NotifyJoin has been told of it. It
 // fails, and leaves nothing running, if the configuration is wrong, the sockets
 // cannot be opened, the meta data is too long ([ErrTooLarge]), the own address
 // is in none of Config.CIDRsAllowed ([ErrRejected]), or Config.Transport was shut
 // down or serves another node. Config.Transport stays open then and can be given
 // to Create again. A node that its own AliveDelegate refuses runs, but as one that
-// has left: it is no member, and can try again with Join (P14).
+// has left: it is no member, and can try again with Join.
 func Create(conf *Config) (*Memberlist, error) {
 	if err := conf.validate(); err != nil {
 		return nil, err
@@ -345,7 +345,7 @@ func (m *Memberlist) step(f func(c *core, now instant)) uint64 {
 }
 
 // settle takes the effects out of the core, queues the events in the order of
-// the transitions, and sets the timer. The lock is held. fx is nil if there is
+// the transitions, and sets the timer (P126). The lock is held. fx is nil if there is
 // nothing to do.
 func (m *Memberlist) settle() (fx *effects, eventSeq uint64) {
 	c := m.locked.core
@@ -422,21 +422,21 @@ func (m *Memberlist) perform(fx *effects) {
 }
 
 // Members returns snapshots of all members: nodes that are alive or suspect,
-// this one included, in no particular order (P33). The slice is the caller's.
+// this one included, in no particular order. The slice is the caller's.
 // It never waits for anything.
 func (m *Memberlist) Members() []*Node { return m.view.members() }
 
 // NumMembers is how many nodes Members would return.
 func (m *Memberlist) NumMembers() int { return int(m.view.shown.Load()) }
 
-// LocalNode returns a snapshot of this node, also after Leave and Shutdown (P36).
-func (m *Memberlist) LocalNode() *Node { return m.self.Load() }
+// LocalNode returns a snapshot of this node, also after Leave and Shutdown.
+func (m *Memberlist) LocalNode() *Node { return m.self.Load() } // P36
 
 // ProtocolVersion is the protocol version that this node speaks.
 func (m *Memberlist) ProtocolVersion() uint8 { return m.config.ProtocolVersion }
 
 // GetHealthScore tells how much this node doubts its own ability to take part:
-// 0 is healthy, the highest value is Config.AwarenessMaxMultiplier − 1 (P66). It
+// 0 is healthy, the highest value is Config.AwarenessMaxMultiplier − 1. It
 // rises when probes fail, relays stay silent or the node has to refute what
 // others say about it, and falls with each probe that succeeds.
 func (m *Memberlist) GetHealthScore() int { return int(m.health.Load()) }
@@ -460,7 +460,7 @@ func (m *Memberlist) waitForEvents(ctx context.Context, eventSeq uint64) error {
 // background work, and releases whoever waits in one of its methods. It does not
 // announce a departure; the others will find out, unless Leave was called
 // before. It may be called from a callback and more than once, and always
-// returns nil (P31).
+// returns nil.
 //
 // When it returns, no goroutine of the node is left, except one that is inside
 // a callback of the program's that does not return within a quarter of a second,

@@ -12,7 +12,7 @@ import (
 // waits for nothing but the sending, which a Transport of the program's own may draw
 // out; nil means that the packet was given to the network, not that it arrived. The
 // receiver's Delegate gets it by NotifyMsg. Packets over about 64 KiB cannot be sent
-// by UDP ([ErrTooLarge]), and over the network's MTU they are easily lost (P38). msg
+// by UDP ([ErrTooLarge]), and over the network's MTU they are easily lost. msg
 // may be used again afterwards.
 func (m *Memberlist) SendBestEffort(to *Node, msg []byte) error {
 	return m.sendUser(toNode(to), msg)
@@ -42,6 +42,7 @@ func (m *Memberlist) SendToUDP(to *Node, msg []byte) error { return m.SendBestEf
 // Deprecated: use SendReliable.
 func (m *Memberlist) SendToTCP(to *Node, msg []byte) error { return m.SendReliable(to, msg) }
 
+// sendUser sends a user message in a packet of its own (P38).
 func (m *Memberlist) sendUser(to destination, msg []byte) error {
 	if m.down.Load() {
 		return ErrShutdown
@@ -62,14 +63,14 @@ func (m *Memberlist) SendReliable(to *Node, msg []byte) error {
 
 // SendReliableContext sends a user message to a node on a stream of its own. Nil
 // means that all bytes were given to the connection, not that they were
-// processed. An empty message is delivered nowhere (P39). Errors:
+// processed. An empty message is delivered nowhere. Errors:
 // [UnreachableError], [ErrTooLarge] over 20 MiB, which no receiver accepts,
 // [ErrShutdown], or that of ctx.
 func (m *Memberlist) SendReliableContext(ctx context.Context, to *Node, msg []byte) error {
 	if m.down.Load() {
 		return ErrShutdown
 	}
-	if len(msg) > maxUserMessage {
+	if len(msg) > maxUserMessage { // P39, W64
 		return newKindError(ErrTooLarge, "user message of %d bytes is over the limit of %d", len(msg), maxUserMessage)
 	}
 	ctx, cancel := m.untilShutdown(ctx)
@@ -99,7 +100,7 @@ func (m *Memberlist) Ping(node string, addr net.Addr) (time.Duration, error) {
 // answer until Config.ProbeTimeout or ctx has run out. A node of another name
 // does not answer. The result is the time from sending the packet to receiving
 // the answer. Without one the error is a [NoPingResponseError]. A ping changes
-// nothing in the view of the cluster (P40).
+// nothing in the view of the cluster.
 func (m *Memberlist) PingContext(ctx context.Context, node string, addr net.Addr) (time.Duration, error) {
 	if m.down.Load() {
 		return 0, ErrShutdown

@@ -79,6 +79,7 @@ func (m *Memberlist) reportInstances(counts [4]int) {
 	}
 }
 
+// reportQueueDepth emits how many broadcasts are queued (P85).
 func (m *Memberlist) reportQueueDepth() {
 	metrics.AddSampleWithLabels(metricQueue, float32(m.broadcasts.NumQueued()), m.config.MetricLabels)
 }

@@ -63,7 +63,7 @@ type MockNetwork struct {
 type mockLink struct{ from, to string }
 
 // NewTransport adds an endpoint with the next port number: 127.0.0.1:1, then
-// 127.0.0.1:2 and so on (P140). A name that was used before goes over to the
+// 127.0.0.1:2 and so on. A name that was used before goes over to the
 // new endpoint, as when a node restarts.
 func (n *MockNetwork) NewTransport(name string) *MockTransport {
 	n.mu.Lock()
@@ -296,7 +296,7 @@ var (
 )
 
 // FinalAdvertiseAddr returns 127.0.0.1 in 16-byte form and the number of the
-// endpoint as port, whatever is configured (P140). After Shutdown it fails.
+// endpoint as port, whatever is configured. After Shutdown it fails.
 func (t *MockTransport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 	if t.stopped() {
 		return nil, 0, errTransportClosed
@@ -392,7 +392,7 @@ func (t *MockTransport) PacketCh() <-chan *Packet {
 }
 
 // IngestPacket reads conn to its end and delivers what came as a packet from
-// addr that was received at now (P136). With shouldClose it closes conn, also
+// addr that was received at now. With shouldClose it closes conn, also
 // when it fails. It waits until there is room for the packet.
 func (t *MockTransport) IngestPacket(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool) error {
 	packet, err := readIngested(conn, addr, now, shouldClose)
@@ -416,7 +416,7 @@ func (t *MockTransport) StreamCh() <-chan net.Conn {
 	return t.streams
 }
 
-// IngestStream delivers conn as a stream that somebody opened (P136). It waits
+// IngestStream delivers conn as a stream that somebody opened. It waits
 // until the stream is taken, and closes conn if the endpoint is shut down.
 func (t *MockTransport) IngestStream(conn net.Conn) error {
 	if !t.enter() {

@@ -376,7 +376,7 @@ func (m *Memberlist) refuseOutOfBounds(kind messageType, err error, from sender)
 }
 
 // knownPort is the port of a message: the own bind port where none is given,
-// and always for a node that speaks version 1 (W74).
+// and always for a node that speaks version 1 (W65, W74).
 func (m *Memberlist) knownPort(port uint16) uint16 {
 	if port == 0 || m.config.ProtocolVersion == 1 {
 		return uint16(m.config.BindPort)

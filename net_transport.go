@@ -89,7 +89,7 @@ var (
 )
 
 // NewNetTransport opens a TCP and a UDP socket for every bind address and
-// starts to listen (P129). If one of them fails, everything is closed again. The
+// starts to listen. If one of them fails, everything is closed again. The
 // caller owns the transport and ends it with Shutdown.
 func NewNetTransport(config *NetTransportConfig) (*NetTransport, error) {
 	classic := config.Logger
@@ -113,7 +113,7 @@ func openNetTransport(config *NetTransportConfig, log *logger, newIO newDatagram
 		bindAddrs:     slices.Clone(config.BindAddrs),
 		labels:        slices.Clip(slices.Clone(config.MetricLabels)),
 		log:           log,
-		packets:       make(chan *Packet),
+		packets:       make(chan *Packet), // unbuffered, as streams is (P133)
 		streams:       make(chan net.Conn),
 		packetsDirect: make(chan struct{}),
 		streamsDirect: make(chan struct{}),
@@ -222,15 +222,14 @@ func (t *NetTransport) boundAddr() *net.TCPAddr {
 	return t.tcp[0].Addr().(*net.TCPAddr)
 }
 
-// FinalAdvertiseAddr returns the address to advertise (P137). A given ip is
+// FinalAdvertiseAddr returns the address to advertise. A given ip is
 // taken with the given port. Otherwise it is the address that the first listener
 // is bound to; if that stands for all interfaces, it is the address of this machine
 // that others are most likely to reach: a private one at an interface with a default
 // route if there is one, else the first usable global unicast address. After Shutdown
 // it fails.
 //
-// IPv4 addresses have 4 bytes if they were configured, and 16 if they were found
-// (W72).
+// IPv4 addresses have 4 bytes if they were configured, and 16 if they were found.
 func (t *NetTransport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 	if t.stopped() {
 		return nil, 0, errTransportClosed
@@ -257,7 +256,7 @@ func (t *NetTransport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, err
 }
 
 // WriteTo sends b as one datagram. It leaves from the socket of the first bind
-// address (P134), unless only another one speaks the protocol of addr. b may be
+// address, unless only another one speaks the protocol of addr. b may be
 // used again afterwards.
 func (t *NetTransport) WriteTo(b []byte, addr string) (time.Time, error) {
 	to, err := parseUDPAddr(addr)
@@ -324,7 +323,7 @@ func (t *NetTransport) socketFor(addr netip.Addr) *udpSocket {
 	return t.udp[0]
 }
 
-// PacketCh returns the channel of received packets. It is unbuffered (P133).
+// PacketCh returns the channel of received packets. It is unbuffered.
 func (t *NetTransport) PacketCh() <-chan *Packet {
 	return t.packets
 }
@@ -463,7 +462,7 @@ func (t *NetTransport) DialAddressTimeout(addr Address, timeout time.Duration) (
 	return t.DialTimeout(addr.Addr, timeout)
 }
 
-// StreamCh returns the channel of accepted connections. It is unbuffered (P133).
+// StreamCh returns the channel of accepted connections. It is unbuffered.
 func (t *NetTransport) StreamCh() <-chan net.Conn {
 	return t.streams
 }
@@ -525,7 +524,7 @@ func (t *NetTransport) passOn(conn net.Conn) error {
 }
 
 // IngestPacket reads conn to its end and delivers what came as a packet from
-// addr that was received at now (P136). With shouldClose it closes conn, also
+// addr that was received at now. With shouldClose it closes conn, also
 // when it fails. It waits until the packet is taken.
 func (t *NetTransport) IngestPacket(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool) error {
 	packet, err := readIngested(conn, addr, now, shouldClose)
@@ -550,7 +549,7 @@ func (t *NetTransport) IngestPacket(conn net.Conn, addr net.Addr, now time.Time,
 	return nil
 }
 
-// IngestStream delivers conn as if it had been accepted (P136). It waits until
+// IngestStream delivers conn as if it had been accepted. It waits until
 // the stream is taken, and closes conn if the transport is shut down.
 func (t *NetTransport) IngestStream(conn net.Conn) error {
 	return t.passOn(conn)
@@ -574,7 +573,7 @@ func readIngested(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool)
 }
 
 // Shutdown closes all sockets and returns when nothing is being read, accepted or
-// delivered any more (P135). Undelivered packets and streams are dropped;
+// delivered any more. Undelivered packets and streams are dropped;
 // connections that were taken stay open. It may be called repeatedly and needs
 // nobody to read the channels.
 func (t *NetTransport) Shutdown() error {
@@ -586,7 +585,7 @@ func (t *NetTransport) Shutdown() error {
 	return t.stopErr
 }
 
-func (t *NetTransport) closeSockets() error {
+func (t *NetTransport) closeSockets() error { // P135
 	var errs []error
 	for _, l := range t.tcp {
 		errs = append(errs, l.Close())

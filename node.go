@@ -10,7 +10,7 @@ import (
 )
 
 // NodeStateType is what a node is held to be. The numbers are part of the wire
-// format (W53).
+// format.
 type NodeStateType int
 
 const (
@@ -44,7 +44,7 @@ func (s NodeStateType) String() string {
 // Node is a snapshot of one member. The library never writes to a Node that it
 // has handed out: an update appears as a new Node in the next call or event. It
 // is shared by all who asked, so callers must not write to it either, nor to the
-// bytes of its Addr and Meta (P34).
+// bytes of its Addr and Meta.
 //
 // Two Nodes of one member are different pointers once anything about the member has
 // changed, its state included. So a *Node identifies no member, neither by == nor as
@@ -53,7 +53,7 @@ type Node struct {
 	// Name is the unique name of the node.
 	Name string
 	// Addr is the advertised IP address in the form in which the node announced
-	// it: 4 or 16 bytes (W72).
+	// it: 4 or 16 bytes.
 	Addr net.IP
 	// Meta is what the node's Delegate gave as NodeMeta; at most MetaMaxSize
 	// bytes come from this library.
@@ -61,19 +61,19 @@ type Node struct {
 	// State is the node's state at the time of the snapshot. For the nodes given
 	// to MergeDelegate.NotifyMerge it is the other side's view. Programs that must
 	// also run on hashicorp/memberlist cannot rely on it: it is always 0 there,
-	// except in NotifyMerge (P35).
+	// except in NotifyMerge.
 	State NodeStateType
 	// Port is the advertised port, for packets and streams.
 	Port uint16
 	// PMin is the lowest protocol version that the node understands, PMax the
-	// highest, PCur the one that it speaks (W65).
+	// highest, PCur the one that it speaks.
 	PMin, PMax, PCur uint8
 	// DMin, DMax and DCur are the same for the user's own protocol, as configured
 	// by DelegateProtocolMin, Max and Version.
 	DMin, DMax, DCur uint8
 }
 
-// Address is "ip:port", with the IP in brackets if it is IPv6 (P37).
+// Address is "ip:port", with the IP in brackets if it is IPv6.
 func (n *Node) Address() string { return joinHostPort(n.Addr, n.Port) }
 
 // FullAddress is the address together with the node's name.
@@ -104,7 +104,7 @@ func (s *NodeState) FullAddress() Address { return s.Node.FullAddress() }
 // DeadOrLeft reports whether the node is no member any more.
 func (s *NodeState) DeadOrLeft() bool { return s.State == StateDead || s.State == StateLeft }
 
-// newNode makes the immutable record of a node. It owns its bytes.
+// newNode makes the immutable record of a node (P34). It owns its bytes.
 func newNode(name string, addr []byte, port uint16, meta, vsn []byte, state NodeStateType) *Node {
 	return nodeFrom(borrow(name), addr, port, meta, vsn, state)
 }

@@ -95,6 +95,7 @@ func (n *notifier) merge() {
 	}
 }
 
+// wanted reports whether anybody is to hear of an event (P128).
 func (n *notifier) wanted(e *event) bool {
 	switch e.kind {
 	case eventConflict:

@@ -113,7 +113,7 @@ func (w *wire) piggybackSpace(mainLen int) int {
 const checksumLen = 5
 
 // sealPacket appends the packet that carries msg, a message or a compound, with the
-// label in front if there is one (P139). With room in dst it allocates nothing. It
+// label in front if there is one (W39, W43, P139). With room in dst it allocates nothing. It
 // does not keep dst or msg.
 func (w *wire) sealPacket(dst, msg []byte, checksum bool) ([]byte, error) {
 	dst = slices.Grow(dst, len(w.header)+boxOverhead+paddingBlock+checksumLen+compressedRoom+len(msg))

@@ -18,7 +18,7 @@ import (
 // The zero value is ready for use once NumNodes and RetransmitMult are set;
 // they must not be changed afterwards. All methods may be called concurrently,
 // also from NumNodes and from the Finished, Message and Name methods of
-// broadcasts; only Invalidates is called with the queue locked (P76). A
+// broadcasts; only Invalidates is called with the queue locked. A
 // TransmitLimitedQueue must not be copied after first use.
 type TransmitLimitedQueue struct {
 	// NumNodes returns the number of nodes in the cluster. It is called each
@@ -89,7 +89,7 @@ func (q *TransmitLimitedQueue) queueNamed(name string, msg []byte, owner finishe
 }
 
 // queuePlain returns what the broadcast replaces. The lock is released even if
-// Invalidates panics.
+// Invalidates panics (P76).
 func (q *TransmitLimitedQueue) queuePlain(b Broadcast, msg []byte) (replaced []finisher) {
 	q.mu.Lock()
 	defer q.unlock()
@@ -167,11 +167,11 @@ func (q *TransmitLimitedQueue) NumQueued() int {
 }
 
 // Prune drops broadcasts from the end of the queue order, those sent most often
-// first, until at most maxRetain are left (P83).
+// first, until at most maxRetain are left.
 func (q *TransmitLimitedQueue) Prune(maxRetain int) {
 	var finished []finisher
 	q.mu.Lock()
-	for q.mu.len > max(maxRetain, 0) {
+	for q.mu.len > max(maxRetain, 0) { // P83
 		finished = append(finished, q.mu.drop(q.mu.order.last()))
 	}
 	q.unlock()

@@ -24,7 +24,7 @@ var (
 // old one.
 //
 // A change holds for the next packet and the next stream. The zero value is an
-// empty ring, with which nothing is encrypted (P5). A Keyring may be used by many
+// empty ring, with which nothing is encrypted. A Keyring may be used by many
 // goroutines and must not be copied.
 type Keyring struct {
 	change sync.Mutex // held while keys is replaced
@@ -44,10 +44,10 @@ type sealingKey struct {
 // NewKeyring makes a ring of the primary key and the others, in their order and
 // without duplicates. Keys have 16, 24 or 32 bytes, for AES-128, AES-192 or
 // AES-256. Without any key the ring is empty; others without a primary key are
-// an error (P142).
+// an error.
 func NewKeyring(keys [][]byte, primaryKey []byte) (*Keyring, error) {
 	ring := new(Keyring)
-	if len(primaryKey) == 0 {
+	if len(primaryKey) == 0 { // P142
 		if len(keys) > 0 {
 			return nil, errNoPrimaryKey
 		}
@@ -65,9 +65,9 @@ func NewKeyring(keys [][]byte, primaryKey []byte) (*Keyring, error) {
 }
 
 // ValidateKey returns an error unless the key has one of the lengths that AES knows:
-// 16, 24 or 32 bytes (P141).
+// 16, 24 or 32 bytes.
 func ValidateKey(key []byte) error {
-	switch len(key) {
+	switch len(key) { // P141
 	case 16, 24, 32:
 		return nil
 	}
@@ -75,7 +75,7 @@ func ValidateKey(key []byte) error {
 }
 
 // AddKey adds a key for reading. The first key of an empty ring becomes the
-// primary one. A key that is there already is no error (P143).
+// primary one. A key that is there already is no error.
 func (k *Keyring) AddKey(key []byte) error {
 	if err := ValidateKey(key); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (k *Keyring) AddKey(key []byte) error {
 	k.change.Lock()
 	defer k.change.Unlock()
 	keys := k.load()
-	if indexOfKey(keys, key) >= 0 {
+	if indexOfKey(keys, key) >= 0 { // P143
 		return nil
 	}
 	added, err := newSealingKey(key)
@@ -94,8 +94,7 @@ func (k *Keyring) AddKey(key []byte) error {
 	return nil
 }
 
-// UseKey makes a key of the ring the primary one. The others keep their order
-// (P143).
+// UseKey makes a key of the ring the primary one. The others keep their order.
 func (k *Keyring) UseKey(key []byte) error {
 	k.change.Lock()
 	defer k.change.Unlock()
@@ -110,7 +109,7 @@ func (k *Keyring) UseKey(key []byte) error {
 }
 
 // RemoveKey takes a key out of the ring. The primary key cannot be removed; a key
-// that is not there is no error, and neither is an empty ring (P143, P144).
+// that is not there is no error, and neither is an empty ring.
 func (k *Keyring) RemoveKey(key []byte) error {
 	k.change.Lock()
 	defer k.change.Unlock()
@@ -146,7 +145,7 @@ func (k *Keyring) GetPrimaryKey() []byte {
 	return bytes.Clone(keys[0].key)
 }
 
-// load returns the keys as they are now; they are not to be written to. A nil
+// load returns the keys as they are now; they are not to be written to (P144). A nil
 // ring has none.
 func (k *Keyring) load() []sealingKey {
 	if k == nil {

@@ -263,7 +263,7 @@ func fitsOneCompound(msgs [][]byte) bool {
 // write seals a message and gives it to the transport. NetTransport does not keep
 // the packet; others may, so they get a copy, which is as long as it has to be.
 func (m *Memberlist) write(s *packetScratch, to destination, msg []byte) (time.Time, error) {
-	if m.config.RequireNodeNames && to.name == "" {
+	if m.config.RequireNodeNames && to.name == "" { // P3
 		return time.Time{}, ErrNodeNameRequired
 	}
 	waiting := len(s.sealed)

@@ -34,7 +34,7 @@ type NodeStatus struct {
 func (s *NodeStatus) Confirmations() int { return max(len(s.Accusers)-1, 0) }
 
 // Snapshot returns everything that this node knows about every node: members,
-// and those that died or left and are not forgotten yet (P46). It is sorted by
+// and those that died or left and are not forgotten yet. It is sorted by
 // name, and all of it is from one moment. It is meant for people and for
 // diagnosis; Members is cheaper.
 func (m *Memberlist) Snapshot() []NodeStatus {

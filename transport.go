@@ -9,7 +9,7 @@ import (
 // Address says where to send: a network address and, optionally, the name of
 // the node that is expected there.
 type Address struct {
-	// Addr is a "host:port" pair; an IPv6 host is bracketed (W73). It must
+	// Addr is a "host:port" pair; an IPv6 host is bracketed. It must
 	// not be empty.
 	Addr string
 
@@ -20,7 +20,7 @@ type Address struct {
 }
 
 // String returns the address for people to read: "name (host:port)", or
-// "host:port" if there is no name (P37).
+// "host:port" if there is no name.
 func (a *Address) String() string {
 	if a.Name == "" {
 		return a.Addr
@@ -55,7 +55,7 @@ type Transport interface {
 	// FinalAdvertiseAddr returns the address and port that other nodes are
 	// told to use. It is given the configured AdvertiseAddr and
 	// AdvertisePort, which may be empty and zero, and is called at least
-	// twice, so it must give the same answer while nothing changes (P138).
+	// twice, so it must give the same answer while nothing changes.
 	// It should fail after Shutdown: by that Create notices that it was given
 	// a transport which cannot be used any more.
 	FinalAdvertiseAddr(ip string, port int) (net.IP, int, error)
@@ -68,7 +68,7 @@ type Transport interface {
 	//
 	// The library never touches b after the call, and the transport may
 	// keep it, but must not change it: the same bytes can be handed over
-	// again (P138).
+	// again.
 	WriteTo(b []byte, addr string) (time.Time, error)
 
 	// PacketCh returns the channel of received packets, always the same.
@@ -85,13 +85,13 @@ type Transport interface {
 
 	// Shutdown stops the transport and releases what it holds. The library
 	// calls it once, and goes on reading both channels until it returns, so
-	// it may wait for its own senders (P138). Nothing may be sent to the
+	// it may wait for its own senders. Nothing may be sent to the
 	// channels after it has returned.
 	Shutdown() error
 }
 
 // NodeAwareTransport is a Transport that is also told the names of the nodes
-// it sends to. A transport without this is given the addresses alone (P11).
+// it sends to. A transport without this is given the addresses alone.
 type NodeAwareTransport interface {
 	Transport
 

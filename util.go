@@ -55,7 +55,7 @@ func ratio(d time.Duration, num, den int) time.Duration {
 }
 
 // suspicionTimeout is the shortest time a suspect has to refute in a table of n
-// nodes (P61). It grows with the logarithm of n, as dissemination does (SWIM §4.2).
+// nodes (P61, P153). It grows with the logarithm of n, as dissemination does (SWIM §4.2).
 func suspicionTimeout(mult, n int, probeInterval time.Duration) time.Duration {
 	scale := math.Max(1, math.Log10(math.Max(1, float64(n))))
 	return ratio(times(probeInterval, mult), int(scale*1000), 1000)

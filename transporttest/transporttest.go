@@ -13,7 +13,7 @@
 // import path is github.com/hashicorp/memberlist/transporttest, and for that one
 // itself.
 //
-// The suite holds a transport to what the library relies on (P138) and to what
+// The suite holds a transport to what the library relies on and to what
 // the documentation of the interfaces promises. It asks for no more than a
 // network can give: packets may be lost, so it sends them again; they must not
 // be changed, cut or mixed up. It runs in real time and takes about a second.
