@@ -1,10 +1,6 @@
 package memberlist
 
-import (
-	"bytes"
-	"slices"
-	"time"
-)
+import "time"
 
 // Delegate connects a program's own data to the cluster: meta data that travels
 // with the node, messages that ride on gossip, and state that is exchanged
@@ -305,13 +301,4 @@ func (c *ChannelEventDelegate) NotifyLeave(node *Node) {
 // NotifyUpdate sends a NodeUpdate.
 func (c *ChannelEventDelegate) NotifyUpdate(node *Node) {
 	c.Ch <- NodeEvent{Event: NodeUpdate, Node: copyOfNode(node)}
-}
-
-// copyOfNode copies a node with the bytes it refers to, so that a receiver who
-// changes them does not change the snapshot that others hold (P127).
-func copyOfNode(node *Node) *Node {
-	c := *node
-	c.Addr = slices.Clone(node.Addr)
-	c.Meta = bytes.Clone(node.Meta)
-	return &c
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -227,4 +228,13 @@ func addrPortOf(ip []byte, port uint16) netip.AddrPort {
 // one IPv4 address are the same address, other than in the reference (W72).
 func sameIP(a, b []byte) bool {
 	return string(a) == string(b) || net.IP(a).Equal(net.IP(b))
+}
+
+// copyOfNode copies a node with the bytes it refers to, so that a receiver who
+// changes them does not change the snapshot that others hold (P127).
+func copyOfNode(node *Node) *Node {
+	c := *node
+	c.Addr = slices.Clone(node.Addr)
+	c.Meta = bytes.Clone(node.Meta)
+	return &c
 }

@@ -39,59 +39,19 @@ func (s *NodeStatus) Confirmations() int { return max(len(s.Accusers)-1, 0) }
 // diagnosis; Members is cheaper.
 func (m *Memberlist) Snapshot() []NodeStatus {
 	m.locked.Lock()
-	order := m.locked.core.table.order
-	all := make([]NodeStatus, len(order))
-	for i, r := range order {
-		all[i] = r.status(m.epoch)
-	}
+	all := m.locked.core.statuses(m.epoch)
 	m.locked.Unlock()
 	slices.SortFunc(all, func(a, b NodeStatus) int { return strings.Compare(a.Node.Name, b.Node.Name) })
 	return all
 }
 
-// status copies a record.
-func (m *member) status(epoch time.Time) NodeStatus {
-	past := m.detectorView()
-	s := NodeStatus{
-		Node:        *copyOfNode(m.node),
-		Incarnation: m.incarnation,
-		Since:       epoch.Add(time.Duration(m.since)),
-		RTT:         time.Duration(past.srtt),
-		RTTVar:      time.Duration(past.rttvar),
-	}
-	if past.lastAck != 0 {
-		s.LastAck = epoch.Add(time.Duration(past.lastAck))
-	}
-	if past.suspicion != nil {
-		s.Accusers = slices.Clone(past.suspicion.accusers)
-		s.Deadline = epoch.Add(time.Duration(past.suspicion.deadline()))
-	}
-	return s
-}
-
-// gossipTargets are the records that gossip may go to.
-func (c *core) gossipTargets(now instant) []*member {
-	return c.filter(func(m *member) bool { return c.gossipsTo(now, m) })
-}
-
-// syncTargets are the records that a full exchange may be made with.
-func (c *core) syncTargets(instant) []*member { return c.filter(c.syncsWith) }
-
-func (c *core) filter(fits func(*member) bool) []*member {
-	var list []*member
-	for _, m := range c.table.order {
-		if fits(m) {
-			list = append(list, m)
-		}
-	}
-	return list
-}
-
 // selectNodes picks up to k nodes from those that the NodeSelectionDelegate
 // leaves, and the one that it prefers. What it returns is checked again:
 // nodes that are no candidates, other than a preferred one, stay out (P156).
-func (m *Memberlist) selectNodes(k int, targets func(*core, instant) []*member) []*Node {
-	candidates := m.candidates(targets)
+func (m *Memberlist) selectNodes(k int, targets func(*core, instant, time.Time) []*NodeState) []*Node {
+	m.locked.Lock()
+	candidates := targets(m.locked.core, m.now(), m.epoch)
+	m.locked.Unlock()
 	if len(candidates) == 0 {
 		return nil
 	}
@@ -115,23 +75,8 @@ func (m *Memberlist) selectNodes(k int, targets func(*core, instant) []*member) 
 	return chosen
 }
 
-// candidates are snapshots of the records that fit (P155).
-func (m *Memberlist) candidates(targets func(*core, instant) []*member) []*NodeState {
-	m.locked.Lock()
-	defer m.locked.Unlock()
-	list := targets(m.locked.core, m.now())
-	states := make([]*NodeState, len(list))
-	for i, r := range list {
-		states[i] = &NodeState{
-			Node: *r.node, Incarnation: r.incarnation, State: r.state(),
-			StateChange: m.epoch.Add(time.Duration(r.since)),
-		}
-	}
-	return states
-}
-
 func (m *Memberlist) permutation(n int) []int {
 	m.locked.Lock()
 	defer m.locked.Unlock()
-	return m.locked.core.rng.Perm(n)
+	return m.locked.core.permutation(n)
 }

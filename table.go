@@ -10,7 +10,7 @@ import (
 // member is the record of one node in the table. It is guarded with the core;
 // what readers without the lock see of it is its published Node, which also has
 // the state. There is one for each node of a cluster, so what only some need is in
-// the dossier.
+// detector.
 type member struct {
 	node        *Node          // immutable; an update replaces it
 	detector    *detectorState // nil while there is nothing to remember
@@ -305,4 +305,15 @@ func (v *memberView) members() []*Node {
 		nodes = append(nodes, found[:n]...)
 	}
 	return nodes
+}
+
+// filter is the records that fit, in their random order.
+func (c *core) filter(fits func(*member) bool) []*member {
+	var list []*member
+	for _, m := range c.table.order {
+		if fits(m) {
+			list = append(list, m)
+		}
+	}
+	return list
 }
