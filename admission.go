@@ -1,87 +1,209 @@
 package memberlist
 
-// What comes from the network is kept for long: in the table, in broadcasts, as
-// pending verdicts about nodes that are not known. So nothing gets past the decoders
-// that could not be said of a node that works. Packets and entries of a push/pull are
-// held to the same bounds, which is what nodes can gossip.
-
-const (
-	// maxNameLen is the longest name of a node. With it, the longest meta data and
-	// an IPv6 address an alive message takes 1100 bytes of the 1400 of a default
-	// packet; with the longest label and encryption version 1 it still fits.
-	maxNameLen = 512
-
-	// maxVersionsLen is the longest version array. Six bytes are in use (W66).
-	maxVersionsLen = 16
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
 )
 
-// checkBounds reports what is out of bounds in a message.
-
-func (m *alive) checkBounds() error {
-	return checkNode(m.Node, m.Addr, m.Meta, m.Vsn)
+// admission decides what may take effect of what others say: messages and entries of a
+// push/pull must be in bounds, the versions of a node must make sense (P93), its
+// address must lie in an allowed network (P95, P96), and neither the AliveDelegate (P94)
+// nor, for a join, the MergeDelegate may object.
+type admission struct {
+	config  *Config
+	log     *logger
+	drops   *drops
+	callers *reentrancy
+	turn    turn // of asking the AliveDelegate, one call at a time (P123)
 }
 
-func (m *pushNodeState) checkBounds() error {
-	return checkNode(m.Name, m.Addr, m.Meta, m.Vsn)
+func newAdmission(cfg *Config, log *logger, d *drops, callers *reentrancy) *admission {
+	return &admission{config: cfg, log: log, drops: d, callers: callers, turn: newTurn()}
 }
 
-func (m *suspect) checkBounds() error {
-	return checkNames(m.Node, m.From)
+// admitPacket decides about a message that came in a packet, and fills in the port of
+// an alive message (W74, P91). Refusals are logged.
+func (ad *admission) admitPacket(ctx context.Context, item *incoming, from sender) bool {
+	if err := item.checkBounds(); err != nil {
+		ad.drops.outOfBounds(item.kind, err, from)
+		return false
+	}
+	if item.kind != aliveMsg {
+		return true
+	}
+	a := &item.alive
+	if port := ad.config.knownPort(a.Port); port != a.Port {
+		a.Port, item.raw = port, nil
+	}
+	if ad.config.IPMustBeChecked() && !ad.packetAllowed(a, from) {
+		return false
+	}
+	if err := ad.admit(ctx, a); err != nil {
+		ad.logRefused(a, err)
+		return false
+	}
+	return true
 }
 
-func (m *ping) checkBounds() error {
-	if err := checkNames(m.Node, m.SourceNode); err != nil {
+// packetAllowed applies the filter of networks to the sender of an alive packet
+// and to the address in it (P90).
+func (ad *admission) packetAllowed(a *alive, from sender) bool {
+	text := from.String()
+	if text != "pipe" {
+		ap, err := netip.ParseAddrPort(text)
+		if err != nil || ad.config.IPAllowed(ap.Addr().Unmap().AsSlice()) != nil {
+			ad.log.debugf("Blocked an alive message: its sender is in no allowed network", logFields{addr: text},
+				"Blocked alive message from %s: its sender is in no allowed network", text)
+			return false
+		}
+	}
+	if len(a.Addr) > 0 && ad.config.IPAllowed(a.Addr) != nil {
+		ad.log.debugf("Blocked an alive message: its address is in no allowed network", logFields{addr: text},
+			"Blocked alive message about %s: it is in no allowed network %s", net.IP(a.Addr), from.log())
+		return false
+	}
+	return true
+}
+
+// admit decides about an alive message that is in bounds. The reference checks the
+// address only of nodes that are new or have moved; the others passed before.
+func (ad *admission) admit(ctx context.Context, a *alive) error {
+	if err := checkVersions(a.Vsn); err != nil {
 		return err
 	}
-	return checkSource(m.SourceAddr)
-}
-
-func (m *indirectPing) checkBounds() error {
-	if err := checkNames(m.Node, m.SourceNode); err != nil {
-		return err
+	if err := ad.config.IPAllowed(a.Addr); err != nil {
+		return &RejectedError{Reason: err}
 	}
-	if err := checkAddr(m.Target); err != nil {
-		return err
-	}
-	return checkSource(m.SourceAddr)
-}
-
-// checkNode holds what is said of a node to its bounds (P167).
-func checkNode(name borrowed, addr, meta, vsn []byte) error {
-	switch {
-	case name.len() > maxNameLen:
-		return nameTooLong(name.len())
-	case len(meta) > MetaMaxSize:
-		return newKindError(ErrTooLarge, "meta data of %d bytes is over the limit of %d", len(meta), MetaMaxSize)
-	case len(vsn) > maxVersionsLen:
-		return newKindError(ErrTooLarge, "version array of %d bytes is over the limit of %d", len(vsn), maxVersionsLen)
-	}
-	return checkAddr(addr)
-}
-
-func checkNames(node, from borrowed) error {
-	if n := max(node.len(), from.len()); n > maxNameLen {
-		return nameTooLong(n)
-	}
-	return nil
-}
-
-func nameTooLong(n int) error {
-	return newKindError(ErrTooLarge, "node name of %d bytes is over the limit of %d", n, maxNameLen)
-}
-
-// checkAddr refuses what is no IP address.
-func checkAddr(addr []byte) error {
-	if len(addr) != 4 && len(addr) != 16 {
-		return newKindError(ErrMalformed, "address has %d bytes, not 4 or 16", len(addr))
-	}
-	return nil
-}
-
-// checkSource is checkAddr for an address that may be left out (W9).
-func checkSource(addr []byte) error {
-	if len(addr) == 0 {
+	if ad.config.Alive == nil {
 		return nil
 	}
-	return checkAddr(addr)
+	if err := ad.ask(ctx, nodeFrom(a.Node, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive)); err != nil {
+		if ctx.Err() != nil {
+			return cause(ctx)
+		}
+		return &RejectedError{Reason: err}
+	}
+	return nil
+}
+
+// ask returns the verdict of the AliveDelegate.
+func (ad *admission) ask(ctx context.Context, n *Node) (verdict error) {
+	own, takesPart := ad.callers.askingTurn()
+	if takesPart && own == nil { // the delegate asks itself
+		return ad.config.Alive.NotifyAlive(n)
+	}
+	mine := ad.turn
+	if takesPart {
+		mine = own
+	}
+	select {
+	case mine <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-mine }()
+	ad.callers.asAsking(nil, func() { verdict = ad.config.Alive.NotifyAlive(n) })
+	return verdict
+}
+
+// logRefused logs an alive message that was not admitted.
+func (ad *admission) logRefused(a *alive, err error) {
+	fields := logFields{node: a.Node.own(), addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation, err: err}
+	ad.log.warnf("Ignoring an alive message", fields, "Ignoring alive message for '%s' (%s): %v", fields.node, fields.addr, err)
+}
+
+// judge decides about the other side's part of a push/pull. Entries that are out of
+// bounds are taken out. Then the versions of both sides must be compatible, the
+// MergeDelegate must not object if this is a join, and nodes that are not admitted are
+// taken out (P119, P94). A join that is left without a living node is refused as a
+// whole, so that the joiner learns why.
+func (ad *admission) judge(ctx context.Context, remote *remoteState, local []nodeRecord) error {
+	refusal := ad.dropOutOfBounds(remote)
+	if err := checkCompatible(remote.nodes, local); err != nil {
+		return err
+	}
+	if remote.join && ad.config.Merge != nil {
+		if err := ad.config.Merge.NotifyMerge(nodesOf(remote.nodes)); err != nil {
+			return &RejectedError{Reason: err}
+		}
+	}
+	return ad.dropRefused(ctx, remote, refusal)
+}
+
+// dropOutOfBounds takes out the entries that are out of bounds, and returns what
+// is wrong with the last of them (P167).
+func (ad *admission) dropOutOfBounds(remote *remoteState) (refusal error) {
+	before := len(remote.nodes)
+	remote.nodes = slices.DeleteFunc(remote.nodes, func(n pushNodeState) bool {
+		err := n.checkBounds()
+		if err != nil {
+			refusal = &RejectedError{Reason: err}
+		}
+		return err != nil
+	})
+	if refusal != nil {
+		ad.drops.entriesOutOfBounds(before-len(remote.nodes), refusal)
+	}
+	return refusal
+}
+
+// dropRefused takes out the nodes that would be members and are not admitted. refusal
+// is why others were taken out before, or nil.
+func (ad *admission) dropRefused(ctx context.Context, remote *remoteState, refusal error) error {
+	admitted, kept := 0, 0
+	var a alive // one for all of them: it moves to the heap
+	for i := range remote.nodes {
+		n := &remote.nodes[i]
+		if n.State == StateAlive || n.State == StateSuspect { // both can become members
+			if err := ad.admitEntry(ctx, n, &a); err != nil {
+				if ctx.Err() != nil {
+					return err
+				}
+				refusal = err
+				continue
+			}
+			admitted++
+		}
+		if kept != i {
+			remote.nodes[kept] = *n
+		}
+		kept++
+	}
+	remote.nodes = remote.nodes[:kept]
+	if remote.join && admitted == 0 && refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+// admitEntry is admit for an entry of a push/pull. A refusal is logged.
+// a is for its use.
+func (ad *admission) admitEntry(ctx context.Context, n *pushNodeState, a *alive) error {
+	if ad.config.Alive == nil && !ad.config.IPMustBeChecked() && checkVersions(n.Vsn) == nil {
+		return nil // most entries, without making a message of them
+	}
+	*a = n.alive()
+	err := ad.admit(ctx, a)
+	if err != nil && ctx.Err() == nil {
+		ad.logRefused(a, err)
+	}
+	return err
+}
+
+// alive is what an entry says as a message of its own.
+func (m *pushNodeState) alive() alive {
+	return alive{Incarnation: m.Incarnation, Node: m.Name, Addr: m.Addr, Port: m.Port, Meta: m.Meta, Vsn: m.Vsn}
+}
+
+// nodesOf are the nodes as a MergeDelegate sees them, with the sender's view of
+// their state (P35).
+func nodesOf(states []pushNodeState) []*Node {
+	nodes := make([]*Node, len(states))
+	for i := range states {
+		s := &states[i]
+		nodes[i] = nodeFrom(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, s.State)
+	}
+	return nodes
 }

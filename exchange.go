@@ -11,8 +11,6 @@ import (
 	"slices"
 	"syscall"
 	"time"
-
-	"github.com/hashicorp/go-metrics"
 )
 
 // acceptStreams takes streams from the transport until Shutdown. The first one may
@@ -31,7 +29,7 @@ func (m *Memberlist) acceptStreams(first net.Conn) {
 			if conn != nil {
 				m.takeStream(conn)
 			}
-		case <-m.life.Done():
+		case <-m.life.ctx.Done():
 			return
 		}
 	}
@@ -41,7 +39,7 @@ func (m *Memberlist) acceptStreams(first net.Conn) {
 // one answer (W45). Messages of a kind that opens no stream are not answered (W47).
 func (m *Memberlist) serveStream(conn net.Conn) {
 	defer m.streams.remove(conn)
-	m.count(metricTCPAccept, 1)
+	m.meter.count(metricTCPAccept, 1)
 	if m.log.enabled(levelDebug) {
 		m.log.debugf("Stream connection", logFields{addr: addrText(conn)}, "Stream connection %s", LogConn(conn))
 	}
@@ -61,7 +59,7 @@ func (m *Memberlist) serveStream(conn net.Conn) {
 	default:
 		err = fmt.Errorf("received invalid msgType (%d)", kind)
 	}
-	if err != nil && !m.down.Load() {
+	if err != nil && !m.life.down.Load() {
 		m.log.errorf("Stream failed", logFields{addr: addrText(conn), err: err, more: []logAttr{{"kind", kind.String()}}},
 			"Stream %s: %v %s", kind, err, LogConn(conn))
 	}
@@ -84,7 +82,7 @@ func (m *Memberlist) openStream(conn net.Conn) (*streamReader, messageType, erro
 // refuseStream tells the other side why its stream could not be read, where W48
 // wants that.
 func (m *Memberlist) refuseStream(conn net.Conn, err error) {
-	if errors.Is(err, io.EOF) || m.down.Load() {
+	if errors.Is(err, io.EOF) || m.life.down.Load() {
 		return
 	}
 	m.log.errorf("Failed to receive", logFields{addr: addrText(conn), err: err}, "failed to receive: %v %s", err, LogConn(conn))
@@ -95,14 +93,14 @@ func (m *Memberlist) refuseStream(conn net.Conn, err error) {
 
 func (m *Memberlist) answerError(conn net.Conn, text string) {
 	reply := errorReply{Error: borrow(text)}
-	if err := m.writeStream(conn, reply.appendTo(nil), false); err != nil && !m.down.Load() {
+	if err := m.writeStream(conn, reply.appendTo(nil), false); err != nil && !m.life.down.Load() {
 		m.log.errorf("Failed to send an error", logFields{addr: addrText(conn), err: err}, "Failed to send error: %v %s", err, LogConn(conn))
 	}
 }
 
 func (m *Memberlist) writeStream(conn net.Conn, msg []byte, opener bool) error {
 	sent, err := m.wire.writeStream(conn, msg, opener)
-	m.count(metricTCPSent, sent)
+	m.meter.count(metricTCPSent, sent)
 	return err
 }
 
@@ -119,7 +117,7 @@ func (m *Memberlist) noteRemoteSize(r *streamReader, conn net.Conn) {
 	if r.remoteSize == 0 {
 		return
 	}
-	metrics.AddSampleWithLabels(metricSizeRemote, float32(r.remoteSize), m.config.MetricLabels)
+	m.meter.sample(metricSizeRemote, r.remoteSize)
 	if r.remoteSize > maxFrame*60/100 {
 		m.log.warnf("Remote node state is large", logFields{addr: addrText(conn), more: []logAttr{{"bytes", r.remoteSize}}},
 			"Remote node state is %d bytes, more than 60%% of the limit of %d %s",
@@ -177,7 +175,7 @@ func (m *Memberlist) readState(r *streamReader) (remoteState, error) {
 	header, nodes, user, err := readPushPull(r, s.nodes)
 	s.join, s.nodes, s.user = header.Join, nodes, user
 	for i := range nodes {
-		nodes[i].Port = m.knownPort(nodes[i].Port)
+		nodes[i].Port = m.config.knownPort(nodes[i].Port)
 	}
 	return s, err
 }
@@ -216,7 +214,7 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	defer give()
 	local := m.takeLocalState()
 	defer m.giveLocalState(local)
-	refusal := m.judge(m.life, &remote, local.records)
+	refusal := m.admission.judge(m.life.ctx, &remote, local.records)
 	_ = conn.SetDeadline(time.Now().Add(m.config.TCPTimeout))
 	if rejected := (*RejectedError)(nil); errors.As(refusal, &rejected) {
 		m.answerError(conn, rejectionPrefix+rejected.Error())
@@ -231,7 +229,7 @@ func (m *Memberlist) servePushPull(conn net.Conn, r *streamReader) error {
 	if refusal != nil {
 		return fmt.Errorf("failed push/pull merge: %w", refusal)
 	}
-	m.merge(m.life, &remote)
+	m.merge(m.life.ctx, &remote)
 	return nil
 }
 
@@ -295,8 +293,8 @@ func (m *Memberlist) appendLocalState(dst []byte, records []nodeRecord, user []b
 		dst = records[i].appendTo(dst)
 	}
 	dst = append(dst, user...)
-	m.reportInstances(counts)
-	metrics.SetGaugeWithLabels(metricSizeLocal, float32(len(dst)), m.config.MetricLabels)
+	m.meter.reportInstances(counts)
+	m.meter.setGauge(metricSizeLocal, len(dst))
 	return dst
 }
 
@@ -309,103 +307,6 @@ func (r *nodeRecord) appendTo(dst []byte) []byte {
 		Incarnation: r.incarnation, Port: n.Port, State: n.State,
 	}
 	return s.appendTo(dst)
-}
-
-// judge decides whether what the other side sent may be merged: versions first,
-// then the MergeDelegate if this is a join, then the gates for each node that
-// is alive; nodes that do not pass are taken out (P119, P94), and before all that
-// those that are out of bounds. A join that is left without a living node is refused
-// as a whole, so that the joiner learns why.
-func (m *Memberlist) judge(ctx context.Context, remote *remoteState, local []nodeRecord) error {
-	refusal := m.dropOutOfBounds(remote)
-	if err := checkCompatible(remote.nodes, local); err != nil {
-		return err
-	}
-	if remote.join && m.config.Merge != nil {
-		if err := m.config.Merge.NotifyMerge(nodesOf(remote.nodes)); err != nil {
-			return &RejectedError{Reason: err}
-		}
-	}
-	return m.passGates(ctx, remote, refusal)
-}
-
-// dropOutOfBounds takes out the entries that have what no node has, and returns what
-// is wrong with the last of them (P167).
-func (m *Memberlist) dropOutOfBounds(remote *remoteState) (refusal error) {
-	before := len(remote.nodes)
-	remote.nodes = slices.DeleteFunc(remote.nodes, func(n pushNodeState) bool {
-		err := n.checkBounds()
-		if err != nil {
-			refusal = &RejectedError{Reason: err}
-		}
-		return err != nil
-	})
-	if refusal != nil {
-		dropped := before - len(remote.nodes)
-		m.countDropped(outOfBounds, dropped)
-		m.log.warnf("Ignoring entries of a push/pull that are out of bounds", logFields{err: refusal},
-			"Ignoring %d entries of a push/pull, one of them: %v", dropped, refusal)
-	}
-	return refusal
-}
-
-// passGates takes out the nodes that would be members and are not admitted. refusal is why
-// others were taken out before, or nil.
-func (m *Memberlist) passGates(ctx context.Context, remote *remoteState, refusal error) error {
-	admitted, kept := 0, 0
-	var a alive // one for all of them: it moves to the heap
-	for i := range remote.nodes {
-		n := &remote.nodes[i]
-		if n.State == StateAlive || n.State == StateSuspect { // both can become members
-			if err := m.admitsState(ctx, n, &a); err != nil {
-				if ctx.Err() != nil {
-					return err
-				}
-				refusal = err
-				continue
-			}
-			admitted++
-		}
-		if kept != i {
-			remote.nodes[kept] = *n
-		}
-		kept++
-	}
-	remote.nodes = remote.nodes[:kept]
-	if remote.join && admitted == 0 && refusal != nil {
-		return refusal
-	}
-	return nil
-}
-
-// admitsState is admits for an entry of a push/pull. A refusal is logged.
-// a is for its use.
-func (m *Memberlist) admitsState(ctx context.Context, n *pushNodeState, a *alive) error {
-	if m.config.Alive == nil && !m.config.IPMustBeChecked() && checkVersions(n.Vsn) == nil {
-		return nil // most entries, without making a message of them
-	}
-	*a = n.alive()
-	err := m.admit(ctx, a)
-	if err != nil && ctx.Err() == nil {
-		m.logRefused(a, err)
-	}
-	return err
-}
-
-// alive is what an entry says as a message of its own.
-func (m *pushNodeState) alive() alive {
-	return alive{Incarnation: m.Incarnation, Node: m.Name, Addr: m.Addr, Port: m.Port, Meta: m.Meta, Vsn: m.Vsn}
-}
-
-// nodesOf are the nodes as a MergeDelegate sees them, with the sender's view of
-// their state (P35).
-func nodesOf(states []pushNodeState) []*Node {
-	nodes := make([]*Node, len(states))
-	for i := range states {
-		s := &states[i]
-		nodes[i] = nodeFrom(s.Name, s.Addr, s.Port, s.Meta, s.Vsn, s.State)
-	}
-	return nodes
 }
 
 // merge applies what the other side sent (P119). It returns the number of the
@@ -498,8 +399,8 @@ func (m *Memberlist) exchange(ctx context.Context, to Address, join bool, look f
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	m.log.debugf("Initiating push/pull sync", logFields{node: to.Name, addr: to.Addr}, "Initiating push/pull sync with: %s %s", to.Name, LogConn(conn))
-	m.count(metricTCPConnect, 1)
-	defer m.measureSince(metricPushPull, start)
+	m.meter.count(metricTCPConnect, 1)
+	defer m.meter.measureSince(metricPushPull, start)
 
 	m.extend(ctx, conn)
 	local := m.takeLocalState()
@@ -523,7 +424,7 @@ func (m *Memberlist) exchange(ctx context.Context, to Address, join bool, look f
 		remote.asked = to.Name // a member, at the address that the table has
 	}
 	m.readTable(local)
-	if err := m.judge(ctx, &remote, local.records); err != nil {
+	if err := m.admission.judge(ctx, &remote, local.records); err != nil {
 		return 0, err
 	}
 	return m.merge(ctx, &remote), nil
@@ -604,12 +505,12 @@ func (m *Memberlist) syncRound(nodes []*Node) {
 // syncWith makes a full exchange that nobody waits for: failures are logged.
 func (m *Memberlist) syncWith(n *Node, level logLevel) {
 	asked := m.now()
-	_, err := m.pushPull(m.life, n.FullAddress(), false)
+	_, err := m.pushPull(m.life.ctx, n.FullAddress(), false)
 	if err == nil {
 		m.step(func(c *core, now instant) { c.streamAnswerReceived(now, n, asked, true) })
 		return
 	}
-	if !m.down.Load() {
+	if !m.life.down.Load() {
 		m.log.log(level, "Push/pull failed", logFields{node: n.Name, addr: n.Address(), err: err},
 			"Push/Pull with %s failed: %v", n.Name, err)
 	}
@@ -618,7 +519,7 @@ func (m *Memberlist) syncWith(n *Node, level logLevel) {
 // identify makes a full exchange with a node, and tells the core which address that
 // node gives itself.
 func (m *Memberlist) identify(t streamTask) {
-	ctx, cancel := context.WithTimeout(m.life, t.timeout)
+	ctx, cancel := context.WithTimeout(m.life.ctx, t.timeout)
 	defer cancel()
 	var own netip.AddrPort
 	_, err := m.exchange(ctx, t.node.FullAddress(), false, func(nodes []pushNodeState) {
@@ -628,7 +529,7 @@ func (m *Memberlist) identify(t streamTask) {
 			}
 		}
 	})
-	if err != nil && !m.down.Load() {
+	if err != nil && !m.life.down.Load() {
 		m.log.debugf("Asking a node for its address failed", logFields{node: t.node.Name, addr: t.node.Address(), err: err},
 			"Push/Pull with %s failed: %v", t.node.Name, err)
 	}
@@ -642,7 +543,7 @@ func (m *Memberlist) probeByStream(t streamTask) {
 		m.step(func(c *core, _ instant) { c.streamUnanswered(t.seq) })
 		return
 	}
-	ctx, cancel := context.WithTimeout(m.life, t.timeout)
+	ctx, cancel := context.WithTimeout(m.life.ctx, t.timeout)
 	defer cancel()
 	asked, err := m.streamPing(ctx, t)
 	if err != nil {
@@ -658,7 +559,7 @@ func (m *Memberlist) probeByStream(t streamTask) {
 // logStreamPing tells why a stream ping failed. That of a probe round is an error
 // (P150); the others only repeat what it said.
 func (m *Memberlist) logStreamPing(t streamTask, err error) {
-	if unreachable := (*UnreachableError)(nil); errors.As(err, &unreachable) || m.down.Load() {
+	if unreachable := (*UnreachableError)(nil); errors.As(err, &unreachable) || m.life.down.Load() {
 		return
 	}
 	level := levelError

@@ -3,7 +3,6 @@ package memberlist
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -38,29 +37,19 @@ func (m *Memberlist) Join(existing []string) (int, error) {
 // known have been delivered when it returns, unless it was called from inside a
 // callback. A node that has left comes back by it, with a higher incarnation.
 func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, error) {
-	if m.down.Load() {
+	if m.life.down.Load() {
 		return 0, ErrShutdown
 	}
 	if len(existing) == 0 {
 		return 0, nil
 	}
-	ctx = m.insideCallback(ctx)
+	ctx = m.tasks.callers.mark(ctx)
 	if err := m.comeBack(ctx); err != nil {
 		return 0, err
 	}
-	ctx, cancel := m.untilShutdown(ctx)
+	ctx, cancel := m.life.limit(ctx)
 	defer cancel()
 	return m.contactAll(ctx, existing)
-}
-
-// untilShutdown is ctx, ended by Shutdown as well.
-func (m *Memberlist) untilShutdown(ctx context.Context) (context.Context, context.CancelFunc) {
-	if ctx == context.Background() {
-		return m.life, func() {}
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(m.life, func() { cancel(ErrShutdown) })
-	return ctx, func() { stop(); cancel(nil) }
 }
 
 // comeBack makes a node that has left alive again. One that is refused by its own
@@ -167,38 +156,13 @@ func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, sl
 func (m *Memberlist) exchangeState(ctx context.Context, entry string, addr Address) joinResult {
 	var eventSeq uint64
 	var err error
-	m.inherit(ctx, func() { eventSeq, err = m.pushPull(ctx, addr, true) })
+	m.tasks.callers.inherit(ctx, func() { eventSeq, err = m.pushPull(ctx, addr, true) })
 	if err == nil {
 		return joinResult{eventSeq: eventSeq}
 	}
-	err = m.explain(ctx, err)
+	err = m.life.explain(ctx, err)
 	m.log.debugf("Failed to join", logFields{node: addr.Name, addr: addr.Addr, err: err}, "Failed to join %s: %v", addr.Addr, err)
 	return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: err}}
-}
-
-// cause is why ctx ended; running out of time is an ErrTimeout.
-func cause(ctx context.Context) error {
-	err := context.Cause(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: %w", ErrTimeout, err)
-	}
-	return err
-}
-
-// explain adds to the error of an exchange that Shutdown or the end of ctx cut it
-// off, or that it took too long, if so.
-func (m *Memberlist) explain(ctx context.Context, err error) error {
-	switch {
-	case err == nil || errors.Is(err, context.Cause(ctx)):
-		return err
-	case m.down.Load():
-		return fmt.Errorf("%w: %w", ErrShutdown, err)
-	case ctx.Err() != nil:
-		return fmt.Errorf("%w: %w", cause(ctx), err)
-	case isTimeout(err) && !errors.Is(err, ErrTimeout):
-		return newKindError(ErrTimeout, "%w", err)
-	}
-	return err
 }
 
 // Leave announces that this node departs, and waits until the others provably
@@ -238,7 +202,7 @@ const leaveLimit = 30 * time.Second
 // keeps answering until Shutdown; after that the call is an error, [ErrShutdown].
 // Inside a callback it does not wait.
 func (m *Memberlist) LeaveContext(ctx context.Context) error {
-	if m.down.Load() { // P24
+	if m.life.down.Load() { // P24
 		return ErrShutdown
 	}
 	if _, limited := ctx.Deadline(); !limited {
@@ -264,7 +228,7 @@ func (m *Memberlist) LeaveContext(ctx context.Context) error {
 // waitFor waits for a channel to be closed; a nil one counts as closed. It does
 // not wait inside a callback.
 func (m *Memberlist) waitFor(ctx context.Context, done <-chan struct{}, timeout error) error {
-	if done == nil || m.inCallback() {
+	if done == nil || m.tasks.callers.inCallback() {
 		return nil
 	}
 	select {
@@ -272,7 +236,7 @@ func (m *Memberlist) waitFor(ctx context.Context, done <-chan struct{}, timeout 
 		return nil
 	case <-ctx.Done():
 		return m.waitError(ctx, timeout)
-	case <-m.life.Done():
+	case <-m.life.ctx.Done():
 		return ErrShutdown
 	}
 }
@@ -303,7 +267,7 @@ func (m *Memberlist) UpdateNode(timeout time.Duration) error {
 // [ErrShutdown]; [ErrTimeout] or ctx.Err() if ctx ends first, in which case the
 // announcement still goes on spreading.
 func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
-	if m.down.Load() {
+	if m.life.down.Load() {
 		return ErrShutdown
 	}
 	self := m.LocalNode() // an update is no move (P27)

@@ -9,10 +9,10 @@ import (
 
 // departOnStream tells a node of the own departure on a stream (P193).
 func (m *Memberlist) departOnStream(t streamTask) {
-	ctx, cancel := context.WithTimeout(m.life, t.timeout)
+	ctx, cancel := context.WithTimeout(m.life.ctx, t.timeout)
 	defer cancel()
 	err := m.sendDeparture(ctx, t)
-	if err != nil && !m.down.Load() {
+	if err != nil && !m.life.down.Load() {
 		m.log.debugf("Failed to tell of the departure on a stream", logFields{node: t.node.Name, addr: t.node.Address(), err: err},
 			"Failed to tell %s of the departure on a stream: %v", t.node.Name, err)
 	}
@@ -46,7 +46,7 @@ func (m *Memberlist) sendDeparture(ctx context.Context, t streamTask) error {
 	defer m.streams.remove(conn)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	m.count(metricTCPConnect, 1)
+	m.meter.count(metricTCPConnect, 1)
 	if err := m.writeStream(conn, t.departure.state, true); err != nil {
 		return err
 	}

@@ -60,7 +60,9 @@ type Memberlist struct {
 	udp        *NetTransport // set if packets take the direct way to the sockets
 	resolver   *resolver
 	notifier   *notifier
-	admission  *aliveAdmission
+	admission  *admission
+	meter      *meter
+	drops      *drops
 	broadcasts *TransmitLimitedQueue
 	view       *memberView
 	self       atomic.Pointer[Node]
@@ -86,11 +88,9 @@ type Memberlist struct {
 
 	epoch time.Time
 	timer *time.Timer
-	life  context.Context // ends with Shutdown; the cause is ErrShutdown
-	end   func()
+	life  *lifetime
 
-	down     atomic.Bool // Shutdown was called
-	shutOnce sync.Once   // for the transport
+	shutOnce sync.Once // for the transport
 
 	// locked is everything that the mutex guards. No user code, I/O or waiting
 	// while it is held; of other locks only those of the broadcast queue and of
@@ -139,7 +139,7 @@ func Create(conf *Config) (*Memberlist, error) {
 // stays open: nothing has been read from it yet.
 func (m *Memberlist) abandon() {
 	if m.config.Transport != nil {
-		m.shutOnce.Do(m.end)
+		m.shutOnce.Do(m.life.end)
 	}
 	_ = m.Shutdown()
 }
@@ -170,15 +170,16 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		wire:       newWire(conf),
 		transport:  aware,
 		resolver:   newResolver(conf, log),
-		admission:  newAliveAdmission(conf.Alive),
+		meter:      &meter{conf.MetricLabels},
+		life:       newLifetime(),
 		broadcasts: core.queue,
 		view:       &core.table.view,
 		epoch:      time.Now(),
 	}
 	m.udp, _ = transport.(*NetTransport)
 	m.wire.udp = m.udp != nil
-	life, end := context.WithCancelCause(context.Background())
-	m.life, m.end = life, func() { end(ErrShutdown) }
+	m.drops = &drops{m.meter, log}
+	m.admission = newAdmission(conf, log, m.drops, &m.tasks.callers)
 	m.notifier = newNotifier(&m.tasks, conf)
 	m.locked.core = core
 	m.locked.armed = never
@@ -276,7 +277,7 @@ func (m *Memberlist) begin() error {
 // introduce makes the node a member of its own cluster, unless its AliveDelegate
 // objects.
 func (m *Memberlist) introduce(ip net.IP, port uint16, meta []byte) {
-	refusal := m.admitSelf(m.life, ip, port, meta)
+	refusal := m.admitSelf(m.life.ctx, ip, port, meta)
 	if refusal != nil {
 		m.log.warnf("The own node was refused and takes no part", logFields{err: refusal},
 			"The own node was refused and takes no part: %v", refusal)
@@ -289,7 +290,7 @@ func (m *Memberlist) introduce(ip net.IP, port uint16, meta []byte) {
 		}
 		c.start(now)
 	})
-	_ = m.notifier.wait(m.life, eventSeq) // fails only after Shutdown, which nobody can have called yet
+	_ = m.notifier.wait(m.life.ctx, eventSeq) // fails only after Shutdown, which nobody can have called yet
 }
 
 // advertised asks the transport for the address to tell others.
@@ -327,7 +328,7 @@ func (m *Memberlist) nodeMeta() ([]byte, error) {
 // pass (P12, P14).
 func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta []byte) error {
 	a := alive{Node: borrow(m.config.Name), Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
-	return m.admit(ctx, &a)
+	return m.admission.admit(ctx, &a)
 }
 
 // now is the time of the core.
@@ -386,7 +387,7 @@ func (m *Memberlist) runTimer() {
 				m.locked.armed = never
 				c.tick(now)
 			})
-		case <-m.life.Done():
+		case <-m.life.ctx.Done():
 			return
 		}
 	}
@@ -413,9 +414,12 @@ func (m *Memberlist) perform(fx *effects) {
 	m.gossip(fx)
 	m.runStreams(fx.streams)
 	m.queueRoundTrips(fx.rtts)
-	m.report(&fx.metrics)
-	if fx.sample {
-		m.reportQueueDepth()
+	m.meter.report(&fx.metrics)
+	if refused := fx.metrics.relaysRefused; refused > 0 {
+		m.drops.indirectPings(refused)
+	}
+	if fx.sample { // P85
+		m.meter.sample(metricQueue, m.broadcasts.NumQueued())
 	}
 	fx.reset()
 	m.effects.Put(fx)
@@ -441,16 +445,10 @@ func (m *Memberlist) ProtocolVersion() uint8 { return m.config.ProtocolVersion }
 // others say about it, and falls with each probe that succeeds.
 func (m *Memberlist) GetHealthScore() int { return int(m.health.Load()) }
 
-// inCallback reports whether the caller is user code that the protocol, or the
-// gate for alive messages, waits for (P124).
-func (m *Memberlist) inCallback() bool {
-	return m.admission.entered() || m.tasks.inCallback()
-}
-
 // waitForEvents waits for the delivery of the events up to a number, unless the
 // caller is itself inside a callback.
 func (m *Memberlist) waitForEvents(ctx context.Context, eventSeq uint64) error {
-	if m.admission.entered() {
+	if m.tasks.callers.isAsking() {
 		return nil
 	}
 	return m.notifier.wait(ctx, eventSeq)
@@ -467,8 +465,8 @@ func (m *Memberlist) waitForEvents(ctx context.Context, eventSeq uint64) error {
 // or from which Shutdown itself was called. Events that have not been delivered
 // by then are dropped.
 func (m *Memberlist) Shutdown() error {
-	m.down.Store(true)
-	if m.inCallback() {
+	m.life.down.Store(true)
+	if m.tasks.callers.inCallback() {
 		m.tasks.start(m.stopTransport)
 		m.stopWork()
 		return nil
@@ -487,7 +485,7 @@ func (m *Memberlist) stopTransport() {
 			m.log.errorf("Failed to shut down the transport", logFields{err: err},
 				"Failed to shutdown transport: %v", err)
 		}
-		m.end()
+		m.life.end()
 	})
 }
 

@@ -44,7 +44,7 @@ func (m *Memberlist) SendToTCP(to *Node, msg []byte) error { return m.SendReliab
 
 // sendUser sends a user message in a packet of its own (P38).
 func (m *Memberlist) sendUser(to destination, msg []byte) error {
-	if m.down.Load() {
+	if m.life.down.Load() {
 		return ErrShutdown
 	}
 	s := m.takeScratch()
@@ -67,26 +67,26 @@ func (m *Memberlist) SendReliable(to *Node, msg []byte) error {
 // [UnreachableError], [ErrTooLarge] over 20 MiB, which no receiver accepts,
 // [ErrShutdown], or that of ctx.
 func (m *Memberlist) SendReliableContext(ctx context.Context, to *Node, msg []byte) error {
-	if m.down.Load() {
+	if m.life.down.Load() {
 		return ErrShutdown
 	}
 	if len(msg) > maxUserMessage { // P39, W64
 		return newKindError(ErrTooLarge, "user message of %d bytes is over the limit of %d", len(msg), maxUserMessage)
 	}
-	ctx, cancel := m.untilShutdown(ctx)
+	ctx, cancel := m.life.limit(ctx)
 	defer cancel()
 	conn, err := m.dial(ctx, to.FullAddress(), m.config.TCPTimeout)
 	if err != nil {
-		return m.explain(ctx, err)
+		return m.life.explain(ctx, err)
 	}
 	defer m.streams.remove(conn)
-	if ctx != m.life { // at Shutdown the stream is closed anyway
+	if ctx != m.life.ctx { // at Shutdown the stream is closed anyway
 		stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 		defer stop()
 	}
 	sent, err := m.wire.writeUserMessage(conn, msg)
-	m.count(metricTCPSent, sent)
-	return m.explain(ctx, err)
+	m.meter.count(metricTCPSent, sent)
+	return m.life.explain(ctx, err)
 }
 
 // Ping measures the round trip time to a node, which need not be a known
@@ -102,7 +102,7 @@ func (m *Memberlist) Ping(node string, addr net.Addr) (time.Duration, error) {
 // the answer. Without one the error is a [NoPingResponseError]. A ping changes
 // nothing in the view of the cluster.
 func (m *Memberlist) PingContext(ctx context.Context, node string, addr net.Addr) (time.Duration, error) {
-	if m.down.Load() {
+	if m.life.down.Load() {
 		return 0, ErrShutdown
 	}
 	timeout := m.config.ProbeTimeout
@@ -183,7 +183,7 @@ func (m *Memberlist) awaitPing(ctx context.Context, call *pingCall, sent time.Ti
 		return 0, errNoAnswer
 	case <-ctx.Done():
 		return 0, ctx.Err()
-	case <-m.life.Done():
+	case <-m.life.ctx.Done():
 		return 0, ErrShutdown
 	}
 }

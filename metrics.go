@@ -29,41 +29,36 @@ var (
 	metricDropped         = []string{"memberlist", "msg", "dropped"}
 )
 
+// meter emits metrics with the labels of the configuration.
+type meter struct{ labels []metrics.Label }
+
 // count adds n to a counter; nothing for 0.
-func (m *Memberlist) count(key []string, n int) {
+func (m *meter) count(key []string, n int) {
 	if n != 0 {
-		metrics.IncrCounterWithLabels(key, float32(n), m.config.MetricLabels)
+		metrics.IncrCounterWithLabels(key, float32(n), m.labels)
 	}
 }
 
-// outOfBounds is the kind of messages, and entries of a push/pull, that were dropped
-// since they are out of bounds.
-const outOfBounds = "out of bounds"
-
 // countDropped counts messages that were not handled, by kind: for lack of room, or
 // because no node sends such.
-func (m *Memberlist) countDropped(kind string, n int) {
-	labels := append([]metrics.Label{{Name: "kind", Value: kind}}, m.config.MetricLabels...)
+func (m *meter) countDropped(kind string, n int) {
+	labels := append([]metrics.Label{{Name: "kind", Value: kind}}, m.labels...)
 	metrics.IncrCounterWithLabels(metricDropped, float32(n), labels)
 }
 
-func (m *Memberlist) measureSince(key []string, start time.Time) {
-	metrics.MeasureSinceWithLabels(key, start, m.config.MetricLabels)
+func (m *meter) measureSince(key []string, start time.Time) {
+	metrics.MeasureSinceWithLabels(key, start, m.labels)
 }
 
 // report emits what the core counted.
-func (m *Memberlist) report(c *metricCounts) {
+func (m *meter) report(c *metricCounts) {
 	m.count(metricAlive, c.alive)
 	m.count(metricSuspect, c.suspect)
 	m.count(metricDead, c.dead)
 	m.count(metricDegradedProbe, c.degradedProbe)
 	m.count(metricDegradedTimeout, c.degradedTimeout)
-	if c.relaysRefused > 0 {
-		m.countDropped(indirectPingMsg.String(), c.relaysRefused)
-		m.log.warnf("Too many indirect pings", logFields{}, "Relaying for too many others, ignoring indirect pings")
-	}
 	if c.healthChanged {
-		metrics.SetGaugeWithLabels(metricHealth, float32(c.health), m.config.MetricLabels)
+		m.setGauge(metricHealth, c.health)
 	}
 	if c.probeEnded {
 		m.measureSince(metricProbe, time.Now().Add(-c.probeTook))
@@ -71,15 +66,20 @@ func (m *Memberlist) report(c *metricCounts) {
 }
 
 // reportInstances emits how many nodes are known in each state.
-func (m *Memberlist) reportInstances(counts [4]int) {
+func (m *meter) reportInstances(counts [4]int) {
 	for state, n := range counts {
 		label := metrics.Label{Name: "node_state", Value: NodeStateType(state).String()}
-		labels := append([]metrics.Label{label}, m.config.MetricLabels...)
+		labels := append([]metrics.Label{label}, m.labels...)
 		metrics.SetGaugeWithLabels(metricInstances, float32(n), labels)
 	}
 }
 
-// reportQueueDepth emits how many broadcasts are queued (P85).
-func (m *Memberlist) reportQueueDepth() {
-	metrics.AddSampleWithLabels(metricQueue, float32(m.broadcasts.NumQueued()), m.config.MetricLabels)
+// sample emits a size.
+func (m *meter) sample(key []string, size int) {
+	metrics.AddSampleWithLabels(key, float32(size), m.labels)
+}
+
+// setGauge emits the present value of a size.
+func (m *meter) setGauge(key []string, size int) {
+	metrics.SetGaugeWithLabels(key, float32(size), m.labels)
 }

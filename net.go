@@ -3,8 +3,6 @@ package memberlist
 import (
 	"bytes"
 	"errors"
-	"net"
-	"net/netip"
 	"time"
 )
 
@@ -66,51 +64,10 @@ func (m *Memberlist) readPackets(first *Packet) {
 				return
 			}
 			in.burst(p, packets)
-		case <-m.life.Done():
+		case <-m.life.ctx.Done():
 			return
 		}
 	}
-}
-
-// sender is where a packet came from.
-type sender struct {
-	addr  netip.AddrPort // from NetTransport, which lends its packets
-	other net.Addr       // from other transports, which give them away
-}
-
-func (s sender) String() string {
-	if s.other != nil {
-		return s.other.String()
-	}
-	return s.addr.String()
-}
-
-// log is the end of a log line about the sender (P149).
-func (s sender) log() string {
-	if s.other == nil && !s.addr.IsValid() {
-		return LogAddress(nil)
-	}
-	return LogStringAddress(s.String())
-}
-
-// destination is where answers to the sender go.
-func (s sender) destination() destination {
-	if s.other != nil {
-		return destination{text: s.other.String()}
-	}
-	return destination{addr: s.addr}
-}
-
-// ip is the sender's IP, invalid if the transport has other addresses.
-func (s sender) ip() netip.Addr {
-	if s.other == nil {
-		return s.addr.Addr()
-	}
-	if ap := addrPortFrom(s.other); ap.IsValid() {
-		return ap.Addr()
-	}
-	ap, _ := netip.ParseAddrPort(s.other.String())
-	return ap.Addr().Unmap()
 }
 
 // packetHandler takes packets apart and hands their messages on. Each goroutine that
@@ -144,17 +101,6 @@ const maxBurst = 16
 // small packet ask for thousands of answers, or guess at thousands of acks.
 const maxDirect = 2
 
-// incoming is a decoded message for the core.
-type incoming struct {
-	kind  messageType
-	raw   []byte // the message as it came, if it may be passed on like that
-	alive alive
-	said  suspect // a suspect or dead message
-	ack   ack
-	nack  nack
-	ind   indirectPing
-}
-
 func newPacketHandler(m *Memberlist) *packetHandler {
 	return &packetHandler{m: m, reader: newPacketReader(m.wire)}
 }
@@ -165,10 +111,10 @@ func newPacketHandler(m *Memberlist) *packetHandler {
 func (m *Memberlist) newReceiver(forGood bool) func([]datagram) {
 	in := newPacketHandler(m)
 	if forGood {
-		m.tasks.becomeLoop()
+		m.tasks.callers.becomeLoop()
 		return in.batch
 	}
-	return func(packets []datagram) { m.tasks.asLoop(func() { in.batch(packets) }) }
+	return func(packets []datagram) { m.tasks.callers.asLoop(func() { in.batch(packets) }) }
 }
 
 // batch handles packets that came together.
@@ -238,7 +184,7 @@ func (in *packetHandler) packet(buf []byte, from sender, arrived time.Time) {
 		in.classify(msgs[i], from)
 	}
 	if surplus := in.direct - maxDirect; surplus > 0 {
-		in.m.tooManyDirect(surplus, from)
+		in.m.drops.surplus(surplus, from)
 	}
 	in.apply(arrived, from)
 	for i := range in.pings {
@@ -280,13 +226,6 @@ func (in *packetHandler) classify(msg message, from sender) {
 	}
 }
 
-// tooManyDirect tells of messages in a packet that has more than maxDirect (P195).
-func (m *Memberlist) tooManyDirect(n int, from sender) {
-	m.countDropped("surplus", n)
-	m.log.warnf("Too many pings and acks in a packet", logFields{addr: from.String()},
-		"Packet with %d pings and acks too many, ignoring these %s", n, from.log())
-}
-
 // decode adds a message to those for the core.
 func (in *packetHandler) decode(msg message, from sender) {
 	if len(in.items) < cap(in.items) {
@@ -306,102 +245,9 @@ func (in *packetHandler) decode(msg message, from sender) {
 	if canonical {
 		item.raw = msg
 	}
-	if !in.m.admitPacket(item, from) {
+	if !in.m.admission.admitPacket(in.m.life.ctx, item, from) {
 		in.items = in.items[:len(in.items)-1]
 	}
-}
-
-// checkBounds reports what is out of bounds in the message.
-func (item *incoming) checkBounds() error {
-	switch item.kind {
-	case aliveMsg:
-		return item.alive.checkBounds()
-	case suspectMsg, deadMsg:
-		return item.said.checkBounds()
-	case indirectPingMsg:
-		return item.ind.checkBounds()
-	}
-	return nil
-}
-
-func (item *incoming) decode(msg message) (canonical bool, err error) {
-	switch msg.kind() {
-	case aliveMsg:
-		return item.alive.decode(msg.body())
-	case suspectMsg:
-		return item.said.decode(msg.body())
-	case deadMsg:
-		var d dead
-		canonical, err = d.decode(msg.body())
-		item.said = suspect(d)
-		return canonical, err
-	case ackMsg:
-		return item.ack.decode(msg.body())
-	case nackMsg:
-		return item.nack.decode(msg.body())
-	}
-	return item.ind.decode(msg.body())
-}
-
-// admitPacket holds a message to the bounds and lets an alive message through the
-// gates. It fills in the port (W74, P91).
-func (m *Memberlist) admitPacket(item *incoming, from sender) bool {
-	if err := item.checkBounds(); err != nil {
-		m.refuseOutOfBounds(item.kind, err, from)
-		return false
-	}
-	if item.kind != aliveMsg {
-		return true
-	}
-	a := &item.alive
-	if port := m.knownPort(a.Port); port != a.Port {
-		a.Port, item.raw = port, nil
-	}
-	if m.config.IPMustBeChecked() && !m.packetAllowed(a, from) {
-		return false
-	}
-	if err := m.admit(m.life, a); err != nil {
-		m.logRefused(a, err)
-		return false
-	}
-	return true
-}
-
-// refuseOutOfBounds tells of a message that has what no node has (P167).
-func (m *Memberlist) refuseOutOfBounds(kind messageType, err error, from sender) {
-	m.countDropped(outOfBounds, 1)
-	m.log.warnf("Ignoring a message that is out of bounds",
-		logFields{addr: from.String(), err: err, more: []logAttr{{"kind", kind.String()}}},
-		"Ignoring %s message: %v %s", kind, err, from.log())
-}
-
-// knownPort is the port of a message: the own bind port where none is given,
-// and always for a node that speaks version 1 (W65, W74).
-func (m *Memberlist) knownPort(port uint16) uint16 {
-	if port == 0 || m.config.ProtocolVersion == 1 {
-		return uint16(m.config.BindPort)
-	}
-	return port
-}
-
-// packetAllowed applies the filter of networks to the sender of an alive packet
-// and to the address in it (P90).
-func (m *Memberlist) packetAllowed(a *alive, from sender) bool {
-	text := from.String()
-	if text != "pipe" {
-		ap, err := netip.ParseAddrPort(text)
-		if err != nil || m.config.IPAllowed(ap.Addr().Unmap().AsSlice()) != nil {
-			m.log.debugf("Blocked an alive message: its sender is in no allowed network", logFields{addr: text},
-				"Blocked alive message from %s: its sender is in no allowed network", text)
-			return false
-		}
-	}
-	if len(a.Addr) > 0 && m.config.IPAllowed(a.Addr) != nil {
-		m.log.debugf("Blocked an alive message: its address is in no allowed network", logFields{addr: text},
-			"Blocked alive message about %s: it is in no allowed network %s", net.IP(a.Addr), from.log())
-		return false
-	}
-	return true
 }
 
 // apply gives the messages of one packet to the core in one go.
@@ -437,7 +283,7 @@ func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.
 		c.nack(now, &item.nack)
 	case indirectPingMsg:
 		ind := &item.ind
-		target := destination{addr: addrPortOf(ind.Target, m.knownPort(ind.Port)), name: ind.Node.own()}
+		target := destination{addr: addrPortOf(ind.Target, m.config.knownPort(ind.Port)), name: ind.Node.own()}
 		requester := answerTo(ind.SourceAddr, ind.SourcePort, from)
 		requester.name = ind.SourceNode.own()
 		c.relay(now, target, relayRequest{seq: ind.SeqNo, requester: requester, source: from.ip(), wantsNack: ind.Nack})
@@ -474,7 +320,7 @@ func (in *packetHandler) answer(body []byte, from sender) {
 		return
 	}
 	if err := p.checkBounds(); err != nil {
-		m.refuseOutOfBounds(pingMsg, err, from)
+		m.drops.outOfBounds(pingMsg, err, from)
 		return
 	}
 	if !p.Node.empty() && !p.Node.is(m.config.Name) {
@@ -515,7 +361,7 @@ func (in *packetHandler) reply(to destination, msg []byte, riders bool) {
 	m := in.m
 	if m.slowSends.Load() {
 		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), piggyback: riders}) {
-			m.outboxFull(to)
+			m.drops.outgoing(m.address(to))
 		}
 		return
 	}
@@ -560,22 +406,15 @@ func (h *heldMessage) bytes() int { return len(h.msg) + h.size }
 // AliveDelegate, so that its slowness does not hold up pings.
 func (m *Memberlist) hold(l *workQueue[heldMessage], msg message, from sender) {
 	if !l.hasRoom(len(msg)) || !l.put(heldMessage{msg: bytes.Clone(msg), from: from}) {
-		m.dropped(msg.kind(), 1, from)
+		m.drops.queueFull(msg.kind(), 1, from)
 	}
-}
-
-// dropped tells of messages for which their lane had no room.
-func (m *Memberlist) dropped(kind messageType, n int, from sender) {
-	m.countDropped(kind.String(), n)
-	m.log.warnf("Handler queue full, dropping messages", logFields{addr: from.String(), more: []logAttr{{"kind", kind.String()}}},
-		"handler queue full, dropping message (%d) %s", kind, from.log())
 }
 
 // handleHeld lets one membership message pass the gates and apply.
 func (m *Memberlist) handleHeld(held heldMessage) {
 	if held.users != nil {
 		if !m.userQueue.put(userBatch{held.users, m.notifier.last(), held.size}) {
-			m.dropped(userMsg, len(*held.users), held.from)
+			m.drops.queueFull(userMsg, len(*held.users), held.from)
 		}
 		return
 	}
@@ -592,12 +431,12 @@ func (m *Memberlist) queueRoundTrips(rtts []roundTrip) {
 	}
 	for _, rt := range rtts {
 		if !m.rttQueue.hasRoom(len(rt.payload)) {
-			m.countDropped("round trip", 1)
+			m.drops.roundTrip()
 			continue
 		}
 		rt.payload = bytes.Clone(rt.payload)
 		if !m.rttQueue.put(rt) {
-			m.countDropped("round trip", 1)
+			m.drops.roundTrip()
 		}
 	}
 }

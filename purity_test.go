@@ -23,21 +23,23 @@ import (
 // injected, and what is to happen is returned as data.
 var worldlyFiles = []string{
 	// Life, goroutines, packets and streams of a node.
-	"tasks.go",
+	"admission.go",
 	"exchange.go",
-	"gate.go",
 	"join.go",
 	"leave_stream.go",
+	"lifetime.go",
 	"memberlist.go",
 	"message.go",
 	"metrics.go",
 	"net.go",
 	"notify.go",
+	"reentrancy.go",
 	"rejoin.go",
 	"send.go",
 	"send_batch.go",
 	"snapshot.go",
 	"stream_set.go",
+	"tasks.go",
 	"user_message.go",
 
 	// What a program sets, implements and gets back.

@@ -34,14 +34,14 @@ func (m *Memberlist) rejoin() {
 	if period <= 0 {
 		period = m.config.ReconnectInterval
 	}
-	ctx, cancel := context.WithTimeout(m.life, period)
+	ctx, cancel := context.WithTimeout(m.life.ctx, period)
 	defer cancel()
 	addrs := m.strangers(m.resolveSeeds(ctx, m.seeds(ctx)))
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 	atATime(addrs, func(a seedAddress) {
 		// An exchange that began before may have made it known.
 		if ctx.Err() == nil && len(m.strangers([]seedAddress{a})) > 0 {
-			m.exchangeState(m.life, a.seed, a.addr)
+			m.exchangeState(m.life.ctx, a.seed, a.addr)
 		}
 	})
 }
@@ -111,7 +111,7 @@ func (m *Memberlist) resolveSeeds(ctx context.Context, entries []string) []seedA
 // SeedSource failed. It warns of each now and then: what fails once fails mostly for
 // long (P191).
 func (m *Memberlist) seedFailed(seed string, err error) {
-	if m.life.Err() != nil {
+	if m.life.ctx.Err() != nil {
 		return
 	}
 	level, now := levelWarn, time.Now()

@@ -69,7 +69,7 @@ func (m *Memberlist) send(p *outPacket) {
 		return
 	}
 	if !l.put(*p) {
-		m.outboxFull(p.to)
+		m.drops.outgoing(m.address(p.to))
 	}
 }
 
@@ -81,7 +81,7 @@ const outboxPatience = 100 * time.Millisecond
 func (m *Memberlist) awaitSent(ctx context.Context) {
 	l := m.outbox[urgentProbe]
 	passed := make(chan struct{})
-	if l == nil || m.inCallback() || !l.put(outPacket{passed: passed}) {
+	if l == nil || m.tasks.callers.inCallback() || !l.put(outPacket{passed: passed}) {
 		return
 	}
 	timeout := time.NewTimer(outboxPatience)
@@ -90,15 +90,8 @@ func (m *Memberlist) awaitSent(ctx context.Context) {
 	case <-passed:
 	case <-timeout.C:
 	case <-ctx.Done():
-	case <-m.life.Done():
+	case <-m.life.ctx.Done():
 	}
-}
-
-func (m *Memberlist) outboxFull(to destination) {
-	m.countDropped("outgoing packet", 1)
-	addr := m.address(to)
-	m.log.warnf("Outgoing queue full, dropping a packet", logFields{node: addr.Name, addr: addr.Addr},
-		"outgoing queue full, dropping packet to %s", addr.String())
 }
 
 // sendNow sends a packet, tells the core if there is a ping in it, and logs a
@@ -273,7 +266,7 @@ func (m *Memberlist) write(s *packetScratch, to destination, msg []byte) (time.T
 	}
 	s.sealed = sealed[:waiting]
 	packet := sealed[waiting:]
-	m.count(metricUDPSent, len(packet)-m.wire.labelOverhead())
+	m.meter.count(metricUDPSent, len(packet)-m.wire.labelOverhead())
 	var at time.Time
 	switch {
 	case to.text != "" || !to.addr.IsValid():
@@ -360,7 +353,7 @@ func (m *Memberlist) pingOut(seq uint32, at time.Time, err error) {
 }
 
 func (m *Memberlist) logUnsent(to destination, err error) {
-	if m.down.Load() {
+	if m.life.down.Load() {
 		return
 	}
 	addr := m.address(to)
@@ -402,7 +395,7 @@ func (m *Memberlist) gossip(fx *effects) {
 		m.gossipTo(s, toNode(n))
 	}
 	m.giveBatching(s)
-	m.measureSince(metricGossip, start)
+	m.meter.measureSince(metricGossip, start)
 }
 
 // gossipTo sends queued broadcasts, together with what goes to the other targets

@@ -164,7 +164,7 @@ func TestIngestingGoroutineIsItselfAfterwards(t *testing.T) {
 	inside := make(chan bool, 1)
 	m, _ = onBatches(t, func(cfg *Config) {
 		cfg.Ping = &pingHooks{payload: func() []byte {
-			inside <- m.inCallback()
+			inside <- m.tasks.callers.inCallback()
 			return nil
 		}}
 	})
@@ -176,7 +176,7 @@ func TestIngestingGoroutineIsItselfAfterwards(t *testing.T) {
 	from := net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}
 	require.NoError(t, m.udp.IngestPacket(near, &from, time.Now(), true))
 	require.True(t, receive(t, inside))
-	require.False(t, m.inCallback())
+	require.False(t, m.tasks.callers.inCallback())
 }
 
 // TestAnswersGoToSendersOfAnyKind checks P136.

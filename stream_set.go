@@ -165,7 +165,7 @@ func (m *Memberlist) firstByteTimeout() time.Duration {
 func (m *Memberlist) takeStream(conn net.Conn) {
 	serve := m.serveStream
 	if !m.streams.admit(conn) {
-		m.countDropped("stream", 1)
+		m.meter.countDropped("stream", 1)
 		m.log.warnf("Too many streams", logFields{addr: addrText(conn)}, "too many open streams, closing one %s", LogConn(conn))
 		serve = m.turnAway
 	}

@@ -45,35 +45,6 @@ func TestCrewDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// A callback is recognised by its goroutine: inside, and only while it runs (P124).
-func TestCrewKnowsCallbacks(t *testing.T) {
-	var c taskGroup
-	require.False(t, c.inCallback())
-	seen := make(chan bool, 3)
-	c.startLoop(func() { seen <- c.inCallback() })
-	require.True(t, <-seen)
-	c.start(func() {
-		seen <- c.inCallback()
-		c.asLoop(func() { seen <- c.inCallback() })
-		seen <- c.inCallback()
-	})
-	require.Equal(t, []bool{false, true, false}, []bool{<-seen, <-seen, <-seen})
-	c.close()
-	c.join()
-	remaining := 0
-	c.loops.Range(func(any, any) bool { remaining++; return true })
-	require.Zero(t, remaining)
-}
-
-func TestGoroutinesHaveDifferentNumbers(t *testing.T) {
-	own := goroutineID()
-	require.NotZero(t, own)
-	require.Equal(t, own, goroutineID())
-	other := make(chan uint64)
-	go func() { other <- goroutineID() }()
-	require.NotEqual(t, own, <-other)
-}
-
 // ---- lanes
 
 // TestLaneServesInOrderAndOneAtATime checks P87.

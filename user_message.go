@@ -27,7 +27,7 @@ func (in *packetHandler) keepUserMessages(from sender, packetLen int) {
 	lent := from.other == nil || in.reader.copied
 	size := memoryOf(in.userMessages, lent, packetLen)
 	if !in.m.userQueue.hasRoom(size) {
-		in.m.dropped(userMsg, len(in.userMessages), from) // before a copy is made
+		in.m.drops.queueFull(userMsg, len(in.userMessages), from) // before a copy is made
 		return
 	}
 	u := in.m.userLists.Get().(*userMessages)
@@ -92,7 +92,7 @@ func (in *packetHandler) handOverUserMessages() {
 	}
 	taken := in.m.userQueue.putAll(in.users)
 	for i, u := range in.users[taken:] {
-		in.m.dropped(userMsg, len(*u.msgs), in.senders[taken+i])
+		in.m.drops.queueFull(userMsg, len(*u.msgs), in.senders[taken+i])
 	}
 	clear(in.users)
 	clear(in.senders)
@@ -106,9 +106,9 @@ const keepMessages = 1024
 // the last one first: broadcasts are drawn newest first (P78), so that this is the
 // order in which the sender queued them (P88).
 func (m *Memberlist) deliverUserMessages(b userBatch) {
-	m.awaitEventsBefore(m.life, b.after)
+	m.awaitEventsBefore(m.life.ctx, b.after)
 	msgs := *b.msgs
-	for i := len(msgs) - 1; i >= 0 && !m.down.Load(); i-- {
+	for i := len(msgs) - 1; i >= 0 && !m.life.down.Load(); i-- {
 		m.config.Delegate.NotifyMsg(msgs[i])
 	}
 	if cap(msgs) > keepMessages {
