@@ -27,7 +27,7 @@ func TestSpecificationStatesEachRuleOnce(t *testing.T) {
 		require.NoError(t, err)
 		for _, m := range anchor.FindAllStringSubmatch(string(text), -1) {
 			have = append(have, document+"#"+m[1])
-			require.Contains(t, string(text), m[0]+"**"+strings.ToUpper(m[1]), "the anchor stands before the number")
+			require.True(t, strings.Contains(string(text), m[0]+"**"+strings.ToUpper(m[1])), "%s stands before the number", m[0])
 		}
 	}
 	require.ElementsMatch(t, want, have)
