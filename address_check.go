@@ -25,10 +25,11 @@ import (
 // addressCheck is the word that a known name is at another address, while it is checked.
 type addressCheck struct {
 	m           *member
-	latest      *alive       // the newest word of it
-	claimant    *Node        // the name at the claimed address
-	knownPing   *pendingPing // the question at the known address; nil if it does not matter
-	claimedPing *pendingPing // the question at the claimed address
+	latest      *alive // the newest word of it
+	claimant    *Node  // the name at the claimed address
+	core        *core
+	knownPing   *addressPing // the question at the known address; nil if it does not matter
+	claimedPing *addressPing // the question at the claimed address
 	due         instant      // when the silence counts
 
 	knownAnswered   bool  // the known address answered
@@ -107,54 +108,57 @@ const addressCheckPings = 4
 func (c *core) startAddressCheck(now instant, m *member, a *alive) {
 	timeout := c.answerTime()
 	k := &addressCheck{
-		m: m, latest: a.clone(),
+		core: c, m: m, latest: a.clone(),
 		claimant: newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive),
 	}
 	m.addressHistory().running = k
 	if m != c.self && !c.nameIsFree(now, m) {
 		k.knownPing = c.pingByName(now, k, m.node)
 		k.knownPing.m = m
-		c.askOthers(now, k.knownPing, timeout)
+		c.askOthers(now, &k.knownPing.indirectProbe, timeout)
 	}
 	k.claimedPing = c.pingByName(now, k, k.claimant)
-	c.pingByStream(now, k.claimedPing, timeout)
+	c.pingByStream(now, &k.claimedPing.indirectProbe, timeout)
 	c.scheduleAddressVerdict(k, now.add(timeout))
 }
 
 // scheduleAddressVerdict sets the time until which answers are awaited.
 func (c *core) scheduleAddressVerdict(k *addressCheck, at instant) {
 	k.due = at
-	c.timers.push(timer{at: at, kind: timerAddressCheck, m: k.m})
-	for _, p := range []*pendingPing{k.knownPing, k.claimedPing} {
+	c.timers.set(at, k)
+	for _, p := range []*addressPing{k.knownPing, k.claimedPing} {
 		if p != nil { // it is forgotten then if the member was reaped
-			c.timers.push(timer{at: at, kind: timerPing, seq: p.seq})
+			p.setTimer(at)
 		}
 	}
 }
 
 // pingByName pings a node by name, for the first time.
-func (c *core) pingByName(now instant, k *addressCheck, n *Node) *pendingPing {
-	p := c.newPing(now, pingAddressCheck, c.answerTime()/addressCheckPings)
-	p.node, p.claimed = n, k
-	p.indirect.msg = c.pingMessage(p.seq, n.Name)
+func (c *core) pingByName(now instant, k *addressCheck, n *Node) *addressPing {
+	p := &addressPing{check: k}
+	p.node, p.quiet = n, true
+	c.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(c.answerTime() / addressCheckPings))
+	p.msg = p.message(n.Name)
 	c.sendAddressPing(p)
 	return p
 }
 
-func (c *core) sendAddressPing(p *pendingPing) {
-	c.fx.packets = append(c.fx.packets, outPacket{
-		to: toNode(p.node), msg: p.indirect.msg, urgent: urgentProbe, seq: p.seq,
+func (c *core) sendAddressPing(p *addressPing) {
+	c.send(outPacket{
+		to: toNode(p.node), msg: p.msg, urgent: urgentProbe, seq: p.seq,
 	})
 }
 
-// addressPingTimedOut repeats a ping of a check until that is due.
-func (c *core) addressPingTimedOut(now instant, p *pendingPing) {
-	switch k := p.claimed; {
+// timedOut repeats a ping of a check until that is due.
+func (p *addressPing) timedOut(now instant) {
+	c := p.check.core
+	switch k := p.check; {
 	case !k.open():
-		delete(c.pings, p.seq)
+		p.forget()
 	case now < k.due:
 		c.sendAddressPing(p)
-		c.timers.push(timer{at: now.add(c.answerTime() / addressCheckPings), kind: timerPing, seq: p.seq})
+		p.setTimer(now.add(c.answerTime() / addressCheckPings))
 	}
 }
 
@@ -164,9 +168,25 @@ func (k *addressCheck) open() bool {
 	return check != nil && check.running == k
 }
 
+// addressPing is a ping to one of the two addresses.
+type addressPing struct {
+	indirectProbe
+	check *addressCheck
+}
+
+func (p *addressPing) acked(now instant, _ []byte, _ instant) {
+	p.check.core.addressPingAnswered(now, p)
+}
+
+func (p *addressPing) streamAnswered(now instant) {
+	p.streamAck = true
+	p.forget()
+	p.check.core.addressPingAnswered(now, p)
+}
+
 // addressPingAnswered takes in that the name was found at one of the addresses.
-func (c *core) addressPingAnswered(now instant, p *pendingPing) {
-	k := p.claimed
+func (c *core) addressPingAnswered(now instant, p *addressPing) {
+	k := p.check
 	if !k.open() {
 		return
 	}
@@ -184,13 +204,19 @@ func (c *core) addressPingAnswered(now instant, p *pendingPing) {
 	}
 }
 
+func (k *addressCheck) expire(now instant) {
+	if k.open() {
+		k.core.addressCheckDue(now, k)
+	}
+}
+
+func (k *addressCheck) stale() bool { return !k.open() }
+
 // addressCheckDue judges by the answers that have come (P179).
-func (c *core) addressCheckDue(now instant, m *member) {
-	check := m.detectorView().address
-	if check == nil || check.running == nil || now < check.running.due || check.running.identifying != nil {
+func (c *core) addressCheckDue(now instant, k *addressCheck) {
+	if now < k.due || k.identifying != nil {
 		return
 	}
-	k := check.running
 	if late := now.sub(k.due); late > c.timerTolerance() && !c.cfg.Detector.NoStallGuard {
 		c.scheduleAddressVerdict(k, now.add(c.timerTolerance())) // the answers may wait to be read
 		return
@@ -198,7 +224,7 @@ func (c *core) addressCheckDue(now instant, m *member) {
 	switch {
 	case k.claimedAnswered:
 		c.acceptClaimedAddress(now, k)
-	case m == c.self:
+	case k.m == c.self:
 		c.refuteStaleAddress(now, k)
 	default:
 		c.rejectClaimedAddress(now, k, false)
@@ -207,9 +233,9 @@ func (c *core) addressCheckDue(now instant, m *member) {
 
 // endAddressCheck ends a check.
 func (c *core) endAddressCheck(k *addressCheck) {
-	delete(c.pings, k.claimedPing.seq)
+	k.claimedPing.forget()
 	if k.knownPing != nil {
-		delete(c.pings, k.knownPing.seq)
+		k.knownPing.forget()
 	}
 	k.m.addressHistory().running = nil
 }
@@ -265,7 +291,7 @@ func (c *core) identifyOwner(now instant, k *addressCheck) {
 
 func (c *core) identifyBy(k *addressCheck, n *Node) {
 	k.identifying = n
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamIdentify, node: n, timeout: 2 * c.answerTime()})
+	c.openStream(streamTask{kind: streamIdentify, node: n, timeout: 2 * c.answerTime()})
 }
 
 // identified takes in which address a node gives itself that was asked for it; none
@@ -305,7 +331,7 @@ func (c *core) abandonProbe(now instant, m *member) {
 		c.unverified = failedProbe{}
 	}
 	if p := c.probing.ping; p != nil && p.m == m {
-		delete(c.pings, p.seq)
+		p.forget()
 		c.endProbe(now)
 	}
 }

@@ -126,7 +126,7 @@ func TestClaimIsCheckedInEveryWay(t *testing.T) {
 	require.Equal(t, slices.Concat(slices.Repeat([]uint16{otherPort}, 4), slices.Repeat([]uint16{knownPort}, 4)), pings)
 	require.Equal(t, []uint16{knownPort, knownPort}, relayed)
 	require.Len(t, c.fx.streams, 2)
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 }
 
 // Old news are a claim to an address where nobody of that name is. They displace
@@ -229,7 +229,7 @@ func TestNodeThatIsReachedAtBothAddressesHasMoved(t *testing.T) {
 	require.Equal(t, "alive@2", c.view("x"))
 	require.Equal(t, []string{"leave x", "join x"}, c.events())
 	require.Empty(t, c.logs(levelError))
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 }
 
 // If what is at the claimed address has the known one, it was old news.
@@ -242,7 +242,7 @@ func TestNodeThatIsReachedAtItsFormerAddressTooStays(t *testing.T) {
 	require.Equal(t, uint16(knownPort), c.portOf("x"))
 	require.Empty(t, c.events())
 	require.Empty(t, c.logs(levelError))
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 }
 
 // Else, or if it cannot be asked, two nodes claim one name (P179).
@@ -351,7 +351,7 @@ func TestClaimsOfManyNames(t *testing.T) {
 	for _, name := range names {
 		require.Equal(t, uint16(otherPort), c.portOf(name))
 	}
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 }
 
 // What changed meanwhile is not undone: the node has moved elsewhere already, or was
@@ -376,7 +376,7 @@ func TestClaimIsOvertakenByEvents(t *testing.T) {
 	c.live(time.Second, c.upAt(otherPort))
 	require.Equal(t, "unknown", c.view("x"))
 	require.Empty(t, c.events())
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 	checkTable(t, &c.table)
 }
 
@@ -417,8 +417,8 @@ func TestClaimIsNotJudgedAfterAStall(t *testing.T) {
 
 // pendingAt is the question for a name at a port.
 func (c *testCore) pendingAt(port uint16) *pendingPing {
-	for _, p := range c.pings {
-		if p.purpose == pingAddressCheck && p.node.Port == port {
+	for _, p := range c.pings.pending {
+		if kindOf(p.kind) == "addressPing" && p.node.Port == port {
 			return p
 		}
 	}

@@ -11,22 +11,16 @@ import (
 // goroutine or log; it is given the time with each call and leaves effects
 // behind. It is not safe for concurrent use.
 type core struct {
-	cfg   *Config
-	rng   *rand.Rand
+	common
 	queue *TransmitLimitedQueue // broadcasts about members (P84)
 
 	noEvents  bool // nobody wants to hear of changes
 	noReasons bool // nobody wants to hear their reasons
 
-	table             table
-	verdicts          verdicts // about names that are not in the table
-	timers            timerHeap
-	timersAfterSweep  int // alarms that the last sweep left
-	pings             map[uint32]*pendingPing
-	relays            relays
-	unknownRequesters answerAllowance
+	verdicts verdicts // about names that are not in the table
+	pings    pings
+	relays   relays
 
-	self            *member
 	incarnation     uint32 // the highest that this node has used or was accused with
 	leaving         bool   // Leave was called and Join not since
 	departure       *departure
@@ -48,19 +42,16 @@ type core struct {
 	nextLeap       instant // the next advance by more than one may not come before
 
 	messages []byte // the piece of memory that broadcasts are written to
-
-	fx effects
 }
 
 func newCore(cfg *Config, rng *rand.Rand) *core {
 	c := &core{
-		cfg:      cfg,
-		rng:      rng,
-		table:    newTable(),
+		common:   common{cfg: cfg, rng: rng, table: newTable()},
 		verdicts: newVerdicts(cfg),
-		pings:    make(map[uint32]*pendingPing),
 		health:   newAwareness(cfg.AwarenessMaxMultiplier),
 	}
+	c.pings = newPings(&c.common, c.answerReceived)
+	c.relays = newRelays(&c.common, &c.pings)
 	c.queue = &TransmitLimitedQueue{
 		NumNodes:       func() int { return int(c.table.view.known.Load()) },
 		RetransmitMult: cfg.RetransmitMult,
@@ -92,12 +83,64 @@ func (c *core) emit(kind eventKind, change Change) {
 	c.fx.events = append(c.fx.events, e)
 }
 
-// logf asks for a log line, as the methods of logger do. It remembers the place of
-// its caller, since the line is written later from elsewhere.
-func (c *core) logf(level logLevel, message string, fields logFields, format string, args ...any) {
-	line := logLine{level: level, message: message, fields: fields, format: format, args: args, pc: callerPC(1)}
-	c.fx.logs = append(c.fx.logs, line)
+// tick does everything that has fallen due.
+func (c *core) tick(now instant) {
+	c.noticeStall(now)
+	c.timers.expire(now)
 }
+
+// nextDeadline is when the core has to be woken next.
+func (c *core) nextDeadline(now instant) instant {
+	if c.gossiping.asleep && c.queue.NumQueued() > 0 {
+		c.wakeGossip(now)
+	}
+	return c.timers.nextPending()
+}
+
+// sampleQueue lets the depth of the queue be reported.
+func (c *core) sampleQueue(now instant) {
+	c.fx.sample = true
+	c.timers.set(now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c))
+}
+
+// queueSampleTimer reports the depth of the queue.
+type queueSampleTimer core
+
+func (t *queueSampleTimer) expire(now instant) { (*core)(t).sampleQueue(now) }
+
+func (*queueSampleTimer) stale() bool { return false }
+
+// What the shell tells.
+
+// ack applies an ack that arrived at the given time.
+func (c *core) ack(now instant, a *ack, arrived instant) { c.pings.ack(now, a, arrived) }
+
+// nack applies a relay's word that it could not reach the target either.
+func (c *core) nack(now instant, n *nack) { c.pings.nack(now, n) }
+
+// relay pings a target for a node that could not reach it.
+func (c *core) relay(now instant, target destination, r relayRequest) { c.relays.relay(now, target, r) }
+
+// pingFor registers a ping for a caller of Ping, who sends it himself.
+func (c *core) pingFor(now instant, to destination, w *pingWaiter) outPacket {
+	return c.pings.pingFor(now, to, w)
+}
+
+// forgetPing drops a ping whose caller has gone.
+func (c *core) forgetPing(w *pingWaiter) { w.forget() }
+
+// pingSent takes in when the transport sent the packet of a ping.
+func (c *core) pingSent(seq uint32, at instant) { c.pings.sentAt(seq, at) }
+
+// pingUnsent takes in that a ping could not be sent. If remote is true, the other end
+// may be to blame.
+func (c *core) pingUnsent(now instant, seq uint32, remote bool) { c.pings.unsent(now, seq, remote) }
+
+// streamAnswered takes in that the target of a ping answered on a stream.
+func (c *core) streamAnswered(now instant, seq uint32) { c.pings.streamAnswered(now, seq) }
+
+// streamUnanswered takes in that the target of a ping was not asked on a stream after all.
+func (c *core) streamUnanswered(seq uint32) { c.pings.streamUnanswered(seq) }
 
 // What the shell asks. It reads no field of the core.
 
@@ -156,7 +199,7 @@ func (c *core) checkRequester(now instant, name borrowed, to destination, back b
 	if c.knows(name, to) {
 		return true, true
 	}
-	return back, back && c.unknownRequesters.take(now)
+	return back, back && c.relays.unknown.take(now)
 }
 
 // appendRecords appends the records of all nodes, for a full exchange.

@@ -260,6 +260,12 @@ func compoundInWords(t testing.TB, body []byte) string {
 	return strings.Join(parts, " + ")
 }
 
+// kindOf is the name of the type that handles a timer or a ping.
+func kindOf(handler any) string {
+	name := fmt.Sprintf("%T", handler)
+	return name[strings.LastIndex(name, ".")+1:]
+}
+
 // sortedCopy is a sorted copy.
 func sortedCopy(list []string) []string {
 	list = slices.Clone(list)

@@ -22,7 +22,7 @@ func without(off func(*DetectorSwitches)) func(*Config) {
 }
 
 // probe lets a probe round of a certain member begin, and its ping go out.
-func (c *testCore) probe(name string) *pendingPing {
+func (c *testCore) probe(name string) *probe {
 	c.t.Helper()
 	c.probing.next = slices.Index(c.table.order, c.table.get(name))
 	c.beginProbe(c.now)
@@ -38,15 +38,20 @@ func (c *testCore) roundTrip(name string, sent instant) {
 }
 
 // answer is the ack for a ping.
-func (c *testCore) answer(p *pendingPing) { c.ack(c.now, &ack{SeqNo: p.seq}, c.now) }
+func (c *testCore) answer(p interface{ number() uint32 }) {
+	c.ack(c.now, &ack{SeqNo: p.number()}, c.now)
+}
 
 // refuse is a relay's nack for a ping.
-func (c *testCore) refuse(p *pendingPing) { c.nack(c.now, &nack{SeqNo: p.seq}) }
+func (c *testCore) refuse(p *probe) { c.nack(c.now, &nack{SeqNo: p.seq}) }
+
+// number is the sequence number of a ping of any kind.
+func (p *pendingPing) number() uint32 { return p.seq }
 
 // pendingFor is the ping of a kind whose answer is awaited; nil if there is none.
-func (c *testCore) pendingFor(purpose pingPurpose, name string) *pendingPing {
-	for _, p := range c.pings {
-		if p.purpose == purpose && p.node.Name == name {
+func (c *testCore) pendingFor(kind string, name string) *pendingPing {
+	for _, p := range c.pings.pending {
+		if kindOf(p.kind) == kind && p.node.Name == name {
 			return p
 		}
 	}
@@ -104,7 +109,7 @@ func (c *testCore) othersThan(silent ...string) func(outPacket) {
 // wakeLate does what is due next, and does it late.
 func (c *testCore) wakeLate(late time.Duration) {
 	c.t.Helper()
-	require.NotEmpty(c.t, c.timers)
+	require.NotEmpty(c.t, c.timers.heap)
 	c.now = max(c.now, c.timers.next().add(late))
 	c.tick(c.now)
 }

@@ -16,7 +16,7 @@ func (c *core) scheduleFinalProbe(now instant, m *member) {
 	}
 	s := m.suspicion()
 	at := s.start.add(s.shortest - c.answerTime())
-	c.timers.push(timer{at: max(at, now), kind: timerFinalProbe, m: m})
+	c.timers.set(max(at, now), (*finalProbeTimer)(m.suspicion()))
 }
 
 // finalProbeDue asks a suspect whose suspicion may run out soon.
@@ -40,7 +40,7 @@ func (c *core) scheduleFinalProbeRepeat(now instant, m *member) {
 	if s.finalProbe == nil || !c.finalProbeExpired(s.deadline(), s) {
 		return
 	}
-	c.timers.push(timer{at: max(s.deadline().add(-c.answerTime()), now), kind: timerFinalProbe, m: m})
+	c.timers.set(max(s.deadline().add(-c.answerTime()), now), (*finalProbeTimer)(m.suspicion()))
 }
 
 // finalProbeExpired reports whether at the given time the last question was asked so long
@@ -49,25 +49,52 @@ func (c *core) finalProbeExpired(at instant, s *suspicion) bool {
 	return at.sub(s.finalProbe.sent) > max(s.shortest, 2*c.answerTime())
 }
 
+// finalProbeTimer asks a suspect once more.
+type finalProbeTimer suspicion
+
+func (t *finalProbeTimer) expire(now instant) {
+	if !t.stale() {
+		t.core.finalProbeDue(now, t.m)
+	}
+}
+
+func (t *finalProbeTimer) stale() bool { return (*suspicion)(t).closed() }
+
+// finalProbe is a ping to a suspect.
+type finalProbe struct {
+	indirectProbe
+	core *core
+}
+
+func (p *finalProbe) acked(now instant, _ []byte, _ instant) { p.core.clearSuspicion(now, p.m) }
+
+func (p *finalProbe) streamAnswered(now instant) {
+	p.streamAck = true
+	p.forget()
+	p.core.clearSuspicion(now, p.m)
+}
+
 // sendFinalProbe puts the last question to a suspect (P173).
 func (c *core) sendFinalProbe(now instant, m *member) {
 	s := m.suspicion()
-	p := c.newPing(now, pingFinalProbe, c.longestSuspicion())
-	p.m, p.node = m, m.node
-	p.indirect.msg = c.pingWithSuspicion(p.seq, m)
+	p := &finalProbe{core: c}
+	p.m, p.node, p.quiet = m, m.node, true
+	c.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(c.longestSuspicion()))
+	p.msg = c.pingWithSuspicion(p.seq, m)
 	s.finalProbe = p
-	s.probeSeqs = append(s.probeSeqs, p.seq)
-	c.fx.packets = append(c.fx.packets, outPacket{
-		to: toNode(m.node), msg: p.indirect.msg, urgent: urgentProbe, seq: p.seq,
+	s.probes = append(s.probes, p)
+	c.send(outPacket{
+		to: toNode(m.node), msg: p.msg, urgent: urgentProbe, seq: p.seq,
 	})
-	c.askOthers(now, p, c.answerTime())
-	if p.indirect.streamSent != 0 && c.packetsFail(now) {
+	c.askOthers(now, &p.indirectProbe, c.answerTime())
+	if p.streamSent != 0 && c.packetsFail(now) {
 		c.selfCheckByStream(now, m)
 	}
 	if !c.cfg.Detector.NoSecondPing {
 		for i := range finalProbeRepeats {
 			at := now.add(c.answerTime() * time.Duration(i+1) / (finalProbeRepeats + 1))
-			c.timers.push(timer{at: at, kind: timerPing, seq: p.seq})
+			p.setTimer(at)
 		}
 	}
 }
@@ -76,16 +103,17 @@ func (c *core) sendFinalProbe(now instant, m *member) {
 // awaited.
 const finalProbeRepeats = 2
 
-// repeatFinalProbe repeats a last question. It stays pending until the case is closed:
+// timedOut repeats a last question. It stays pending until the case is closed:
 // after a stall its answer may still be unread.
-func (c *core) repeatFinalProbe(now instant, p *pendingPing) {
-	if now.sub(p.indirect.sent) >= c.longestSuspicion() {
+func (p *finalProbe) timedOut(now instant) {
+	c := p.core
+	if now.sub(p.asked) >= c.longestSuspicion() {
 		return
 	}
-	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(p.node), msg: p.indirect.msg, urgent: urgentProbe})
-	if asked := p.indirect.streamSent; asked != 0 && c.packetsFail(now) {
-		c.sendStreamPing(now, p, c.answerTime())
-		p.indirect.streamSent = asked
+	c.send(outPacket{to: toNode(p.node), msg: p.msg, urgent: urgentProbe})
+	if asked := p.streamSent; asked != 0 && c.packetsFail(now) {
+		c.sendStreamPing(now, &p.indirectProbe, c.answerTime())
+		p.streamSent = asked
 	}
 }
 
@@ -106,7 +134,7 @@ func (c *core) confirmedDead(now instant, m *member) bool {
 		c.recheckSuspicion(answerDue, m)
 		return false
 	}
-	if c.selfCheckPassed(now, s.finalProbe) || c.streamSelfCheckPassed(s.finalProbe) {
+	if c.selfCheckPassed(now, &s.finalProbe.indirectProbe) || c.streamSelfCheckPassed(&s.finalProbe.indirectProbe) {
 		return true
 	}
 	c.sendFinalProbe(now, m)
@@ -115,7 +143,7 @@ func (c *core) confirmedDead(now instant, m *member) bool {
 }
 
 func (c *core) recheckSuspicion(at instant, m *member) {
-	c.timers.push(timer{at: at, kind: timerSuspicion, m: m})
+	c.timers.set(at, (*suspicionTimer)(m.suspicion()))
 }
 
 // clearSuspicion makes a suspect that answered the last question alive again, here. No
@@ -138,8 +166,8 @@ func (c *core) endSuspicion(m *member) {
 	if s == nil {
 		return
 	}
-	for _, seq := range s.probeSeqs {
-		delete(c.pings, seq)
+	for _, p := range s.probes {
+		p.forget()
 	}
 	m.detector.suspicion = nil
 }
@@ -196,7 +224,7 @@ func (c *core) forwardToAccused(now instant, m *member, accusation []byte) {
 		return
 	}
 	file.lastNotified = max(now, 1)
-	c.fx.packets = append(c.fx.packets, outPacket{to: toNode(m.node), msg: accusation, urgent: urgentProbe})
+	c.send(outPacket{to: toNode(m.node), msg: accusation, urgent: urgentProbe})
 }
 
 // notifyInterval is the time between two tellings to one node.

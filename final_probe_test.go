@@ -77,9 +77,9 @@ func TestLastQuestionCanBeShort(t *testing.T) {
 // An answer, in whatever way, ends the suspicion here and only here: no broadcast, no
 // event, no new incarnation. The suspect itself has to refute what others say (P173).
 func TestLastQuestionAnsweredClearsHereOnly(t *testing.T) {
-	for what, answer := range map[string]func(c *testCore, p *pendingPing){
-		"directly or by a relay": (*testCore).answer,
-		"on the stream":          func(c *testCore, p *pendingPing) { c.streamAnswered(c.now, p.seq) },
+	for what, answer := range map[string]func(c *testCore, p *finalProbe){
+		"directly or by a relay": func(c *testCore, p *finalProbe) { c.answer(p) },
+		"on the stream":          func(c *testCore, p *finalProbe) { c.streamAnswered(c.now, p.seq) },
 	} {
 		c := newDetectorCore(t)
 		c.know("x", "a", "b", "d")
@@ -91,7 +91,7 @@ func TestLastQuestionAnsweredClearsHereOnly(t *testing.T) {
 		require.Equal(t, "alive@1", c.view("x"), what)
 		require.Empty(t, c.broadcasts(), what)
 		require.Empty(t, c.events(), what)
-		require.Empty(t, c.pings, what)
+		require.Empty(t, c.pings.pending, what)
 		c.live(time.Minute, nil)
 		require.Equal(t, "alive@1", c.view("x"), what)
 		answer(c, p)
@@ -269,5 +269,5 @@ func TestLastQuestionsOfManySuspects(t *testing.T) {
 		}
 		require.Equal(t, want, c.view(name), fmt.Sprint(i))
 	}
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 }

@@ -71,7 +71,7 @@ func (c *core) gossipDue(now instant) {
 		c.gossiping.asleep = true
 		return
 	}
-	c.timers.push(timer{at: c.gossiping.next, kind: timerGossip})
+	c.timers.set(c.gossiping.next, (*gossipTimer)(c))
 	if c.cfg.NodeSelection != nil {
 		c.fx.selectGossip = true
 		return
@@ -91,7 +91,7 @@ func (c *core) wakeGossip(now instant) {
 	if at <= now {
 		at = c.withinPeriod(now, c.cfg.GossipInterval)
 	}
-	c.timers.push(timer{at: at, kind: timerGossip})
+	c.timers.set(at, (*gossipTimer)(c))
 }
 
 // gossipsTo reports whether m is a target of gossip: a member, or one that died
@@ -115,13 +115,13 @@ func (c *core) syncsWith(m *member) bool {
 // them as PushPullNodes says (P154).
 func (c *core) syncDue(now instant) {
 	wait := pushPullWait(c.cfg.PushPullInterval, len(c.table.order))
-	c.timers.push(timer{at: now.add(jitter(c.rng, wait)), kind: timerSync})
+	c.timers.set(now.add(jitter(c.rng, wait)), (*syncTimer)(c))
 	if c.syncing {
 		return
 	}
 	if c.cfg.NodeSelection != nil {
 		c.syncing = true
-		c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync})
+		c.openStream(streamTask{kind: streamSync})
 		return
 	}
 	partners := c.choose(max(c.cfg.PushPullNodes, 1), c.syncsWith)
@@ -130,6 +130,20 @@ func (c *core) syncDue(now instant) {
 	}
 	for _, m := range partners {
 		c.syncing = true
-		c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: m.node})
+		c.openStream(streamTask{kind: streamSync, node: m.node})
 	}
 }
+
+// gossipTimer begins a gossip round.
+type gossipTimer core
+
+func (t *gossipTimer) expire(now instant) { (*core)(t).gossipDue(now) }
+
+func (*gossipTimer) stale() bool { return false }
+
+// syncTimer begins a push/pull.
+type syncTimer core
+
+func (t *syncTimer) expire(now instant) { (*core)(t).syncDue(now) }
+
+func (*syncTimer) stale() bool { return false }

@@ -149,27 +149,27 @@ func sleepingGossip(t *testing.T, seed uint64) *testCore {
 	return c
 }
 
-func (c *testCore) set(kind timerKind) bool {
-	return slices.ContainsFunc(c.timers, func(a timer) bool { return a.kind == kind })
+func (c *testCore) set(kind string) bool {
+	return slices.ContainsFunc(c.timers.heap, func(a timer) bool { return kindOf(a.handler) == kind })
 }
 
 // Rounds in which there is nothing to say do not wake a node up. A delegate has to
 // be asked in each (P41).
 func TestGossipSleepsWhileNothingIsQueued(t *testing.T) {
 	c := sleepingGossip(t, 1)
-	require.False(t, c.set(timerGossip))
+	require.False(t, c.set("gossipTimer"))
 	c.broadcast("news", []byte("news"), nil)
 	c.nextDeadline(c.now)
-	require.True(t, c.set(timerGossip))
+	require.True(t, c.set("gossipTimer"))
 	c.pass(time.Second)
 	require.Len(t, c.gossiped(), 5, "the queue is still full, so it goes on")
 	c.queue.Reset()
 	c.pass(time.Second)
-	require.False(t, c.set(timerGossip))
+	require.False(t, c.set("gossipTimer"))
 
 	c.cfg.Delegate = &hooks{}
 	c.gossipDue(c.now)
-	require.True(t, c.set(timerGossip))
+	require.True(t, c.set("gossipTimer"))
 }
 
 // What is queued while gossip sleeps waits for a random part of a period, as it
@@ -268,7 +268,7 @@ func TestWaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
 		for _, name := range nodeNames("n", row.others)[:20] {
 			c.hearDead(name, 1, "a")
 		}
-		c.timers = nil
+		c.timers = timers{}
 		c.syncDue(c.now)
 		require.InDelta(t, row.want, c.timers.next().sub(c.now), float64(row.want)/10+1, "%d others", row.others)
 	}
@@ -294,8 +294,8 @@ func (everyNode) SelectNodes(nodes []*NodeState) ([]*NodeState, *NodeState) { re
 
 func TestQueueDepthIsSampledEachInterval(t *testing.T) {
 	c := newTestCore(t)
-	c.timers = nil
-	c.timers.push(timer{at: c.now.add(c.cfg.QueueCheckInterval), kind: timerQueueSample})
+	c.timers = timers{}
+	c.timers.set(c.now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c.core))
 	for range 3 {
 		c.pass(c.cfg.QueueCheckInterval - 1)
 		require.False(t, c.fx.sample)

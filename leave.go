@@ -75,7 +75,7 @@ func (c *core) leave(now instant) <-chan struct{} {
 		msg: msg, state: c.departureState(), notices: make(map[*member]*notice),
 		turn: 1, next: first, done: make(chan struct{}),
 	}
-	c.timers.push(timer{at: first, kind: timerDeparture})
+	c.timers.set(first, (*departureTimer)(c))
 	return c.departure.done
 }
 
@@ -127,7 +127,7 @@ func (c *core) spreadDeparture(now instant) {
 	}
 	d.waves = min(d.waves+1, 8)
 	d.next = now.add(c.departureAckTimeout())
-	c.timers.push(timer{at: d.next, kind: timerDeparture})
+	c.timers.set(d.next, (*departureTimer)(c))
 }
 
 // count counts the members that were told and are still here: how many have
@@ -182,11 +182,20 @@ func (c *core) tellMembers(now instant, k int) int {
 	return len(targets)
 }
 
+// departurePing is a ping that carries the departure.
+type departurePing struct {
+	pendingPing
+	departure *departure
+	core      *core
+}
+
 func (c *core) pingWithDeparture(now instant, m *member) {
-	p := c.newPing(now, pingLeave, 4*c.departureAckTimeout())
-	p.m, p.departure = m, c.departure
-	msg := appendCompound(nil, [][]byte{c.pingMessage(p.seq, m.node.Name), c.departure.msg})
-	c.fx.packets = append(c.fx.packets, outPacket{
+	p := &departurePing{departure: c.departure, core: c}
+	p.m = m
+	c.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(4 * c.departureAckTimeout()))
+	msg := appendCompound(nil, [][]byte{p.message(m.node.Name), c.departure.msg})
+	c.send(outPacket{
 		to: toNode(m.node), msg: msg, urgent: urgentProbe,
 	})
 }
@@ -210,7 +219,7 @@ func (c *core) tellOneByStream(m *member, n *notice) {
 	}
 	n.calling = true
 	d.calls++
-	c.fx.streams = append(c.fx.streams, streamTask{
+	c.openStream(streamTask{
 		kind: streamLeave, node: m.node, timeout: 3 * c.departureAckTimeout(), departure: d, notice: n,
 	})
 }
@@ -247,8 +256,9 @@ func (c *core) callEnded(now instant, t *streamTask, outcome callOutcome) {
 	c.hurryDeparture(now)
 }
 
-// departureHeard counts a member that acked the ping with the departure.
-func (c *core) departureHeard(now instant, p *pendingPing) {
+// acked counts a member that acked the ping with the departure.
+func (p *departurePing) acked(now instant, _ []byte, _ instant) {
+	c := p.core
 	if c.departure == nil || p.departure != c.departure {
 		return // of an earlier Leave
 	}
@@ -276,7 +286,7 @@ func (c *core) hurryDeparture(now instant) {
 		return
 	}
 	d.early = true
-	c.timers.push(timer{at: now, kind: timerDeparture})
+	c.timers.set(now, (*departureTimer)(c))
 }
 
 // isDeparting reports whether m has left so recently that its Leave may still wait.
@@ -293,7 +303,7 @@ func (c *core) departing(now instant) int {
 // that they do not wait for this node, which may be shut down next (P194).
 func (c *core) tellDeparting(now instant) {
 	for _, m := range c.choose(maxDeparting, func(m *member) bool { return c.isDeparting(now, m) }) {
-		c.fx.packets = append(c.fx.packets, outPacket{to: toNode(m.node), msg: c.departureMessage(), urgent: urgentProbe})
+		c.send(outPacket{to: toNode(m.node), msg: c.departureMessage(), urgent: urgentProbe})
 	}
 }
 
@@ -305,3 +315,10 @@ func (c *core) giveUpDeparture(now instant) {
 		c.tellDeparting(now)
 	}
 }
+
+// departureTimer tells more members of the departure of this node.
+type departureTimer core
+
+func (t *departureTimer) expire(now instant) { (*core)(t).spreadDeparture(now) }
+
+func (*departureTimer) stale() bool { return false }

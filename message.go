@@ -162,7 +162,7 @@ func (m *Memberlist) registerPing(call *pingCall, to destination) outPacket {
 func (m *Memberlist) forgetPing(call *pingCall) {
 	m.locked.Lock()
 	defer m.locked.Unlock()
-	m.locked.core.forgetPing(call.waiter.ping.seq)
+	m.locked.core.forgetPing(&call.waiter)
 }
 
 // errNoAnswer is how awaitPing reports that the patience is over.

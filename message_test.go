@@ -260,7 +260,7 @@ func TestPingWithoutAnswer(t *testing.T) {
 				require.Len(t, lines.with("[DEBUG] memberlist: Failed UDP ping: "+test.node+" (timeout reached)"), 1)
 				require.Zero(t, m.GetHealthScore())
 				m.locked.Lock()
-				pending := len(m.locked.core.pings)
+				pending := len(m.locked.core.pings.pending)
 				m.locked.Unlock()
 				require.Zero(t, pending, "nobody waits for the answer any more")
 			})

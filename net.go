@@ -348,11 +348,7 @@ func (in *packetHandler) answer(body []byte, from sender) {
 func (m *Memberlist) checkRequester(name borrowed, to destination, back bool) (payload, riders bool) {
 	m.locked.Lock()
 	defer m.locked.Unlock()
-	c := m.locked.core
-	if c.knows(name, to) {
-		return true, true
-	}
-	return back, back && c.unknownRequesters.take(m.now())
+	return m.locked.core.checkRequester(m.now(), name, to, back)
 }
 
 // reply answers a packet on the goroutine that read it, until that has turned out

@@ -560,15 +560,15 @@ func TestPacketOfThousandsOfAcksCountsAsAFew(t *testing.T) {
 		m.registerPing(&pingCall{waiter: *w}, destination{name: "x"})
 		m.locked.Lock()
 		var seq uint32
-		for seq = range m.locked.core.pings {
+		for seq = range m.locked.core.pings.pending {
 		}
 		m.locked.Unlock()
 		guess := (&ack{SeqNo: seq}).appendTo(nil)
 		wrong := (&ack{SeqNo: seq + 1}).appendTo(nil)
 		tr.arrive("10.99.0.9:7946", appendCompound(nil, [][]byte{wrong, wrong, guess}))
-		require.Len(t, m.locked.core.pings, 1, "the third is not looked at")
+		require.Len(t, m.locked.core.pings.pending, 1, "the third is not looked at")
 		tr.arrive("10.99.0.9:7946", appendCompound(nil, [][]byte{wrong, guess}))
-		require.Empty(t, m.locked.core.pings)
+		require.Empty(t, m.locked.core.pings.pending)
 	})
 }
 

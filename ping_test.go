@@ -18,10 +18,10 @@ func TestSequenceNumbersAreRandomAndUnused(t *testing.T) {
 	c := newTestCore(t)
 	small := 0
 	for range 2000 {
-		before := len(c.pings)
-		p := c.newPing(c.now, pingProbe, time.Second)
+		before := len(c.pings.pending)
+		p := registerPing(c.core)
 		require.NotZero(t, p.seq)
-		require.Len(t, c.pings, before+1)
+		require.Len(t, c.pings.pending, before+1)
 		if p.seq < 1<<31 {
 			small++
 		}
@@ -29,13 +29,20 @@ func TestSequenceNumbersAreRandomAndUnused(t *testing.T) {
 	require.InDelta(t, 1000, small, 150, "spread over all 32 bits")
 }
 
+// registerPing makes a ping pending.
+func registerPing(c *core) *pendingPing {
+	p := new(relayedPing)
+	c.pings.register(0, &p.pendingPing, p)
+	return &p.pendingPing
+}
+
 // TestSequenceNumbersInUseAreNotDrawn checks P59.
 func TestSequenceNumbersInUseAreNotDrawn(t *testing.T) {
 	cfg := DefaultLANConfig()
 	cfg.Name = "me"
 	c := newCore(cfg, rand.New(&fixedSource{0, 7 << 32, 7 << 32, 0, 9 << 32}))
-	require.EqualValues(t, 7, c.newPing(0, pingRelay, time.Second).seq)
-	require.EqualValues(t, 9, c.newPing(0, pingRelay, time.Second).seq)
+	require.EqualValues(t, 7, registerPing(c).seq)
+	require.EqualValues(t, 9, registerPing(c).seq)
 }
 
 type fixedSource []uint64
@@ -67,7 +74,7 @@ func TestWhatNobodyWaitsForIsIgnored(t *testing.T) {
 func TestNackDoesNotEndTheWait(t *testing.T) {
 	c := unanswered(t, func(c *testCore) { c.know("r") })
 	c.nack(c.now, &nack{SeqNo: c.probing.ping.seq})
-	require.Equal(t, 1, c.probing.ping.indirect.nacks)
+	require.Equal(t, 1, c.probing.ping.nacks)
 	c.acked()
 	c.pass(time.Minute)
 	require.Equal(t, "alive@1", c.view("x"))
@@ -76,9 +83,9 @@ func TestNackDoesNotEndTheWait(t *testing.T) {
 // TestNackForAnotherPingDoesNotCount checks P59.
 func TestNackForAnotherPingDoesNotCount(t *testing.T) {
 	c := unanswered(t, func(c *testCore) { c.know("r") })
-	relayed := c.newPing(c.now, pingRelay, time.Second)
+	relayed := registerPing(c.core)
 	c.nack(c.now, &nack{SeqNo: relayed.seq})
-	require.Zero(t, c.probing.ping.indirect.nacks)
+	require.Zero(t, c.probing.ping.nacks)
 }
 
 // Nor does one that nobody was asked for, or that is one too many: neither counts,
@@ -93,7 +100,7 @@ func TestNackThatWasNotWantedDoesNotCount(t *testing.T) {
 		heard := c.selfCheck.lastAnswer
 		c.pass(time.Millisecond)
 		c.nack(c.now, &nack{SeqNo: ping.seq})
-		require.Equal(t, wanted, ping.indirect.nacks)
+		require.Equal(t, wanted, ping.nacks)
 		require.Equal(t, heard, c.selfCheck.lastAnswer)
 	}
 }
@@ -107,9 +114,9 @@ func TestPendingPingsAreForgotten(t *testing.T) {
 	c.relay(c.now, destination{name: "x"}, relayRequest{seq: 1, requester: destination{name: "y"}, wantsNack: true})
 	c.pingFor(c.now, destination{name: "x"}, new(pingWaiter))
 	c.pass(time.Minute)
-	require.LessOrEqual(t, len(c.pings), 1)
+	require.LessOrEqual(t, len(c.pings.pending), 1)
 	require.Zero(t, c.relays.pending)
-	require.Less(t, len(c.timers), 20)
+	require.Less(t, len(c.timers.heap), 20)
 }
 
 // ---- being a relay
@@ -213,14 +220,14 @@ func TestRelayedPingsAreBounded(t *testing.T) {
 	}
 	c.settle()
 	c.askRelay(sourceNumber(sources), 10)
-	require.Len(t, c.pings, maxRelays)
+	require.Len(t, c.pings.pending, maxRelays)
 	require.Equal(t, 10, c.fx.metrics.relaysRefused)
 	c.pass(time.Second)
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 	require.Empty(t, c.relays.bySource)
 	c.settle()
 	c.askRelay(sourceNumber(0), 1)
-	require.Len(t, c.pings, 1)
+	require.Len(t, c.pings.pending, 1)
 }
 
 // askRelay lets indirect pings come from a source.
@@ -275,24 +282,24 @@ func TestBroadcastsForUnknownNodesAreBounded(t *testing.T) {
 		c := newTestCore(t)
 		c.know("x", "y")
 		for range answerBurst {
-			require.True(t, c.carries(c.now, to), name)
+			require.True(t, c.relays.mayPiggyback(c.now, to), name)
 		}
-		require.False(t, c.carries(c.now, to), name)
+		require.False(t, c.relays.mayPiggyback(c.now, to), name)
 		for range 3 {
 			c.pass(answerInterval)
-			require.True(t, c.carries(c.now, to), name)
-			require.False(t, c.carries(c.now, to), name)
+			require.True(t, c.relays.mayPiggyback(c.now, to), name)
+			require.False(t, c.relays.mayPiggyback(c.now, to), name)
 		}
 		c.pass(time.Hour)
 		for range answerBurst {
-			require.True(t, c.carries(c.now, to), "%s: all are back", name)
+			require.True(t, c.relays.mayPiggyback(c.now, to), "%s: all are back", name)
 		}
-		require.False(t, c.carries(c.now, to), "%s: but no more than that", name)
+		require.False(t, c.relays.mayPiggyback(c.now, to), "%s: but no more than that", name)
 
 		c.relay(c.now, to, relayRequest{requester: to, wantsNack: true})
 		require.False(t, c.fx.packets[0].piggyback, "the ping of a relay")
-		require.True(t, c.carries(c.now, relayTarget), "known nodes are not affected")
-		require.True(t, c.carries(c.now, destination{text: relayTarget.addr.String(), name: "x"}))
+		require.True(t, c.relays.mayPiggyback(c.now, relayTarget), "known nodes are not affected")
+		require.True(t, c.relays.mayPiggyback(c.now, destination{text: relayTarget.addr.String(), name: "x"}))
 	}
 }
 
@@ -311,13 +318,13 @@ func TestPingOfACaller(t *testing.T) {
 		require.Equal(t, "ping somebody", inWords(t, p.msg))
 		sent := c.now.add(time.Millisecond)
 		c.pass(10 * time.Millisecond)
-		c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now.add(-time.Millisecond))
+		c.ack(c.now, &ack{SeqNo: w.seq}, c.now.add(-time.Millisecond))
 		require.Equal(t, 8*time.Millisecond, w.rtt(sent))
 		require.Equal(t, []*pingWaiter{w}, c.fx.answered)
 		require.Empty(t, c.fx.rtts, "the ping delegate is not called")
 		require.Equal(t, 2, c.health.score, "the health does not change")
-		require.Empty(t, c.pings)
-		require.Empty(t, c.timers, "the caller looks after the time")
+		require.Empty(t, c.pings.pending)
+		require.Empty(t, c.timers.heap, "the caller looks after the time")
 		c.settle()
 	}
 }
@@ -328,7 +335,7 @@ func TestAnswerThatIsFasterThanTheClock(t *testing.T) {
 	w := new(pingWaiter)
 	c.pingFor(c.now, destination{name: "x"}, w)
 	answered := c.now.add(30)
-	c.ack(answered, &ack{SeqNo: w.ping.seq}, answered)
+	c.ack(answered, &ack{SeqNo: w.seq}, answered)
 	require.EqualValues(t, 10, w.rtt(c.now.add(20)))
 	require.EqualValues(t, 30, w.rtt(c.now.add(30)))
 	require.EqualValues(t, 30, w.rtt(c.now.add(40)))
@@ -361,11 +368,11 @@ func TestPingWithoutAnswerChangesNothing(t *testing.T) {
 	w := new(pingWaiter)
 	c.pingFor(c.now, destination{name: "x"}, w)
 	c.pass(500 * time.Millisecond)
-	c.forgetPing(w.ping.seq)
-	c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now)
+	c.forgetPing(w)
+	c.ack(c.now, &ack{SeqNo: w.seq}, c.now)
 	require.True(t, c.fx.empty())
 	require.Equal(t, "alive@1", c.view("x"))
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 }
 
 // TestPingOfACallerWhoHasGone checks P40.
@@ -373,8 +380,8 @@ func TestPingOfACallerWhoHasGone(t *testing.T) {
 	c := newTestCore(t)
 	w := new(pingWaiter)
 	c.pingFor(c.now, destination{name: "x"}, w)
-	c.forgetPing(w.ping.seq)
-	c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now)
+	c.forgetPing(w)
+	c.ack(c.now, &ack{SeqNo: w.seq}, c.now)
 	c.pass(time.Minute)
 	require.True(t, c.fx.empty())
 }
@@ -388,6 +395,6 @@ func TestRoundTripIsNeverNegative(t *testing.T) {
 	require.Zero(t, c.fx.rtts[0].rtt)
 	w := new(pingWaiter)
 	c.pingFor(c.now, destination{name: "x"}, w)
-	c.ack(c.now, &ack{SeqNo: w.ping.seq}, c.now.add(-time.Second))
+	c.ack(c.now, &ack{SeqNo: w.seq}, c.now.add(-time.Second))
 	require.Zero(t, w.rtt(c.now))
 }

@@ -1,10 +1,6 @@
 package memberlist
 
-import (
-	"math"
-	"slices"
-	"time"
-)
+import "time"
 
 // probePhase is how far a probe round has come (SWIM §3.1).
 type probePhase uint8
@@ -22,7 +18,7 @@ type prober struct {
 	next         int  // place in the table of the next candidate (P45)
 	pendingRound bool // a round fell due while another was running (P42)
 
-	ping        *pendingPing
+	ping        *probe
 	incarnation uint32 // of the target when the round began
 	began       instant
 	timeout     time.Duration // for the direct answer
@@ -33,66 +29,25 @@ type prober struct {
 // start sets the first alarms, each at a random moment of its first period (P42).
 func (c *core) start(now instant) {
 	if c.cfg.ProbeInterval > 0 {
-		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.ProbeInterval), kind: timerProbe})
+		c.timers.set(c.withinPeriod(now, c.cfg.ProbeInterval), (*probeTimer)(c))
 	}
 	if c.cfg.GossipInterval > 0 && c.cfg.GossipNodes > 0 {
-		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.GossipInterval), kind: timerGossip})
+		c.timers.set(c.withinPeriod(now, c.cfg.GossipInterval), (*gossipTimer)(c))
 	}
 	if c.cfg.PushPullInterval > 0 {
 		wait := pushPullWait(c.cfg.PushPullInterval, len(c.table.order))
-		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.PushPullInterval).add(wait), kind: timerSync})
+		c.timers.set(c.withinPeriod(now, c.cfg.PushPullInterval).add(wait), (*syncTimer)(c))
 	}
 	if c.cfg.QueueCheckInterval > 0 {
-		c.timers.push(timer{at: now.add(c.cfg.QueueCheckInterval), kind: timerQueueSample})
+		c.timers.set(now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c))
 	}
 	c.startReconnecting(now)
-}
-
-func (c *core) withinPeriod(now instant, d time.Duration) instant {
-	return now.add(time.Duration(c.rng.Int64N(int64(d)) + 1))
-}
-
-// tick does everything that has fallen due.
-func (c *core) tick(now instant) {
-	c.noticeStall(now)
-	for c.timers.next() <= now {
-		a := c.timers.pop()
-		switch a.kind {
-		case timerProbe:
-			c.probeDue(now)
-		case timerPing:
-			c.pingTimedOut(now, a.seq)
-		case timerSuspicion:
-			c.suspicionOver(now, a.m)
-		case timerGossip:
-			c.gossipDue(now)
-		case timerSync:
-			c.syncDue(now)
-		case timerQueueSample:
-			c.fx.sample = true
-			c.timers.push(timer{at: now.add(c.cfg.QueueCheckInterval), kind: timerQueueSample})
-		case timerDeparture:
-			c.spreadDeparture(now)
-		case timerFinalProbe:
-			c.finalProbeDue(now, a.m)
-		case timerReconnect:
-			c.reconnectDue(now)
-		case timerSecondSync:
-			c.secondSyncDue(a.m)
-		case timerRejoin:
-			c.rejoinDue(now)
-		case timerReunion:
-			c.reunionDue(now)
-		case timerAddressCheck:
-			c.addressCheckDue(now, a.m)
-		}
-	}
 }
 
 // probeDue begins a round, or notes that one is owed when the previous one has
 // not ended (P42).
 func (c *core) probeDue(now instant) {
-	c.timers.push(timer{at: now.add(jitter(c.rng, c.cfg.ProbeInterval)), kind: timerProbe})
+	c.timers.set(now.add(jitter(c.rng, c.cfg.ProbeInterval)), (*probeTimer)(c))
 	if c.probing.phase != probeIdle {
 		c.probing.pendingRound = true
 		return
@@ -116,44 +71,26 @@ func (c *core) beginProbe(now instant) {
 	timeout := c.probeTimeout(m)
 	interval += max(timeout-c.cfg.ProbeTimeout, 0) // so that the relays have their time
 	timeout = min(timeout, interval)
-	p := c.newPing(now, pingProbe, timeout)
+	p := &probe{core: c}
 	p.m, p.node = m, m.node
+	c.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(timeout))
 	c.probing = prober{
 		phase: probeDirect, next: c.probing.next, ping: p, incarnation: m.incarnation,
 		began: now, timeout: timeout, ends: now.add(interval),
 	}
 	if !c.cfg.Detector.NoSecondPing {
-		c.timers.push(timer{at: now.add(timeout / 2), kind: timerPing, seq: p.seq})
+		p.setTimer(now.add(timeout / 2))
 	}
 	to := toNode(m.node)
 	if m.state() == StateAlive {
 		to.node = nil // W25: a plain ping carries no checksum
-		p.indirect.msg = c.pingMessage(p.seq, m.node.Name)
-		c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.indirect.msg, piggyback: true, urgent: urgentProbe, seq: p.seq})
+		p.msg = p.message(m.node.Name)
+		c.send(outPacket{to: to, msg: p.msg, piggyback: true, urgent: urgentProbe, seq: p.seq})
 		return
 	}
-	p.indirect.msg = c.pingWithSuspicion(p.seq, m)
-	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.indirect.msg, urgent: urgentProbe, seq: p.seq})
-}
-
-// pingWithSuspicion is a ping together with what the target is suspected of (P50).
-func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
-	s := suspect{Incarnation: m.incarnation, Node: borrow(m.node.Name), From: borrow(c.cfg.Name)}
-	return appendCompound(nil, [][]byte{c.pingMessage(seq, m.node.Name), s.appendTo(nil)})
-}
-
-// probeTimeout is how long a direct answer of m may take: ProbeTimeout, or with
-// AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2). It is
-// doubled while answers come after repeats only, and so cannot be measured (§5.5) (P178).
-func (c *core) probeTimeout(m *member) time.Duration {
-	timeout, past := c.cfg.ProbeTimeout, m.detectorView()
-	if !c.cfg.AdaptiveProbeTimeout {
-		return timeout
-	}
-	if past.srtt != 0 {
-		timeout = time.Duration(past.srtt + 4*past.rttvar)
-	}
-	return min(max(timeout, c.cfg.ProbeTimeout/2)<<past.backoff, 4*c.cfg.ProbeTimeout)
+	p.msg = c.pingWithSuspicion(p.seq, m)
+	c.send(outPacket{to: to, msg: p.msg, urgent: urgentProbe, seq: p.seq})
 }
 
 // nextTarget is the next member in table order that is worth a probe, nil if
@@ -189,19 +126,19 @@ func (c *core) reap(now instant) {
 	c.table.turns.stale = true
 }
 
-// pingUnsent handles a ping that could not be sent (P52): if the other end may
-// be to blame the round goes on with the relays, else it is void.
-func (c *core) pingUnsent(now instant, seq uint32, remote bool) {
-	p := c.pings[seq]
-	if p == nil {
-		return
-	}
-	p.transmitted = p.transmitted || remote // it was tried: the silence that follows counts
-	if p.purpose != pingProbe {
-		return
-	}
+// probe is the ping of a probe round. It stays pending after that while the self-check
+// is awaited.
+type probe struct {
+	indirectProbe
+	core *core
+}
+
+// unsent goes on with the relays if the other end may be to blame that the ping could
+// not be sent (P52); else the round is void.
+func (p *probe) unsent(now instant, remote bool) {
+	c := p.core
 	if !remote {
-		delete(c.pings, seq)
+		p.forget()
 		c.endProbe(now)
 		return
 	}
@@ -211,15 +148,15 @@ func (c *core) pingUnsent(now instant, seq uint32, remote bool) {
 	}
 }
 
-// probeTimedOut goes on with a probe that has no answer yet: it asks again, then
+// timedOut goes on with a probe that has no answer yet: it asks again, then
 // by other ways, and at the end of the interval comes to its verdict.
-func (c *core) probeTimedOut(now instant, p *pendingPing) {
-	pr := &c.probing
+func (p *probe) timedOut(now instant) {
+	c, pr := p.core, &p.core.probing
 	switch {
 	case p != pr.ping:
 		c.verifyFailedProbe(now, p)
 	case now >= pr.ends:
-		delete(c.pings, p.seq)
+		p.forget()
 		c.probeUnanswered(now)
 	case pr.phase == probeDirect && now >= pr.began.add(pr.timeout):
 		c.logf(levelDebug, "Failed UDP ping", logFields{node: p.node.Name, addr: p.node.Address()},
@@ -232,14 +169,14 @@ func (c *core) probeTimedOut(now instant, p *pendingPing) {
 
 // resendPing repeats an unanswered ping, so that the loss of a packet costs a few
 // packets and not a suspicion that the whole cluster talks about (P168).
-func (c *core) resendPing(p *pendingPing) {
+func (c *core) resendPing(p *probe) {
 	if c.cfg.Detector.NoSecondPing || c.probing.unsent {
 		return
 	}
 	p.repeated = true
 	to := toNode(p.node)
 	to.node = nil
-	c.fx.packets = append(c.fx.packets, outPacket{to: to, msg: p.indirect.msg, urgent: urgentProbe})
+	c.send(outPacket{to: to, msg: p.msg, urgent: urgentProbe})
 }
 
 // repeatsWhileIndirect is how often the own ping is repeated while the relays try.
@@ -250,77 +187,20 @@ func (c *core) probeIndirectly(now instant) {
 	pr := &c.probing
 	pr.phase = probeIndirect
 	rest := pr.ends.sub(now)
-	c.timers.push(timer{at: pr.ends, kind: timerPing, seq: pr.ping.seq})
+	pr.ping.setTimer(pr.ends)
 	if !c.cfg.Detector.NoSecondPing {
 		for i := range repeatsWhileIndirect {
 			at := now.add(rest * time.Duration(i+1) / (repeatsWhileIndirect + 1))
-			c.timers.push(timer{at: at, kind: timerPing, seq: pr.ping.seq})
+			pr.ping.setTimer(at)
 		}
 	}
 	c.resendPing(pr.ping)
-	c.askOthers(now, pr.ping, rest)
+	c.askOthers(now, &pr.ping.indirectProbe, rest)
 }
 
-// askOthers asks other members to ping the target, and tries it on a stream, since
-// its packets may be lost by a misconfigured network (P54, P55).
-func (c *core) askOthers(now instant, p *pendingPing, timeout time.Duration) {
-	p.indirect.sent = now
-	for _, r := range c.chooseRelays(p.m) {
-		c.askRelay(p, r)
-	}
-	c.pingByStream(now, p, timeout)
-}
-
-// pingByStream pings the target on a stream as well (P55).
-func (c *core) pingByStream(now instant, p *pendingPing, timeout time.Duration) {
-	if !c.cfg.DisableTcpPings && p.node.PMax >= 3 { // W60
-		c.sendStreamPing(now, p, timeout)
-	}
-}
-
-// sendStreamPing tries the target of a ping on a stream. A failure is told only once, in
-// a probe round.
-func (c *core) sendStreamPing(now instant, p *pendingPing, timeout time.Duration) {
-	p.indirect.streamSent = now
-	c.fx.streams = append(c.fx.streams, streamTask{
-		kind: streamProbe, node: p.node, seq: p.seq, timeout: timeout, quiet: p != c.probing.ping,
-	})
-}
-
-// chooseRelays picks members to ask for an indirect ping: at random among those
-// that answered last, since their answers are what the verdict depends on, and if
-// they are too few among all (P169).
-func (c *core) chooseRelays(target *member) []*member {
-	k := c.cfg.IndirectChecks
-	fits := func(m *member) bool {
-		return m.state() == StateAlive && m != c.self && m != target && !c.underProbe(m)
-	}
-	if c.cfg.Detector.NoHeardRelays {
-		return c.choose(k, fits)
-	}
-	return c.chooseResponsive(&c.selfCheck, k, fits)
-}
-
-func (c *core) askRelay(p *pendingPing, r *member) {
-	me := c.self.node
-	wantsNack := r.node.PMax >= 4
-	if wantsNack {
-		p.indirect.nacksWanted++
-	}
-	ind := indirectPing{
-		SeqNo: p.seq, Target: p.node.Addr, Port: p.node.Port, Node: borrow(p.node.Name), Nack: wantsNack,
-		SourceAddr: me.Addr, SourcePort: me.Port, SourceNode: borrow(me.Name),
-	}
-	to := toNode(r.node)
-	to.node = nil
-	c.fx.packets = append(c.fx.packets, outPacket{
-		to: to, msg: ind.appendTo(nil), piggyback: true, urgent: urgentProbe,
-	})
-}
-
-// probeAcked ends a round well (P53, P56).
-func (c *core) probeAcked(now instant, p *pendingPing, payload []byte, arrived instant) {
-	pr := &c.probing
+// acked ends a round well (P53, P56).
+func (p *probe) acked(now instant, payload []byte, arrived instant) {
+	c, pr := p.core, &p.core.probing
 	if p != pr.ping {
 		return
 	}
@@ -343,31 +223,6 @@ func (c *core) probeSucceeded(now instant) {
 	c.endProbe(now)
 }
 
-// streamUnanswered notes that the target of a ping was not asked on a stream after all.
-func (c *core) streamUnanswered(seq uint32) {
-	if p := c.pings[seq]; p != nil {
-		p.indirect.streamSent = 0
-	}
-}
-
-// streamAnswered notes that the target answered the fallback ping. For a probe it
-// counts when the round ends without an ack (P56), for a last question at once.
-func (c *core) streamAnswered(now instant, seq uint32) {
-	p := c.pings[seq]
-	if p == nil {
-		return
-	}
-	p.indirect.streamAck = true
-	switch p.purpose {
-	case pingFinalProbe:
-		delete(c.pings, seq)
-		c.clearSuspicion(now, p.m)
-	case pingAddressCheck:
-		delete(c.pings, seq)
-		c.addressPingAnswered(now, p)
-	}
-}
-
 // probeUnanswered ends a round without an ack: the target is suspected unless a
 // stream reached it (P56, P57) or this node has no alibi. Missing nacks are a sign
 // that the fault may be here (P67; Lifeguard §IV-A).
@@ -375,24 +230,24 @@ func (c *core) probeUnanswered(now instant) {
 	pr := c.probing
 	p := pr.ping
 	name := p.node.Name
-	if p.indirect.streamAck {
+	if p.streamAck {
 		c.logf(levelWarn, "UDP probes failed where a TCP connection succeeded", logFields{node: name, addr: p.node.Address()},
 			"Was able to connect to %s over TCP but UDP probes failed, network may be misconfigured", name)
 		c.probeSucceeded(now)
 		return
 	}
 	switch {
-	case p.indirect.nacksWanted == 0:
+	case p.nacksWanted == 0:
 		c.adjustHealth(+1)
-	case p.indirect.nacks < p.indirect.nacksWanted:
-		c.adjustHealth(p.indirect.nacksWanted - p.indirect.nacks)
+	case p.nacks < p.nacksWanted:
+		c.adjustHealth(p.nacksWanted - p.nacks)
 	}
 	c.endProbe(now)
 	a := failedProbe{
-		m: p.m, incarnation: pr.incarnation, sent: p.sent, streamSent: p.indirect.streamSent,
+		m: p.m, incarnation: pr.incarnation, sent: p.sent, streamSent: p.streamSent,
 		validUntil: now.add(c.cfg.ProbeInterval),
 	}
-	if !c.selfCheckPassed(now, p) {
+	if !c.selfCheckPassed(now, &p.indirectProbe) {
 		c.awaitSelfCheck(now, a, p)
 		return
 	}
@@ -409,50 +264,9 @@ func (c *core) endProbe(now instant) {
 	}
 }
 
-// recordRTT takes a round trip time into the member's smoothed one (RFC 6298 §2).
-func (m *member) recordRTT(rtt time.Duration) {
-	r, file := float64(rtt), m.detectorState()
-	file.backoff = 0
-	if file.srtt == 0 {
-		file.srtt, file.rttvar = r, r/2
-		return
-	}
-	file.rttvar += (math.Abs(r-file.srtt) - file.rttvar) / 4
-	file.srtt += (r - file.srtt) / 8
-}
+// probeTimer begins the next probe round.
+type probeTimer core
 
-// backOffRTT notes an answer whose round trip time is not known, since the ping was
-// repeated.
-func (m *member) backOffRTT() {
-	const most = 3 // from the least patience to the longest
-	file := m.detectorState()
-	file.backoff = min(file.backoff+1, most)
-}
+func (t *probeTimer) expire(now instant) { (*core)(t).probeDue(now) }
 
-// choose picks up to k different records at random among those that fit (P71).
-func (c *core) choose(k int, fits func(*member) bool) []*member {
-	order := c.table.order
-	if k <= 0 || len(order) == 0 {
-		return nil
-	}
-	k = min(k, len(order))
-	chosen := make([]*member, 0, k)
-	if len(order) < 3*k {
-		for _, i := range c.rng.Perm(len(order)) {
-			if len(chosen) < k && fits(order[i]) {
-				chosen = append(chosen, order[i])
-			}
-		}
-		return chosen
-	}
-	for range 3 * len(order) {
-		m := order[c.rng.IntN(len(order))]
-		if !fits(m) || slices.Contains(chosen, m) {
-			continue
-		}
-		if chosen = append(chosen, m); len(chosen) == k {
-			break
-		}
-	}
-	return chosen
-}
+func (*probeTimer) stale() bool { return false }

@@ -32,29 +32,29 @@ func (c *testCore) acked() {
 
 // TestZeroIntervalsSwitchBackgroundWorkOff checks P41.
 func TestZeroIntervalsSwitchBackgroundWorkOff(t *testing.T) {
-	kinds := func(change func(*Config)) map[timerKind]int {
+	kinds := func(change func(*Config)) map[string]int {
 		c := newTestCore(t, func(cfg *Config) { cfg.QueueCheckInterval = 0 }, change)
 		c.start(c.now)
-		found := map[timerKind]int{}
-		for _, a := range c.timers {
-			found[a.kind]++
+		found := map[string]int{}
+		for _, a := range c.timers.heap {
+			found[kindOf(a.handler)]++
 		}
 		return found
 	}
-	all := map[timerKind]int{timerProbe: 1, timerGossip: 1, timerSync: 1}
+	all := map[string]int{"probeTimer": 1, "gossipTimer": 1, "syncTimer": 1}
 	require.Equal(t, all, kinds(func(*Config) {}))
-	for kind, change := range map[timerKind]func(*Config){
-		timerProbe:  func(cfg *Config) { cfg.ProbeInterval = 0 },
-		timerGossip: func(cfg *Config) { cfg.GossipInterval = 0 },
-		timerSync:   func(cfg *Config) { cfg.PushPullInterval = 0 },
+	for kind, change := range map[string]func(*Config){
+		"probeTimer":  func(cfg *Config) { cfg.ProbeInterval = 0 },
+		"gossipTimer": func(cfg *Config) { cfg.GossipInterval = 0 },
+		"syncTimer":   func(cfg *Config) { cfg.PushPullInterval = 0 },
 	} {
 		found := kinds(change)
 		require.NotContains(t, found, kind)
 		require.Len(t, found, 2)
 	}
-	require.NotContains(t, kinds(func(cfg *Config) { cfg.GossipNodes = 0 }), timerGossip)
+	require.NotContains(t, kinds(func(cfg *Config) { cfg.GossipNodes = 0 }), "gossipTimer")
 	sampled := kinds(func(cfg *Config) { cfg.QueueCheckInterval = time.Second })
-	require.Equal(t, 1, sampled[timerQueueSample], "and the queue depth (P85)")
+	require.Equal(t, 1, sampled["queueSampleTimer"], "and the queue depth (P85)")
 }
 
 // A node whose pings are answered is woken once in each probe interval: the alarms
@@ -73,7 +73,7 @@ func TestAnsweredPingsWakeNobody(t *testing.T) {
 		c.tick(c.now)
 		wakes++
 		if c.probing.phase != probeIdle {
-			require.True(t, c.set(timerPing))
+			require.True(t, c.set("pendingPing"))
 			require.LessOrEqual(t, c.nextDeadline(c.now), c.now.add(c.cfg.ProbeTimeout), "without an answer it has to wake up")
 			c.acked()
 			probes++
@@ -81,7 +81,7 @@ func TestAnsweredPingsWakeNobody(t *testing.T) {
 	}
 	require.InDelta(t, 100, probes, 5)
 	require.LessOrEqual(t, wakes, probes+1, "and once to find that there is nothing to gossip")
-	require.Less(t, len(c.timers), 5)
+	require.Less(t, len(c.timers.heap), 5)
 }
 
 // Work begins at a random moment of its first period, so that nodes that are
@@ -93,15 +93,15 @@ func TestFirstRoundsComeAtRandomMoments(t *testing.T) {
 		c := newCore(cfg, rand.New(rand.NewPCG(seed, 7)))
 		c.announceSelf(0, addrOfTestNode("me"), 7946, nil, nil)
 		c.start(0)
-		for _, a := range c.timers {
-			switch a.kind {
-			case timerProbe:
+		for _, a := range c.timers.heap {
+			switch kindOf(a.handler) {
+			case "probeTimer":
 				require.Greater(t, a.at, instant(0))
 				require.LessOrEqual(t, a.at, instant(cfg.ProbeInterval))
 				phases[a.at/instant(cfg.ProbeInterval/10)] = true
-			case timerGossip:
+			case "gossipTimer":
 				require.LessOrEqual(t, a.at, instant(cfg.GossipInterval))
-			case timerSync:
+			case "syncTimer":
 				require.Greater(t, a.at, instant(cfg.PushPullInterval), "a random wait, then the period (P43)")
 				require.LessOrEqual(t, a.at, instant(2*cfg.PushPullInterval))
 			}
@@ -322,7 +322,7 @@ func TestDirectAckInTime(t *testing.T) {
 	require.Equal(t, probeIdle, c.probing.phase)
 	require.Equal(t, 1, c.health.score, "P67: −1")
 	require.Equal(t, 50*time.Millisecond, c.fx.metrics.probeTook)
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 	c.ack(c.now, &ack{SeqNo: seq}, c.now)
 	require.Len(t, c.fx.rtts, 1, "an ack counts once (P59)")
 	require.Equal(t, 1, c.health.score)
@@ -378,7 +378,7 @@ func TestOtherFaultsEndTheRound(t *testing.T) {
 	seq := c.probing.ping.seq
 	c.pingUnsent(c.now, seq, false)
 	require.Equal(t, probeIdle, c.probing.phase)
-	require.Empty(t, c.pings)
+	require.Empty(t, c.pings.pending)
 	c.pass(time.Minute)
 	require.Equal(t, "alive@1", c.view("x"))
 	require.Equal(t, 2, c.health.score)
@@ -427,7 +427,7 @@ func TestRelaysAreAsked(t *testing.T) {
 			SourceAddr: addrOfTestNode("me"), SourcePort: 7946, SourceNode: borrow("me"),
 		}, ind)
 	}
-	require.Equal(t, 3, c.probing.ping.indirect.nacksWanted)
+	require.Equal(t, 3, c.probing.ping.nacksWanted)
 }
 
 // TestNacksAreWantedOfRelaysThatKnowThem checks P54.
@@ -435,7 +435,7 @@ func TestNacksAreWantedOfRelaysThatKnowThem(t *testing.T) {
 	for pmax, want := range map[byte]string{3: "r: indirect ping x", 4: "r: indirect ping x nack", 5: "r: indirect ping x nack"} {
 		c := unanswered(t, func(c *testCore) { c.hearAlive("r", 2, withPMax(pmax)) })
 		require.Equal(t, []string{want}, c.packets())
-		require.Equal(t, strings.Contains(want, "nack"), c.probing.ping.indirect.nacksWanted == 1)
+		require.Equal(t, strings.Contains(want, "nack"), c.probing.ping.nacksWanted == 1)
 	}
 }
 

@@ -129,10 +129,10 @@ func (l *lostNodes) swap(i, j int) {
 func (c *core) startReconnecting(now instant) {
 	if c.cfg.ReconnectInterval > 0 {
 		c.nextReconnect = c.withinPeriod(now, c.cfg.ReconnectInterval)
-		c.timers.push(timer{at: c.nextReconnect, kind: timerReconnect})
+		c.timers.set(c.nextReconnect, (*reconnectTimer)(c))
 	}
 	if c.cfg.RejoinInterval > 0 && c.hasSeeds() {
-		c.timers.push(timer{at: c.withinPeriod(now, c.cfg.RejoinInterval), kind: timerRejoin})
+		c.timers.set(c.withinPeriod(now, c.cfg.RejoinInterval), (*rejoinTimer)(c))
 	}
 }
 
@@ -177,7 +177,7 @@ func (c *core) reconnectDue(now instant) {
 		c.searchLost(now)
 	}
 	c.nextReconnect = c.nextSearch(now)
-	c.timers.push(timer{at: c.nextReconnect, kind: timerReconnect})
+	c.timers.set(c.nextReconnect, (*reconnectTimer)(c))
 }
 
 // searchLost pings the lost node whose turn it is.
@@ -187,10 +187,12 @@ func (c *core) searchLost(now instant) {
 		return
 	}
 	lost.due = now.add(jitter(c.rng, c.searchPeriod(now, lost)))
-	p := c.newPing(now, pingLost, max(c.cfg.ProbeTimeout, c.cfg.ProbeInterval))
+	p := &searchPing{core: c}
 	p.node = lost.node
-	c.fx.packets = append(c.fx.packets, outPacket{
-		to: toNode(lost.node), msg: c.pingMessage(p.seq, lost.node.Name), urgent: urgentProbe,
+	c.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(max(c.cfg.ProbeTimeout, c.cfg.ProbeInterval)))
+	c.send(outPacket{
+		to: toNode(lost.node), msg: p.message(lost.node.Name), urgent: urgentProbe,
 	})
 }
 
@@ -206,7 +208,7 @@ func (c *core) nextSearch(now instant) instant {
 // rejoinDue lets the seeds be looked up and those be contacted that are no members: there may
 // be a part of the cluster that this one never met (P188).
 func (c *core) rejoinDue(now instant) {
-	c.timers.push(timer{at: now.add(jitter(c.rng, c.cfg.RejoinInterval)), kind: timerRejoin})
+	c.timers.set(now.add(jitter(c.rng, c.cfg.RejoinInterval)), (*rejoinTimer)(c))
 	c.contactSeeds(now)
 }
 
@@ -225,7 +227,7 @@ func (c *core) contactSeeds(now instant) {
 	}
 	c.seeding = true
 	c.nextSeeding = now.add(c.cfg.ReconnectInterval * 9 / 10) // the alarm is jittered by a tenth
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamSeeds})
+	c.openStream(streamTask{kind: streamSeeds})
 }
 
 func (c *core) hasSeeds() bool { return len(c.cfg.Seeds) > 0 || c.cfg.SeedSource != nil }
@@ -296,14 +298,21 @@ func (c *core) lostNodeLifetime() time.Duration {
 	return c.cfg.GossipToTheDeadTime
 }
 
-// lostNodeAnswered makes a full exchange with a node that answered under its own name:
+// searchPing is a ping to a lost node.
+type searchPing struct {
+	pendingPing
+	core *core
+}
+
+// acked makes a full exchange with a node that answered under its own name:
 // it learns what is said about it and refutes, and each side learns of the rest
 // of the other (P186).
-func (c *core) lostNodeAnswered(p *pendingPing) {
+func (p *searchPing) acked(instant, []byte, instant) {
+	c := p.core
 	if c.leaving {
 		return
 	}
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: p.node})
+	c.openStream(streamTask{kind: streamVisit, node: p.node})
 }
 
 // reunion is what is known of the lost nodes that came back a moment ago.
@@ -331,7 +340,7 @@ func (c *core) nodeReturned(now instant, m *member) {
 	}
 	if r.returned == 1 {
 		at := c.withinPeriod(now, max(c.cfg.ProbeInterval, time.Millisecond))
-		c.timers.push(timer{at: at, kind: timerReunion})
+		c.timers.set(at, (*reunionTimer)(c))
 	}
 }
 
@@ -344,7 +353,7 @@ func (c *core) reunionDue(instant) {
 		return
 	}
 	if c.rng.IntN(max(c.table.live(), 1)) < reunionPartners*r.returned {
-		c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: r.m.node})
+		c.openStream(streamTask{kind: streamVisit, node: r.m.node})
 	}
 }
 
@@ -361,6 +370,27 @@ func (c *core) trackLost(now instant, m *member) {
 	lost.due = c.withinPeriod(now, c.searchPeriod(now, lost))
 	if sooner := max(lost.due, now.add(jitter(c.rng, c.reconnectDelay()))); sooner < c.nextReconnect {
 		c.nextReconnect = sooner
-		c.timers.push(timer{at: sooner, kind: timerReconnect})
+		c.timers.set(sooner, (*reconnectTimer)(c))
 	}
 }
+
+// reconnectTimer tries a lost node.
+type reconnectTimer core
+
+func (t *reconnectTimer) expire(now instant) { (*core)(t).reconnectDue(now) }
+
+func (*reconnectTimer) stale() bool { return false }
+
+// rejoinTimer lets the seeds be looked up.
+type rejoinTimer core
+
+func (t *rejoinTimer) expire(now instant) { (*core)(t).rejoinDue(now) }
+
+func (*rejoinTimer) stale() bool { return false }
+
+// reunionTimer exchanges state with one that came back.
+type reunionTimer core
+
+func (t *reunionTimer) expire(now instant) { (*core)(t).reunionDue(now) }
+
+func (*reunionTimer) stale() bool { return false }

@@ -67,33 +67,34 @@ type failedProbe struct {
 // awaitSelfCheck keeps an accusation until it has an alibi or is too old. Until then the
 // ping stays pending: a late nack is an alibi, and a late ack clears the target. The
 // silence after a ping that did not go out is no reason to accuse (P171).
-func (c *core) awaitSelfCheck(now instant, a failedProbe, p *pendingPing) {
+func (c *core) awaitSelfCheck(now instant, a failedProbe, p *probe) {
+	p.quiet = true
 	if !p.transmitted {
 		return
 	}
 	if a.streamSent != 0 {
 		a.streamSent = now
-		c.sendStreamPing(now, p, c.answerTime())
+		c.sendStreamPing(now, &p.indirectProbe, c.answerTime())
 		c.selfCheckByStream(now, a.m)
-		c.timers.push(timer{at: now.add(c.answerTime()), kind: timerPing, seq: p.seq})
+		p.setTimer(now.add(c.answerTime()))
 	}
 	a.seq = p.seq
 	c.unverified = a
-	c.pings[p.seq] = p
-	c.timers.push(timer{at: a.validUntil, kind: timerPing, seq: p.seq})
+	p.await()
+	p.setTimer(a.validUntil)
 }
 
 // verifyFailedProbe decides about the target of a ping that was asked once more on a
 // stream, together with the witnesses, and has had its time to answer. Without that
 // a network that begins to work again between the two would look like a dead member (P171).
-func (c *core) verifyFailedProbe(now instant, p *pendingPing) {
+func (c *core) verifyFailedProbe(now instant, p *probe) {
 	a := c.unverified
 	if a.seq == p.seq && a.streamSent != 0 && now <= a.validUntil && c.streamSelfCheck.heardSince(a.streamSent, a.m) {
 		c.unverified = failedProbe{}
 		c.raiseSuspicion(now, a)
 	}
 	if c.unverified.seq != p.seq || now >= a.validUntil {
-		delete(c.pings, p.seq)
+		p.forget()
 	}
 }
 
@@ -106,8 +107,8 @@ func (c *core) selfCheckByStream(now instant, accused *member) {
 	for _, w := range c.chooseResponsive(&c.streamSelfCheck, streamSelfChecks, func(m *member) bool {
 		return m.state() == StateAlive && m != c.self && m != accused && !c.underProbe(m) && m.node.PMax >= 3
 	}) {
-		c.fx.streams = append(c.fx.streams, streamTask{
-			kind: streamProbe, node: w.node, seq: c.unusedSeq(), timeout: c.answerTime(), quiet: true,
+		c.openStream(streamTask{
+			kind: streamProbe, node: w.node, seq: c.pings.unusedSeq(), timeout: c.answerTime(), quiet: true,
 		})
 	}
 }
@@ -197,9 +198,9 @@ func (c *core) recheckFailedProbe(now instant, peer *member) {
 // against it. With nobody else in the cluster there is no alibi to be had; and
 // after a long time without any answer, about the longest suspicion when all is
 // added up, the node takes it that it is the one who survived (P170).
-func (c *core) selfCheckPassed(now instant, p *pendingPing) bool {
+func (c *core) selfCheckPassed(now instant, p *indirectProbe) bool {
 	last := c.selfCheck.lastAnswer
-	if p.indirect.streamSent != 0 {
+	if p.streamSent != 0 {
 		last = max(last, c.streamSelfCheck.lastAnswer)
 	}
 	if c.cfg.Detector.NoAlibi || c.others(p.m) == 0 || now.sub(last) > c.selfCheckWaivedAfter() {
@@ -209,8 +210,8 @@ func (c *core) selfCheckPassed(now instant, p *pendingPing) bool {
 }
 
 // streamSelfCheckPassed is hasAlibi for what the target was asked on a stream.
-func (c *core) streamSelfCheckPassed(p *pendingPing) bool {
-	return p.transmitted && p.indirect.streamSent != 0 && c.streamSelfCheck.heardSince(p.indirect.streamSent, p.m)
+func (c *core) streamSelfCheckPassed(p *indirectProbe) bool {
+	return p.transmitted && p.streamSent != 0 && c.streamSelfCheck.heardSince(p.streamSent, p.m)
 }
 
 // packetsFail reports whether no packet has been answered for so long that they seem
@@ -293,9 +294,19 @@ func (c *core) shouldResync() bool {
 	return !c.cfg.Detector.NoWakeUp && c.cfg.ProbeInterval > 0 && !c.leaving
 }
 
+// secondSync is the timer of that exchange.
+type secondSync struct {
+	core  *core
+	first *member
+}
+
+func (s *secondSync) expire(instant) { s.core.secondSyncDue(s.first) }
+
+func (*secondSync) stale() bool { return false }
+
 // syncNow makes a full exchange with m.
 func (c *core) syncNow(m *member) {
-	c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: m.node})
+	c.openStream(streamTask{kind: streamVisit, node: m.node})
 }
 
 // scheduleSecondSync sets the time of one more exchange, with another member than the
@@ -304,7 +315,7 @@ func (c *core) scheduleSecondSync(now instant, first *member) {
 	if !c.shouldResync() {
 		return
 	}
-	c.timers.push(timer{at: now.add(c.cfg.ProbeInterval), kind: timerSecondSync, m: first})
+	c.timers.set(now.add(c.cfg.ProbeInterval), &secondSync{c, first})
 }
 
 // secondSyncDue makes that exchange (P182).
@@ -333,13 +344,13 @@ func (c *core) noticeStall(now instant) {
 	for _, m := range c.table.order {
 		if s := m.suspicion(); s != nil && s.deadline() <= now {
 			s.start = s.start.add(back)
-			c.timers.push(timer{at: s.deadline(), kind: timerSuspicion, m: m})
+			c.timers.set(s.deadline(), (*suspicionTimer)(m.suspicion()))
 			c.scheduleFinalProbe(now, m)
 		}
 	}
 	if pr := &c.probing; pr.phase != probeIdle && pr.ends <= now {
 		pr.ends = pr.ends.add(back)
-		c.timers.push(timer{at: pr.ends, kind: timerPing, seq: pr.ping.seq})
+		pr.ping.setTimer(pr.ends)
 	}
 	if late > c.isolatedAfter() {
 		c.resync(now, nil)

@@ -11,27 +11,27 @@ import (
 // A member that does not answer is accused only if somebody else answered
 // something that was sent no earlier than the ping (P170).
 func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
-	before := func(c *testCore, p *pendingPing) instant { return p.sent - 1 }
-	same := func(c *testCore, p *pendingPing) instant { return p.sent }
-	later := func(c *testCore, p *pendingPing) instant { return c.now }
-	answers := func(name string, sent func(*testCore, *pendingPing) instant) func(*testCore, *pendingPing) {
-		return func(c *testCore, p *pendingPing) { c.roundTrip(name, sent(c, p)) }
+	before := func(c *testCore, p *probe) instant { return p.sent - 1 }
+	same := func(c *testCore, p *probe) instant { return p.sent }
+	later := func(c *testCore, p *probe) instant { return c.now }
+	answers := func(name string, sent func(*testCore, *probe) instant) func(*testCore, *probe) {
+		return func(c *testCore, p *probe) { c.roundTrip(name, sent(c, p)) }
 	}
 	for what, run := range map[string]struct {
-		happens []func(*testCore, *pendingPing)
+		happens []func(*testCore, *probe)
 		change  func(*Config)
 		want    string
 	}{
 		"nothing is heard":                         {want: "alive@1"},
-		"a relay refuses":                          {happens: []func(*testCore, *pendingPing){(*testCore).refuse}, want: "suspect@1"},
-		"somebody answers what was sent later":     {happens: []func(*testCore, *pendingPing){answers("a", later)}, want: "suspect@1"},
-		"somebody answers what was sent with it":   {happens: []func(*testCore, *pendingPing){answers("a", same)}, want: "suspect@1"},
-		"somebody answers what was sent before":    {happens: []func(*testCore, *pendingPing){answers("a", before)}, want: "alive@1"},
-		"the accused answers something else":       {happens: []func(*testCore, *pendingPing){answers("x", later)}, want: "alive@1"},
-		"the accused answers and old mail comes":   {happens: []func(*testCore, *pendingPing){answers("x", later), answers("a", before)}, want: "alive@1"},
-		"the accused answers after somebody else":  {happens: []func(*testCore, *pendingPing){answers("a", later), answers("x", later)}, want: "suspect@1"},
-		"the accused answers before somebody else": {happens: []func(*testCore, *pendingPing){answers("x", later), answers("a", later)}, want: "suspect@1"},
-		"an older answer comes after a later one":  {happens: []func(*testCore, *pendingPing){answers("a", later), answers("a", before)}, want: "suspect@1"},
+		"a relay refuses":                          {happens: []func(*testCore, *probe){(*testCore).refuse}, want: "suspect@1"},
+		"somebody answers what was sent later":     {happens: []func(*testCore, *probe){answers("a", later)}, want: "suspect@1"},
+		"somebody answers what was sent with it":   {happens: []func(*testCore, *probe){answers("a", same)}, want: "suspect@1"},
+		"somebody answers what was sent before":    {happens: []func(*testCore, *probe){answers("a", before)}, want: "alive@1"},
+		"the accused answers something else":       {happens: []func(*testCore, *probe){answers("x", later)}, want: "alive@1"},
+		"the accused answers and old mail comes":   {happens: []func(*testCore, *probe){answers("x", later), answers("a", before)}, want: "alive@1"},
+		"the accused answers after somebody else":  {happens: []func(*testCore, *probe){answers("a", later), answers("x", later)}, want: "suspect@1"},
+		"the accused answers before somebody else": {happens: []func(*testCore, *probe){answers("x", later), answers("a", later)}, want: "suspect@1"},
+		"an older answer comes after a later one":  {happens: []func(*testCore, *probe){answers("a", later), answers("a", before)}, want: "suspect@1"},
 		"no alibi is asked for":                    {change: without(func(d *DetectorSwitches) { d.NoAlibi = true }), want: "suspect@1"},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -60,19 +60,19 @@ func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 	late := func(c *testCore) { c.roundTrip("a", c.now-1) }
 	for what, run := range map[string]struct {
 		at   time.Duration // after the end of the round
-		what func(c *testCore, p *pendingPing)
+		what func(c *testCore, p *probe)
 		want string
 	}{
-		"at once":                  {0, func(c *testCore, _ *pendingPing) { late(c) }, "suspect@1"},
-		"at the last moment":       {time.Second, func(c *testCore, _ *pendingPing) { late(c) }, "suspect@1"},
-		"later":                    {time.Second + 1, func(c *testCore, _ *pendingPing) { late(c) }, "alive@1"},
+		"at once":                  {0, func(c *testCore, _ *probe) { late(c) }, "suspect@1"},
+		"at the last moment":       {time.Second, func(c *testCore, _ *probe) { late(c) }, "suspect@1"},
+		"later":                    {time.Second + 1, func(c *testCore, _ *probe) { late(c) }, "alive@1"},
 		"from a slow relay":        {time.Second - 1, (*testCore).refuse, "suspect@1"},
 		"from a relay, but later":  {time.Second + 1, (*testCore).refuse, "alive@1"},
-		"from the accused":         {time.Second, func(c *testCore, _ *pendingPing) { c.roundTrip("x", c.now-1) }, "alive@1"},
-		"to older mail":            {time.Second, func(c *testCore, p *pendingPing) { c.roundTrip("a", p.sent-1) }, "alive@1"},
-		"after the answer came":    {time.Second - 1, func(c *testCore, p *pendingPing) { c.answer(p); late(c) }, "alive@1"},
-		"after the accused spoke":  {time.Second, func(c *testCore, _ *pendingPing) { c.roundTrip("x", c.now-1); late(c) }, "alive@1"},
-		"of one refuted meanwhile": {time.Second, func(c *testCore, _ *pendingPing) { c.hearAlive("x", 2); late(c) }, "alive@2"},
+		"from the accused":         {time.Second, func(c *testCore, _ *probe) { c.roundTrip("x", c.now-1) }, "alive@1"},
+		"to older mail":            {time.Second, func(c *testCore, p *probe) { c.roundTrip("a", p.sent-1) }, "alive@1"},
+		"after the answer came":    {time.Second - 1, func(c *testCore, p *probe) { c.answer(p); late(c) }, "alive@1"},
+		"after the accused spoke":  {time.Second, func(c *testCore, _ *probe) { c.roundTrip("x", c.now-1); late(c) }, "alive@1"},
+		"of one refuted meanwhile": {time.Second, func(c *testCore, _ *probe) { c.hearAlive("x", 2); late(c) }, "alive@2"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t)
@@ -85,7 +85,7 @@ func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 			run.what(c, p)
 			require.Equal(t, run.want, c.view("x"))
 			c.live(2*time.Second, nil)
-			require.Empty(t, c.pings[p.seq], "nothing is kept")
+			require.Empty(t, c.pings.pending[p.seq], "nothing is kept")
 			late(c)
 			require.Equal(t, run.want, c.view("x"), "it counts once, or never")
 		})
@@ -276,7 +276,7 @@ func TestAlibiVerdictOfALoneSurvivor(t *testing.T) {
 }
 
 // streamOf is the stream ping that backs a ping up.
-func (c *testCore) streamOf(p *pendingPing) streamTask {
+func (c *testCore) streamOf(p *probe) streamTask {
 	c.t.Helper()
 	for _, s := range c.fx.streams {
 		if s.kind == streamProbe && s.seq == p.seq {
@@ -308,21 +308,21 @@ func (c *testCore) onStream(name string, sent instant) {
 // Where packets bring no alibi the target is asked on a stream once more, together with
 // others. It is accused if one of them answers and it does not.
 func TestAlibiOnStreams(t *testing.T) {
-	nobody := func(*testCore, *pendingPing) {}
-	answers := func(name string) func(*testCore, *pendingPing) {
-		return func(c *testCore, _ *pendingPing) { c.onStream(name, c.now) }
+	nobody := func(*testCore, *probe) {}
+	answers := func(name string) func(*testCore, *probe) {
+		return func(c *testCore, _ *probe) { c.onStream(name, c.now) }
 	}
 	for what, run := range map[string]struct {
-		inRound, after func(*testCore, *pendingPing)
+		inRound, after func(*testCore, *probe)
 		want           string
 	}{
 		"nobody answers":                       {nobody, nobody, "alive@1"},
 		"a witness answers":                    {nobody, answers("a"), "suspect@1"},
 		"somebody answered in the round":       {answers("a"), nobody, "alive@1"},
 		"the target answers":                   {nobody, answers("x"), "alive@1"},
-		"the target answers after the witness": {nobody, func(c *testCore, _ *pendingPing) { c.onStream("a", c.now); c.onStream("x", c.now) }, "alive@1"},
-		"the witness answers an old question":  {nobody, func(c *testCore, _ *pendingPing) { c.onStream("a", c.now-instant(time.Second)) }, "alive@1"},
-		"the target was not asked after all":   {func(c *testCore, p *pendingPing) { c.streamUnanswered(p.seq) }, answers("a"), "alive@1"},
+		"the target answers after the witness": {nobody, func(c *testCore, _ *probe) { c.onStream("a", c.now); c.onStream("x", c.now) }, "alive@1"},
+		"the witness answers an old question":  {nobody, func(c *testCore, _ *probe) { c.onStream("a", c.now-instant(time.Second)) }, "alive@1"},
+		"the target was not asked after all":   {func(c *testCore, p *probe) { c.streamUnanswered(p.seq) }, answers("a"), "alive@1"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t)
@@ -344,7 +344,7 @@ func TestAlibiOnStreams(t *testing.T) {
 			require.Equal(t, run.want, c.view("x"))
 			c.live(time.Second, nil)
 			require.Equal(t, run.want, c.view("x"))
-			require.Empty(t, c.pings[p.seq], "nothing is kept")
+			require.Empty(t, c.pings.pending[p.seq], "nothing is kept")
 		})
 	}
 }

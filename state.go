@@ -311,7 +311,7 @@ func (c *core) confirm(now instant, m *member, s *suspect, raw []byte) {
 	if !suspicion.confirm(s.From) {
 		return
 	}
-	c.timers.push(timer{at: max(suspicion.deadline(), now), kind: timerSuspicion, m: m})
+	c.timers.set(max(suspicion.deadline(), now), (*suspicionTimer)(m.suspicion()))
 	c.scheduleFinalProbeRepeat(now, m)
 	c.gossipMessage(m.node.Name, raw, s)
 }
@@ -349,9 +349,10 @@ func (c *core) startSuspicion(now instant, m *member, s *suspect) {
 	}
 	m.incarnation = s.Incarnation
 	suspicion := newSuspicion(now, from, wanted, c.shortestSuspicion(), c.longestSuspicion())
+	suspicion.core, suspicion.m = c, m
 	m.detectorState().suspicion = suspicion
 	c.table.setNode(m, m.node.withState(StateSuspect), now)
-	c.timers.push(timer{at: suspicion.deadline(), kind: timerSuspicion, m: m})
+	c.timers.set(suspicion.deadline(), (*suspicionTimer)(m.suspicion()))
 	c.scheduleFinalProbe(now, m)
 	change.Node = m.node
 	c.emit(kind, change)
@@ -521,7 +522,7 @@ func (c *core) pingForRefutation(now instant, m *member) {
 	if m == nil || !m.gone() || m.detectorView().lastNotified != now {
 		return
 	}
-	c.fx.packets = append(c.fx.packets, outPacket{
+	c.send(outPacket{
 		to: toNode(m.node), msg: c.pingMessage(c.rng.Uint32(), m.node.Name), urgent: urgentProbe,
 	})
 }

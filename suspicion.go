@@ -16,8 +16,11 @@ type suspicion struct {
 	longest    time.Duration // with none
 	wanted     int           // confirmations that bring longest down to shortest; k of P61
 	accusers   []string      // the one who began, then those that were counted
-	finalProbe *pendingPing  // the last question to the suspect, if it was asked
-	probeSeqs  []uint32      // sequence numbers of all of them; any answer counts
+	finalProbe *finalProbe   // the last one, if there was any
+	probes     []*finalProbe // all of them; any answer counts
+
+	core *core
+	m    *member // the suspect
 }
 
 func newSuspicion(start instant, from string, wanted int, shortest, longest time.Duration) *suspicion {
@@ -55,3 +58,17 @@ func (s *suspicion) timeout() time.Duration {
 	total := s.longest - time.Duration(part*float64(s.longest-s.shortest))
 	return max(total.Truncate(time.Millisecond), s.shortest)
 }
+
+// closed reports whether the suspicion is over.
+func (s *suspicion) closed() bool { return s.m.suspicion() != s }
+
+// suspicionTimer declares a suspect dead.
+type suspicionTimer suspicion
+
+func (t *suspicionTimer) expire(now instant) {
+	if !t.stale() {
+		t.core.suspicionOver(now, t.m)
+	}
+}
+
+func (t *suspicionTimer) stale() bool { return (*suspicion)(t).closed() }

@@ -9,15 +9,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// testHandler is a handler with nothing to do.
+type testHandler struct{ answered bool }
+
+func (*testHandler) expire(instant) {}
+
+func (h *testHandler) stale() bool { return h.answered }
+
 func TestAlarmsOfNothingNeverGoOff(t *testing.T) {
-	var a timerHeap
+	var a timers
 	require.Equal(t, never, a.next())
 }
 
 // Whatever the order in which alarms are set, they go off by time.
 func TestAlarmsGoOffInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var a timerHeap
+	var a timers
 	var model []instant
 	for range 5000 {
 		if len(model) > 0 && rng.IntN(5) < 2 {
@@ -27,7 +34,7 @@ func TestAlarmsGoOffInOrder(t *testing.T) {
 			continue
 		}
 		at := instant(rng.IntN(300))
-		a.push(timer{at: at, kind: timerPing, seq: uint32(at)})
+		a.set(at, new(testHandler))
 		i, _ := slices.BinarySearch(model, at)
 		model = slices.Insert(model, i, at)
 	}
@@ -39,15 +46,15 @@ func TestAlarmsGoOffInOrder(t *testing.T) {
 
 // An alarm that has gone off holds on to nothing.
 func TestPoppedAlarmsAreForgotten(t *testing.T) {
-	var a timerHeap
+	var a timers
 	for i := range 10 {
-		a.push(timer{at: instant(i), kind: timerSuspicion, m: new(member)})
+		a.set(instant(i), new(testHandler))
 	}
 	for range 10 {
 		a.pop()
 	}
-	for _, left := range a[:10] {
-		require.Nil(t, left.m)
+	for _, left := range a.heap[:10] {
+		require.Nil(t, left.handler)
 	}
 }
 
@@ -64,8 +71,8 @@ func TestStaleAlarmsAreSweptOut(t *testing.T) {
 	}
 	c.hearSuspect("b", 50_000, "c")
 	c.nextDeadline(c.now)
-	require.LessOrEqual(t, len(c.timers), 2*minTimersToSweep)
-	require.LessOrEqual(t, cap(c.timers), 8*minTimersToSweep)
+	require.LessOrEqual(t, len(c.timers.heap), 2*minTimersToSweep)
+	require.LessOrEqual(t, cap(c.timers.heap), 8*minTimersToSweep)
 	c.pass(time.Minute)
 	require.Equal(t, "dead@50000", c.view("b"), "the last case is still decided")
 }
@@ -73,20 +80,19 @@ func TestStaleAlarmsAreSweptOut(t *testing.T) {
 // A sweep keeps every alarm that has something to do, in order.
 func TestSweepKeepsWhatIsPending(t *testing.T) {
 	c := newTestCore(t)
-	c.timers = nil
+	c.timers = timers{}
 	rng := rand.New(rand.NewPCG(1, 2))
 	var want []instant
 	for i := range uint32(3 * minTimersToSweep) {
 		at := c.now.add(time.Duration(rng.IntN(1000)))
-		c.timers.push(timer{at: at, kind: timerPing, seq: i})
+		c.timers.set(at, &testHandler{answered: i%3 != 0})
 		if i%3 == 0 {
-			c.pings[i] = new(pendingPing)
 			want = append(want, at)
 		}
 	}
 	c.nextDeadline(c.now)
 	slices.Sort(want)
-	require.Less(t, len(c.timers), minTimersToSweep+2)
+	require.Less(t, len(c.timers.heap), minTimersToSweep+2)
 	for _, at := range want {
 		require.Equal(t, at, c.timers.next())
 		c.timers.pop()
@@ -97,8 +103,8 @@ func TestSweepKeepsWhatIsPending(t *testing.T) {
 func TestHeapOfAlarmsShrinks(t *testing.T) {
 	c := newTestCore(t)
 	for i := range 100_000 {
-		c.timers.push(timer{at: c.now.add(time.Duration(i)), kind: timerDeparture})
+		c.timers.set(c.now.add(time.Duration(i)), new(testHandler))
 	}
 	c.pass(time.Second)
-	require.LessOrEqual(t, cap(c.timers), minTimersToSweep)
+	require.LessOrEqual(t, cap(c.timers.heap), minTimersToSweep)
 }
