@@ -32,268 +32,275 @@ const (
 	ProtocolVersionMax = 5
 )
 
-// MetaMaxSize is the longest meta data of a node in bytes.
+// MetaMaxSize is the maximum length of a node's metadata in bytes.
 const MetaMaxSize = 512
 
-// Config holds all settings of a node. Start from one of the presets,
-// [DefaultLANConfig], [DefaultWANConfig] or [DefaultLocalConfig], and change
-// what has to differ. The fields name the defaults of the presets as LAN / WAN
-// / Local, or one value where they agree; nothing is said where it is the zero
-// value.
+// Config holds the settings of a node. Start from a preset, [DefaultLANConfig],
+// [DefaultWANConfig] or [DefaultLocalConfig], and change what differs. Each field
+// names its default in the presets as LAN / WAN / Local, or one value if they
+// agree. If no default is named, it is the zero value.
 //
-// [Create] takes the configuration over: do not change it afterwards, and give
-// each node its own. Create itself writes what it decided into it: Keyring, if
-// only SecretKey was given; BindPort and AdvertisePort, if BindPort was 0; and
-// defaults for the few fields below whose zero value says so.
+// [Create] takes ownership of the Config: do not change it afterwards, and give
+// each node its own. Create writes to it what it decided: Keyring, if only
+// SecretKey was set; BindPort and AdvertisePort, if BindPort was 0; and the
+// defaults of fields whose documentation says so.
 //
-// A duration of more than nine years is taken for nine years, which is never, an
-// interval below a millisecond for a millisecond, and a number of nodes or factor
-// above a million for a million. So math.MaxInt64 may stand for never.
+// Durations are limited to nine years, intervals to at least a millisecond, and
+// numbers of nodes and factors to about a million. So math.MaxInt64 can stand
+// for never.
 //
-// The timing has to be the same on all nodes of a cluster to be of use: a node
-// with a shorter suspicion than the others accuses for all of them.
+// All nodes of a cluster need the same timing: a node with a shorter suspicion
+// timeout than the others declares nodes dead for all of them.
 type Config struct {
 	// ---- Identity ----
 
-	// Name identifies the node and must be unique in the cluster. The library
-	// does not check it; a second node of the name is told to Conflict.
-	// Default: the host name. More than 512 bytes are an error, and nodes with
-	// such a name are not let in. An empty name is taken as it is, and is of no
-	// use.
+	// Name identifies the node. It must be unique in the cluster; the library
+	// does not check that, but reports a second node with the name to Conflict.
+	// Default: the host name. A name longer than 512 bytes is an error. An
+	// empty name is accepted but of no use.
 	Name string
 
 	// Label is a tag of at most LabelMaxSize bytes in front of everything that
-	// is sent. Only input with the same label is accepted: clusters that could
-	// reach each other by mistake stay apart. It is not secret. Empty: no
-	// label, and input that has one is refused.
+	// is sent. Input with another label is refused, so clusters that can reach
+	// each other by mistake stay apart. The label is not secret. Empty: no
+	// label is sent, and input with a label is refused.
 	Label string
 
-	// SkipInboundLabelCheck accepts input without a label as if it had the
-	// right one; another label is still refused. Without a Label, any is
-	// accepted. It is for nodes behind something that checks labels and strips
-	// them, and for the time in which a cluster is given its label: first all
-	// nodes get this switch, then the label, then the switch is taken off. With
-	// encryption that cannot be, since a label is part of what is sealed.
+	// SkipInboundLabelCheck also accepts input without a label. Input with
+	// another label is still refused, unless Label is empty: then any label is
+	// accepted. Use it for nodes behind a proxy that checks and strips labels,
+	// or to introduce a label in a running cluster: first set this field on all
+	// nodes, then set Label on all nodes, then unset this field. With
+	// encryption a label cannot be introduced this way, since it is part of
+	// what is sealed.
 	SkipInboundLabelCheck bool
 
-	// ProtocolVersion is the version spoken, ProtocolVersionMin to
-	// ProtocolVersionMax. Default: 2. Zero is an error. With
-	// version 1, ports in messages are not relied upon and what is sealed is
-	// padded; 2 to 5 differ only in what is announced. Features of later versions
-	// are used towards nodes that understand them, whatever version is spoken.
-	// There is rarely a reason to change the default.
+	// ProtocolVersion is the protocol version that the node speaks, from
+	// ProtocolVersionMin to ProtocolVersionMax. Default: 2. Zero is an error.
+	// With version 1 the node ignores the ports in messages and pads what it
+	// seals. Versions 2 to 5 differ only in what the node announces: features
+	// of later versions are used with every node that understands them. There
+	// is rarely a reason to change the default.
 	ProtocolVersion uint8
 
 	// DelegateProtocolVersion, DelegateProtocolMin and DelegateProtocolMax are
-	// the version of the program's own protocol that it speaks, and the lowest
-	// and highest that it understands. The library announces them and refuses
-	// exchanges with nodes that they do not go together with. All zero
-	// everywhere: no restriction.
+	// the version of the program's own protocol that this node speaks, and the
+	// lowest and highest version that it understands. The library announces
+	// them, and refuses exchanges between nodes that do not understand each
+	// other. All zero on all nodes: no restriction.
 	DelegateProtocolVersion uint8
 	DelegateProtocolMin     uint8
 	DelegateProtocolMax     uint8
 
 	// ---- Network ----
 
-	// Transport carries packets and streams. nil: a NetTransport on
-	// BindAddr:BindPort, that is, UDP and TCP. If it is a NodeAwareTransport it
-	// is told node names as well as addresses. Shutdown shuts it down.
+	// Transport carries packets and streams. Nil: a NetTransport, that is UDP
+	// and TCP, on BindAddr and BindPort. A NodeAwareTransport is given node
+	// names as well as addresses. Shutdown shuts the transport down.
 	Transport Transport
 
-	// BindAddr is the IP to listen on for packets and streams. Default:
-	// "0.0.0.0", all interfaces, as are "::" and the empty string. A host name,
-	// or an address with a port, is an error. Not used with a Transport.
+	// BindAddr is the IP address to listen on for packets and streams. Default:
+	// "0.0.0.0", which is all interfaces, like "::" and the empty string. A
+	// host name, or an address with a port, is an error. It is not used if
+	// Transport is set.
 	BindAddr string
 
-	// BindPort is the port to listen on for both. Default: 7946. Zero: the
-	// system chooses one that is free for both, and Create writes it here and
-	// into AdvertisePort. It is also the port of addresses that name
-	// none, in Join and in messages of old nodes, so with a Transport too it
+	// BindPort is the port to listen on for packets and streams. Default: 7946.
+	// Zero: the system chooses a port that is free for both, and Create writes
+	// it to BindPort and AdvertisePort. BindPort is also the port of addresses
+	// that name none, in Join and in messages of old nodes; with a Transport it
 	// should be the cluster's usual port.
 	BindPort int
 
-	// AdvertiseAddr is the IP that other nodes are told to reach this one at.
-	// Empty: BindAddr, or the first suitable address of an interface if that is
-	// unspecific.
+	// AdvertiseAddr is the IP address at which other nodes reach this one.
+	// Empty: BindAddr or, if that means all interfaces, the first suitable
+	// address of an interface.
 	AdvertiseAddr string
 
-	// AdvertisePort is the port to go with AdvertiseAddr. Default: 7946. It is
-	// not used if AdvertiseAddr is empty; the bound port is told then.
+	// AdvertisePort is the port that goes with AdvertiseAddr. Default: 7946. If
+	// AdvertiseAddr is empty it is not used, and the port that the node listens
+	// on is advertised.
 	AdvertisePort int
 
-	// TCPTimeout limits connecting and, separately, each direction of an
-	// exchange over a stream, and the lookup of names over DNS. Default: 10 s /
-	// 30 s / 1 s. Zero or less: 10 s.
+	// TCPTimeout limits the time to connect, the time of each direction of an
+	// exchange on a stream, and the time of a DNS lookup, each separately.
+	// Default: 10 s / 30 s / 1 s. Zero or less: 10 s.
 	TCPTimeout time.Duration
 
 	// UDPBufferSize is the size in bytes that packets aim for. Default: 1400,
-	// what an Ethernet frame carries with room to spare. A message that is longer
-	// is sent in a packet of its own: by UDP that is broken into fragments, and
-	// lost with any of them. Raise it if the whole network, or the Transport,
-	// carries more; over UDP, 65500 is as good as anything above. Zero or less:
-	// 1400. Less than 128 beside the label is an error.
+	// which fits an Ethernet frame. A message that is longer is sent in a
+	// packet of its own; over UDP the system fragments such a packet, and it is
+	// lost if one fragment is. Raise the value if the whole network, or the
+	// Transport, carries larger packets; over UDP values above 65500 have no
+	// further effect. Zero or less: 1400. Less than 128 in addition to the
+	// label is an error.
 	UDPBufferSize int
 
-	// CIDRsAllowed are the networks from which members are accepted, by their
-	// advertised address and by that of the sender. ParseCIDRs makes them from
-	// text. Empty, nil or not: all.
+	// CIDRsAllowed lists the networks from which members are accepted. It
+	// applies to the address that a node advertises and to the address from
+	// which the news of it comes. ParseCIDRs parses a list. Empty: all
+	// networks.
 	CIDRsAllowed []net.IPNet
 
 	// RequireNodeNames makes sending to an address without a node name fail
-	// with ErrNodeNameRequired. It is for transports that route or authenticate
-	// by name.
+	// with ErrNodeNameRequired. It is meant for transports that route or
+	// authenticate by name.
 	RequireNodeNames bool
 
-	// DNSConfigPath is the file that the name server for Join is read from, in
-	// the format of resolv.conf. Names with a dot are asked for there over TCP
-	// first, since answers with many addresses do not fit into a datagram.
-	// Default: "/etc/resolv.conf". Empty: only the system's resolver is asked.
+	// DNSConfigPath is the file, in the format of resolv.conf, that names the
+	// DNS server for Join. A host name with a dot is first looked up there over
+	// TCP, since an answer with many addresses does not fit into a datagram.
+	// Default: "/etc/resolv.conf". Empty: only the system's resolver is used.
 	DNSConfigPath string
 
 	// ---- Failure detection ----
 
-	// ProbeInterval is the time between two probes; each probe asks one other
-	// node, all of them in turn. Default: 1 s / 5 s / 1 s. Zero or less: no
-	// probes, and so no failure detection. A node that is overloaded itself
-	// stretches it.
+	// ProbeInterval is the time between two probes. Each probe checks one other
+	// node; all nodes are probed in turn. A node whose health score is not 0
+	// probes more slowly. Default: 1 s / 5 s / 1 s. Zero or less: no probes,
+	// and so no failure detection.
 	ProbeInterval time.Duration
 
-	// ProbeTimeout is how long a direct answer may take before relays are
-	// asked; set it to the 99th percentile of the round trip time or above.
-	// Default: 500 ms / 3 s / 200 ms. It should be shorter than ProbeInterval.
-	// Zero or less: relays are asked at once.
+	// ProbeTimeout is how long a probe waits for a direct answer before it asks
+	// relays. Set it to at least the 99th percentile of the round trip time,
+	// and to less than ProbeInterval. Default: 500 ms / 3 s / 200 ms. Zero or
+	// less: relays are asked at once.
 	ProbeTimeout time.Duration
 
-	// AdaptiveProbeTimeout replaces ProbeTimeout by a time for each node, made
-	// from its smoothed round trip time and deviation and kept between half and
-	// four times ProbeTimeout. Off by default.
+	// AdaptiveProbeTimeout replaces ProbeTimeout by a timeout for each node,
+	// computed from its smoothed round trip time and deviation. It is at least
+	// half of ProbeTimeout and at most four times ProbeTimeout. Off by default.
 	AdaptiveProbeTimeout bool
 
-	// IndirectChecks is the number of relays that are asked to ping a node
-	// which did not answer. Default: 3 / 3 / 1. Zero or less: none.
+	// IndirectChecks is the number of relays that are asked to ping a node that
+	// did not answer. Default: 3 / 3 / 1. Zero or less: none.
 	IndirectChecks int
 
-	// DisableTcpPings switches off the ping over a stream that is tried beside
-	// the relays. Off by default: nodes are pinged over streams.
+	// DisableTcpPings turns off the ping on a stream that accompanies the
+	// indirect probe. Off by default: nodes are pinged on streams.
 	DisableTcpPings bool
 
-	// DisableTcpPingsForNode decides the same for one node, by its name. It is
-	// called each time before such a ping, on the goroutine that would make it and
-	// under no lock, and may be called concurrently. nil: DisableTcpPings alone
-	// decides.
+	// DisableTcpPingsForNode turns off pings on streams for single nodes, by
+	// name. It is called before each such ping, on the goroutine that would
+	// send it and with no lock held; calls can be concurrent. Nil: only
+	// DisableTcpPings decides.
 	DisableTcpPingsForNode func(nodeName string) bool
 
-	// SuspicionMult is the factor of the time a suspect has to defend itself
-	// before it is declared dead: at least SuspicionMult × max(1, log10(nodes))
-	// × ProbeInterval. Higher is slower and errs less. Two less than it is the
-	// number of confirmations by other nodes that shorten the time to this
-	// minimum. Default: 4 / 6 / 3. Zero or less: no time at all.
+	// SuspicionMult scales the time in which a suspect can refute before it is
+	// declared dead. That is at least SuspicionMult × max(1, log10(nodes)) ×
+	// ProbeInterval. A higher value detects failures later and makes fewer
+	// false accusations. SuspicionMult − 2 is the number of confirmations by
+	// other nodes that shorten the time to this minimum. Default: 4 / 6 / 3.
+	// Zero or less: a suspect has no time to refute.
 	SuspicionMult int
 
-	// SuspicionMaxTimeoutMult is the time that a suspect has if nobody confirms
-	// the suspicion, as a multiple of the minimum. Default: 6. 1 and less:
-	// always the minimum.
+	// SuspicionMaxTimeoutMult is the time that a suspect has if no other node
+	// confirms the suspicion, as a multiple of the minimum. Default: 6. One or
+	// less: always the minimum.
 	SuspicionMaxTimeoutMult int
 
-	// AwarenessMaxMultiplier bounds the health score (GetHealthScore) from
-	// above: it is less than this. A node with score s probes s + 1 times as
-	// slowly. Default: 8. Below 1: 1, no score.
+	// AwarenessMaxMultiplier is an upper bound of the health score (see
+	// GetHealthScore), which stays below it. A node with score s waits s + 1
+	// times as long between probes. Default: 8. Less than 1: 1, so the score is
+	// always 0.
 	AwarenessMaxMultiplier int
 
-	// DeadNodeReclaimTime is the time after which the name of a dead node may
-	// be taken over by a node at another address without being asked for at the
-	// old one. Zero: time alone does not free it. The name of a node that left is
-	// free at once. Whatever it is, a node that answers at another address,
-	// and no more at the old one, is taken for moved within a ProbeTimeout.
+	// DeadNodeReclaimTime is the time after which a node at another address may
+	// take the name of a dead node even if the old address still answers. It
+	// only adds to the normal check of addresses, which always applies: if a
+	// node answers at a new address and no longer at the old one, it is taken
+	// to have moved within one ProbeTimeout. The name of a node that left is
+	// free at once. Zero: a name is never freed by time alone.
 	DeadNodeReclaimTime time.Duration
 
 	// ---- Dissemination ----
 
-	// GossipInterval is the time between two rounds of gossip. Default: 200 ms
-	// / 500 ms / 100 ms. Zero or less: none; news ride on probes alone.
+	// GossipInterval is the time between two gossip rounds. Default: 200 ms /
+	// 500 ms / 100 ms. Zero or less: no rounds; changes travel only on probes.
 	GossipInterval time.Duration
 
-	// GossipNodes is the number of random nodes that each round sends to.
+	// GossipNodes is the number of nodes that each gossip round sends to.
 	// Default: 3 / 4 / 3. Zero or less: no gossip.
 	GossipNodes int
 
-	// GossipToTheDeadTime is how long a dead node is still sent gossip, so that
-	// it can defend itself, and how long dead and left nodes stay in the table.
-	// Default: 30 s / 60 s / 15 s. Zero or less: they are dropped at the next
-	// occasion.
+	// GossipToTheDeadTime is how long a dead node still receives gossip, so
+	// that it can refute, and how long nodes that died or left stay in the
+	// member table. Default: 30 s / 60 s / 15 s. Zero or less: they are removed
+	// at the next opportunity.
 	GossipToTheDeadTime time.Duration
 
-	// RetransmitMult is the factor of how often a broadcast is sent:
-	// RetransmitMult × ceil(log10(nodes + 1)) times. Above 1, news of members
-	// are sent eight times at least, or as often as there are nodes if these are
-	// fewer: with less, small clusters miss some. Default: 4 / 4 / 2. Zero or less:
-	// once.
+	// RetransmitMult scales how often a broadcast is sent: RetransmitMult ×
+	// ceil(log10(nodes + 1)) times. If it is above 1, changes of membership are
+	// sent at least min(nodes, 8) times, since fewer would not reach every node
+	// of a small cluster. Default: 4 / 4 / 2. Zero or less: once.
 	RetransmitMult int
 
-	// EnableCompression compresses what is sent, where that makes it shorter.
-	// What is received may be compressed anyway. Default: true.
+	// EnableCompression compresses what is sent if that makes it shorter.
+	// Compressed input is always accepted. Default: true.
 	EnableCompression bool
 
-	// HandoffQueueDepth bounds each of the queues in which messages that
-	// arrived in packets wait to be handled, and with a Transport of the program's
-	// own each of those in which packets wait to be sent. What comes when it is
-	// full is dropped, with a warning and a count. Each is also bounded in bytes: to
-	// 16 MiB, or to HandoffQueueDepth packets of UDPBufferSize if that is more; one
-	// message that is larger fits if the queue is empty. Default: 1024. Zero or
-	// less: 1024.
+	// HandoffQueueDepth is the number of messages from packets that can wait in
+	// each queue to be handled and, with a Transport of the program's own, the
+	// number of packets that can wait to be sent. Each queue is also limited to
+	// 16 MiB, or to HandoffQueueDepth × UDPBufferSize if that is more; a single
+	// larger message is accepted if the queue is empty. What does not fit is
+	// dropped, logged and counted. Default: 1024. Zero or less: 1024.
 	HandoffQueueDepth int
 
-	// NodeSelection narrows down the targets of gossip and push/pull, for
-	// instance to the own zone. nil: all nodes.
+	// NodeSelection limits the targets of gossip and push/pull, for instance to
+	// the node's own zone. Nil: all nodes.
 	NodeSelection NodeSelectionDelegate
 
 	// ---- State exchange and healing ----
 
-	// PushPullInterval is the time between two exchanges of the whole state
-	// with another node, over a stream. Above 32 nodes it is stretched.
-	// Default: 30 s / 60 s / 15 s. Zero or less: none but those of Join.
+	// PushPullInterval is the time between two full state exchanges with
+	// another node, on a stream. With more than 32 nodes the interval grows.
+	// Default: 30 s / 60 s / 15 s. Zero or less: no periodic exchanges.
 	PushPullInterval time.Duration
 
-	// PushPullNodes is the number of nodes that each round exchanges with, one
-	// after the other. Default: 1. Zero or less: 1.
+	// PushPullNodes is the number of nodes that each round exchanges state
+	// with, one after the other. Default: 1. Zero or less: 1.
 	PushPullNodes int
 
-	// ReconnectInterval is the longest time between two pings to a node that died,
-	// not left, so that a cluster which was parted becomes whole again. A node that
-	// died a short while ago is pinged more often, every two probe intervals at
-	// first, and later each 240th part of the time since its death. The members
-	// share that work; each sends not more than one such ping in a probe interval.
-	// Default: 30 s / 60 s / 30 s. Zero or less: nobody is looked for.
+	// ReconnectInterval is the longest time between two attempts to reach a
+	// node that died (not one that left), so that a cluster heals after a
+	// partition. A node that died recently is tried more often: first every two
+	// probe intervals, then at intervals of 1/240 of the time since its death.
+	// The members share the work, and each sends at most one such ping per
+	// probe interval. Default: 30 s / 60 s / 30 s. Zero or less: dead nodes are
+	// not tried.
 	ReconnectInterval time.Duration
 
-	// ReconnectTimeout is how long a node is remembered for that after its
-	// death. Default: 24 h / 72 h / 24 h. Zero or less: until it leaves the
-	// table (GossipToTheDeadTime).
+	// ReconnectTimeout is how long after its death a node is tried. Default: 24
+	// h / 72 h / 24 h. Zero or less: as long as it stays in the member table,
+	// see GossipToTheDeadTime.
 	ReconnectTimeout time.Duration
 
-	// Seeds are entries in the form that Join takes, and names of the form
-	// "_service._proto.name" for SRV records. Each RejoinInterval they are
-	// resolved anew, and state is exchanged with the addresses that neither a
-	// living member nor this node has; nothing is sent if there are none. So parts
-	// of a cluster that never met become one. An entry with a node name in front
-	// counts as known while a node of that name lives, at whatever address. A seed
-	// that cannot be resolved is warned of, once an hour. After Leave the seeds are
-	// left in peace until the next Join. Empty: none.
+	// Seeds are addresses of nodes, in the form that Join accepts, or
+	// "_service._proto.name" for a DNS SRV record. They also serve a node that
+	// never called Join. Every RejoinInterval the library resolves them again
+	// and exchanges state with each address that belongs to no living member
+	// and not to this node; if there is none, nothing is sent. So parts of a
+	// cluster that never met become one. An entry of the form "name/address"
+	// counts as known while a node with that name is alive, whatever its
+	// address. A seed that cannot be resolved is logged once an hour. After
+	// Leave the seeds are not contacted until the next Join. Empty: none.
 	Seeds []string
 
-	// SeedSource returns further entries for Seeds, from a file, an API or
-	// anything else. It is called each time before the seeds are resolved, by one
-	// goroutine of the library at a time, under no lock. The context ends after
-	// RejoinInterval, without one after ReconnectInterval, and with Shutdown; while
-	// the call has not returned, no seeds are contacted. An error is warned of, once
-	// an hour, and Seeds alone are contacted this time. nil: none.
+	// SeedSource returns additional seeds, for instance from a file or an API.
+	// It is called before each time that the seeds are resolved, on a goroutine
+	// of the library, with no lock held; calls do not overlap. The context ends
+	// after RejoinInterval (ReconnectInterval if that is zero) and with
+	// Shutdown. No seeds are contacted until the call returns. An error is
+	// logged once an hour; only Seeds are contacted that time. Nil: none.
 	SeedSource func(context.Context) ([]string, error)
 
-	// RejoinInterval is the time, jittered by a tenth, between two times that the
-	// seeds are resolved and contacted, the first of which comes within one interval
-	// of Create. Without Seeds and SeedSource it has no effect. Default: 30 s / 60 s
-	// / 30 s. Zero or less: they are contacted each ReconnectInterval, only while no
-	// other node is left, or at most two and more than that were lost.
+	// RejoinInterval is the time between two attempts to contact the seeds,
+	// jittered by a tenth. The first attempt comes within one interval of
+	// Create. It has no effect without Seeds and SeedSource. Default: 30 s / 60
+	// s / 30 s. Zero or less: the seeds are contacted every ReconnectInterval,
+	// and only if no other node is left, or at most two are left and more than
+	// that were lost.
 	RejoinInterval time.Duration
 
 	// Detector switches off single parts of the failure detector that go beyond
@@ -303,77 +310,80 @@ type Config struct {
 
 	// ---- Encryption ----
 
-	// SecretKey is the key to seal with: 16, 24 or 32 bytes for AES-128,
-	// AES-192 or AES-256. Without a Keyring Create makes one of it; with one it
-	// is added there and made primary. Empty: the Keyring alone decides.
+	// SecretKey is the key to seal with: 16, 24 or 32 bytes select AES-128,
+	// AES-192 or AES-256. If Keyring is nil, Create makes a Keyring from it.
+	// Otherwise Create adds it to the Keyring and makes it the primary key.
+	// Empty: only Keyring counts.
 	SecretKey []byte
 
-	// Keyring holds the keys: sealing is done with the primary one, opening
-	// with any. Keys can be added, removed and exchanged at any time. nil or
-	// empty, and no SecretKey: no encryption; adding a key to an empty ring
-	// later switches it on.
+	// Keyring holds the keys. The primary key seals, any key opens. Keys can be
+	// added, removed and made primary at any time. If it is nil or empty, and
+	// SecretKey is empty, nothing is encrypted; adding a key to an empty
+	// Keyring later turns encryption on.
 	Keyring *Keyring
 
-	// GossipVerifyIncoming refuses what is not sealed with a key of the ring.
-	// Default: true. Off, clear text is accepted too, for the time in which a
-	// cluster is given its keys. Without keys it has no effect.
+	// GossipVerifyIncoming refuses input that is not sealed with a key of the
+	// Keyring. Turn it off to accept clear text as well while encryption is
+	// introduced. It has no effect without keys. Default: true.
 	GossipVerifyIncoming bool
 
-	// GossipVerifyOutgoing seals what is sent. Default: true. Off, clear text
-	// is sent even with keys, for the same purpose.
+	// GossipVerifyOutgoing seals what is sent. Turn it off to send clear text,
+	// although there are keys, while encryption is introduced. Default: true.
 	GossipVerifyOutgoing bool
 
-	// MinEncryptionVersion is the lowest version of encryption that is accepted.
-	// Default: 0, all. Set it to 1 where no node speaks protocol version 1: only those
-	// seal with version 0, which pads. The version is not authenticated, so whoever can
-	// change packets on their way can turn one version into the other, and so cut what
-	// looks like padding from the end of a message, or leave padding there. 1 together
-	// with ProtocolVersion 1, or more than 1, is an error.
+	// MinEncryptionVersion is the lowest encryption version that is accepted.
+	// Default: 0, which is all. Set it to 1 if no node speaks protocol version
+	// 1; only such nodes seal with version 0, which pads. The version is not
+	// authenticated. Without this setting, somebody who can change packets on
+	// their way can present one version as the other, and so cut off what looks
+	// like padding at the end of a message, or leave padding there. More than
+	// 1, or 1 together with ProtocolVersion 1, is an error.
 	MinEncryptionVersion uint8
 
 	// ---- Hooks ----
 
-	// Delegate provides and receives the program's own data. nil: none.
+	// Delegate provides and receives the program's own data. Nil: none.
 	Delegate Delegate
 
-	// Events is told which nodes come and go; see also EventReasonDelegate.
-	// nil: nobody.
+	// Events is told when nodes join, leave and change. See also
+	// EventReasonDelegate. Nil: nobody is told.
 	Events EventDelegate
 
-	// Conflict is told when two nodes claim one name. nil: it is only logged.
+	// Conflict is told when two nodes claim the same name. Nil: it is only
+	// logged.
 	Conflict ConflictDelegate
 
-	// Merge can refuse a Join on both sides. nil: none is refused.
+	// Merge can refuse a Join, on both sides. Nil: none is refused.
 	Merge MergeDelegate
 
-	// Ping gets round trip times and fills the answers to pings. nil: nobody,
-	// empty answers.
+	// Ping receives round trip times and adds data to the answers to pings.
+	// Nil: nobody receives them, and answers are empty.
 	Ping PingDelegate
 
-	// Alive can refuse single nodes. nil: none is refused.
+	// Alive can refuse single nodes. Nil: none is refused.
 	Alive AliveDelegate
 
 	// ---- Logging and metrics ----
 
-	// LogOutput is where classic log lines go, with the standard flags of
-	// package log: "[WARN] memberlist: …". LogOutput and Logger must not both
-	// be set. nil, and neither Logger nor StructuredLogger: standard error.
+	// LogOutput receives classic log lines, "[WARN] memberlist: …", with the
+	// standard flags of package log. LogOutput and Logger must not both be set.
+	// If LogOutput, Logger and StructuredLogger are all nil, lines go to
+	// standard error.
 	LogOutput io.Writer
 
-	// Logger gets the classic log lines, in place of LogOutput. With log.Lshortfile
-	// a line names the place in the library where it was written.
+	// Logger receives the classic log lines instead of LogOutput. With
+	// log.Lshortfile a line names the place in the library that wrote it.
 	Logger *log.Logger
 
-	// StructuredLogger gets the same as records. The message is one of a fixed
-	// set of texts; what differs between two records of a message is in the
-	// attributes, such as node, addr, incarnation and err. It may
-	// be set beside LogOutput or Logger, and then both get everything. If it is
-	// set alone, nothing is written elsewhere, and levels that it does not want
-	// cost nothing. nil: none.
+	// StructuredLogger receives the log as records. Each message is one of a
+	// fixed set of texts; what varies is in attributes such as node, addr,
+	// incarnation and err. It can be set in addition to LogOutput or Logger. If
+	// only StructuredLogger is set, no classic lines are written, and levels
+	// that its handler does not want cost nothing.
 	StructuredLogger *slog.Logger
 
-	// MetricLabels are put on every metric. The metrics themselves go to the
-	// global instance of github.com/hashicorp/go-metrics.
+	// MetricLabels are added to every metric. Metrics go to the global instance
+	// of github.com/hashicorp/go-metrics.
 	MetricLabels []metrics.Label
 
 	// QueueCheckInterval is the time between two samples of the length of the
@@ -383,6 +393,7 @@ type Config struct {
 	// ---- Compatibility ----
 
 	// MsgpackUseNewTimeFormat has no effect, since no message contains a time.
+	// It is there for compatibility.
 	MsgpackUseNewTimeFormat bool
 }
 
