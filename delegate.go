@@ -2,252 +2,259 @@ package memberlist
 
 import "time"
 
-// Delegate connects a program's own data to the cluster: meta data that travels
-// with the node, messages that ride on gossip, and state that is exchanged
-// whole. It is optional; without one the node has no meta data and no user
-// state, and user messages that arrive are dropped.
+// Delegate connects a program's own data to the cluster: metadata that travels
+// with the node, messages that travel with gossip, and state that is exchanged
+// in full. It is optional. Without one, a node has no metadata and no user
+// state, and drops user messages that arrive.
 //
-// Rules that hold for every callback of this package, here and in the
+// These rules hold for every callback of this package, here and in the
 // interfaces below:
 //
-//   - No lock of the library is held during a call. Every public method of
-//     [Memberlist] may be called from every callback, Shutdown included.
-//   - The goroutine belongs to the library. What the call may hold up is said
-//     at each method; long work belongs on a goroutine of the program's own.
-//   - A *Node that is handed in is a snapshot. The library never writes to it
-//     again, so it may be kept and read from any goroutine; the program must not
-//     write to it either, since others may hold the same one.
-//   - Callbacks can come before Create has returned. A callback that needs the
-//     *Memberlist has to cope with not having it yet.
-//   - A panic is not caught.
+//   - The library holds no lock during a call. A callback may call any method
+//     of [Memberlist], Shutdown included.
+//   - A callback runs on a goroutine of the library. Each method says what waits
+//     for it. Do long work on another goroutine.
+//   - A *Node argument is a snapshot. The library never writes to it again, so a
+//     program may keep it and read it from any goroutine. It must not write to
+//     it, since others may hold the same one.
+//   - Callbacks can come before Create has returned, when the program does not
+//     have the *Memberlist yet.
+//   - The library does not recover from panics.
 type Delegate interface {
-	// NodeMeta returns the meta data of this node, at most limit bytes long
-	// (limit is MetaMaxSize). Other members see it as Node.Meta. nil or empty
-	// means no meta data.
+	// NodeMeta returns the metadata of this node, at most limit bytes (limit is
+	// MetaMaxSize). Other nodes see it as Node.Meta. Nil or empty means no
+	// metadata.
 	//
-	// It is called once by Create and once by each UpdateNode, on the goroutine
-	// of their caller, which waits for it; nothing else does. More than limit
-	// bytes makes Create or UpdateNode fail with ErrTooLarge. The library takes
-	// a copy.
+	// Create and UpdateNode each call it once, on the goroutine of their
+	// caller, and wait for it. If it returns more than limit bytes, they fail
+	// with ErrTooLarge. The library copies the result.
 	NodeMeta(limit int) []byte
 
 	// NotifyMsg is called for each user message that arrives: what another node
 	// sent with SendBestEffort, SendReliable or SendToAddress, or returned from
 	// its GetBroadcasts.
 	//
-	// Messages that came in packets are handed over one at a time, by a
-	// goroutine that does nothing else: while a call blocks, further ones wait
-	// in a queue of Config.HandoffQueueDepth entries and are dropped and
-	// counted when that is full, but membership is not held up. Messages that
-	// came over streams are handed over by the goroutine of their stream,
-	// concurrently with each other and with those from packets. It never runs
-	// on the goroutine that delivers membership events, so it may call Join or
-	// SendReliable.
+	// Messages from packets are delivered one at a time, by a goroutine that
+	// does nothing else. While a call blocks, further messages wait in a queue
+	// whose size is Config.HandoffQueueDepth; messages that do not fit are
+	// dropped and counted. Membership is not held up. Messages from streams are
+	// delivered by the goroutine of their stream, concurrently with each other
+	// and with messages from packets. NotifyMsg never runs on the goroutine
+	// that delivers membership events, so it may call Join or SendReliable.
 	//
-	// A message that came in a packet is handed over after the membership events
-	// of that packet and of those before it, but if such an event takes longer than
-	// Config.TCPTimeout. Beyond that there is no promise about order, and a message
-	// can come more than once.
-	// The slice is valid only during the call: copy what is kept.
+	// A message from a packet is delivered after the membership events of that
+	// packet and of earlier packets, unless these take longer than
+	// Config.TCPTimeout. There is no other guarantee about order, and a message
+	// can arrive more than once.
+	//
+	// The slice is valid only during the call. Copy what must be kept.
 	NotifyMsg(msg []byte)
 
-	// GetBroadcasts returns user messages that are to ride on a packet which is
-	// about to be sent. Each costs its length plus overhead bytes; the sum must
-	// not exceed limit. What does not fit is not returned but kept for a later
-	// call. [TransmitLimitedQueue.GetBroadcasts] does all this and is what most
-	// programs call here.
+	// GetBroadcasts returns user messages to add to a packet that is about to
+	// be sent. Each message costs its length plus overhead bytes, and the sum
+	// must not exceed limit. A message that does not fit must be kept for a
+	// later call. [TransmitLimitedQueue.GetBroadcasts] does this and is what
+	// most programs call here.
 	//
-	// It is called for most packets, so often, by any goroutine and
+	// A message that exceeds the limit of every call is never sent. If there is
+	// nothing for a gossip packet that would otherwise be empty, GetBroadcasts
+	// is called a second time with a limit of about 65,000 bytes, and each
+	// message that it returns then is sent in a packet of its own.
+	// TransmitLimitedQueue finishes messages that are too long even for that.
+	//
+	// Nodes do not pass on the user messages that they receive. A message
+	// reaches the nodes that this node sends it to. To reach a large cluster,
+	// the NotifyMsg of every node must queue a message that it has not seen
+	// before for broadcast again.
+	//
+	// GetBroadcasts is called for most packets, by any goroutine and
 	// concurrently. It must not block: probes and gossip wait for it. The
-	// returned slices are read until the packet has been built and not changed.
-	//
-	// If it has nothing for a gossip packet that is still empty, it is asked again at
-	// once, with a limit of about 65,000 bytes: what it returns then is sent in a
-	// packet each, so that messages get out which are too long for others.
+	// library reads the returned slices until the packet is built, and does not
+	// change them.
 	GetBroadcasts(overhead, limit int) [][]byte
 
-	// LocalState returns the program's state for a full exchange with another
-	// node, which gets it through MergeRemoteState. join tells whether the
-	// exchange is part of a Join. nil or empty sends none.
+	// LocalState returns the program's state for a full state exchange. The
+	// other node receives it through MergeRemoteState. join reports whether the
+	// exchange is part of a Join. Nil or empty sends no state.
 	//
-	// It is called for each exchange, on either side, by the goroutine that
-	// does the exchange, so several calls can run at once. The exchange waits
-	// for it, within Config.TCPTimeout of its peer. The slice is read until the
-	// exchange is over and not changed. State beyond 20 MiB fails the exchange
-	// with ErrTooLarge, on both sides; with encryption the limit is for all that is
-	// sent, after compression.
+	// It is called for each exchange, on both sides, by the goroutine of the
+	// exchange, so calls can be concurrent. The exchange waits for it, and the
+	// other node waits at most its Config.TCPTimeout. The library reads the
+	// slice until the exchange is over, and does not change it. State of more
+	// than 20 MiB makes the exchange fail with ErrTooLarge on both sides. With
+	// encryption the limit applies to everything that is sent, after
+	// compression.
 	LocalState(join bool) []byte
 
-	// MergeRemoteState hands over what LocalState returned on the other side of
-	// an exchange. It is not called when that was empty or when the exchange
-	// was refused. join tells whether the exchange is part of a Join. The events
-	// of the nodes that the exchange made known come before it, unless that takes
-	// longer than Config.TCPTimeout.
+	// MergeRemoteState receives what LocalState returned on the other side of
+	// an exchange. It is not called if that was empty or if the exchange was
+	// refused. join reports whether the exchange is part of a Join. The events
+	// of nodes that became known by the exchange are delivered first, unless
+	// that takes longer than Config.TCPTimeout.
 	//
-	// It is called by the goroutine that does the exchange, concurrently with
-	// other exchanges; only that exchange (and the Join that wanted it) waits.
-	// The slice is valid only during the call: copy what is kept.
+	// It is called by the goroutine of the exchange, concurrently with other
+	// exchanges. Only that exchange, and a Join that waits for it, is held up.
+	// The slice is valid only during the call. Copy what must be kept.
 	MergeRemoteState(buf []byte, join bool)
 }
 
-// EventDelegate is told which nodes come and go, the own node included.
+// EventDelegate is told when nodes, including this one, join, leave and change.
 //
-// Events come in the order of the changes and one at a time: a call
-// starts only after the one before has returned. For each node they are a
-// NotifyJoin, any number of NotifyUpdate, a NotifyLeave, and so on from the
-// start. A change is visible in [Memberlist.Members] and queued for broadcast
-// before its event is delivered.
+// Events come in the order of the changes, one at a time: a call starts after
+// the previous one has returned. For each node they are NotifyJoin, any number
+// of NotifyUpdate, NotifyLeave, and so on from the start. A change is visible in
+// [Memberlist.Members], and queued for broadcast, before its event is delivered.
 //
-// Create, Join, Leave and UpdateNode return only after the events that they
-// caused have been delivered. Called from inside a callback, where that could
-// mean waiting for oneself, they return without waiting. Events that have not
-// been delivered when Shutdown is called are dropped.
+// Create, Join, Leave and UpdateNode return after the events that they caused
+// have been delivered. If they are called from a callback, they return without
+// waiting, since they could wait for themselves. Shutdown drops events that have
+// not been delivered.
 //
-// A slow method delays the events behind it, and those calls, but not the
-// membership protocol. When more than 8192 events wait, those of each node are
-// merged: several updates into the newest, a leave and a join around others into one
-// of each; and nothing is told of a node that came and went meanwhile. So what waits
-// is bounded by the number of members, and in the end the events agree with Members
-// all the same. The rules listed at [Delegate] hold: snapshots, no locks, any method
-// may be called.
+// A slow method delays the events behind it and the calls that wait for them,
+// but not the membership protocol. When more than 8192 events wait, the events of
+// each node are merged: several updates become the newest one, and a node that
+// came and went in the meantime is not reported. So the number of waiting events
+// is bounded by the number of members, and in the end the events agree with
+// Members.
 //
-// A value that has the method of [EventReasonDelegate] too is told the reason
-// of each change.
+// The rules listed at [Delegate] hold. A value that also implements
+// [EventReasonDelegate] is told the reason of each change.
 type EventDelegate interface {
-	// NotifyJoin tells that a node became a member. It was unknown, or dead, or
-	// had left.
+	// NotifyJoin is called when a node becomes a member. It was unknown or dead
+	// before, or had left.
 	NotifyJoin(node *Node)
 
-	// NotifyLeave tells that a node is no member any more: it was declared dead
-	// or has left. Node.State says which.
+	// NotifyLeave is called when a node is no longer a member: it was declared
+	// dead, or it left. Node.State says which.
 	NotifyLeave(node *Node)
 
-	// NotifyUpdate tells that the meta data of a member changed. A member that
-	// was suspected and is alive again is no event.
+	// NotifyUpdate is called when the metadata of a member changes. It is not
+	// called when a suspect member refutes.
 	NotifyUpdate(node *Node)
 }
 
-// EventReasonDelegate is an optional interface of the value in Config.Events.
-// If it is implemented, NotifyChange is called for every change of a node's
-// state with the reason of it, also for those that [EventDelegate] does not
-// tell of: alive to suspect and back.
+// EventReasonDelegate is an optional interface of the value in Config.Events. If
+// it is implemented, NotifyChange is called for every change of a node's state,
+// with its reason. This includes changes that [EventDelegate] does not report:
+// from alive to suspect and back.
 //
-// It follows the rules of EventDelegate and stands in the same order: a change
-// that is an event too is told through NotifyChange first, and the two calls
-// follow each other directly. When events are merged so are their changes: From is
-// that of the first one, the rest that of the last.
+// The rules of EventDelegate hold, and the order is the same. For a change that is
+// also an event, NotifyChange is called immediately before the event. When events
+// are merged, so are their changes: From is that of the first one, everything else
+// that of the last.
 type EventReasonDelegate interface {
 	NotifyChange(change Change)
 }
 
-// Change says what happened to the state of one node, and why.
+// Change describes a change of the state of one node and its reason.
 type Change struct {
 	// Node is the node after the change.
 	Node *Node
 
-	// From and To are the states before and after. They are equal when only the
-	// meta data changed.
+	// From and To are the states before and after the change. They are equal if
+	// only the metadata changed.
 	From, To NodeStateType
 
-	// New is set when the node was unknown before. From is StateDead then,
-	// since that is where an unknown node starts.
+	// New is set if the node was unknown before. From is StateDead then.
 	New bool
 
-	// By names the node on whose word the state changed: the accuser or
-	// confirmer of a suspicion, the node that declared another dead, the node
-	// itself when it joined, refuted or left. The own name stands for what this
-	// node found out by itself.
+	// By is the name of the node that caused the change: the first accuser of a
+	// suspect, the node that declared another one dead, or the node itself if
+	// it joined, refuted or left. It is this node's name if this node found out
+	// by itself.
 	By string
 
 	// Incarnation is the node's incarnation number after the change.
 	Incarnation uint32
 
-	// Confirmations counts the other nodes that confirmed a suspicion before
-	// this change ended it. 0 if there was no suspicion.
+	// Confirmations is the number of other nodes that confirmed a suspicion
+	// that this change ends, 0 if there was none.
 	Confirmations int
 
-	// SuspectFor is how long the node was suspect when the change ended that. 0
-	// if it was not suspect.
+	// SuspectFor is how long the node was suspect when the change ended the
+	// suspicion, 0 if it was not suspect.
 	SuspectFor time.Duration
 }
 
-// AliveDelegate can refuse what is said about nodes that are alive, and so keep
-// nodes out. The usual purpose is a check of meta data or address.
+// AliveDelegate can refuse alive messages, and so keep nodes out of the cluster.
+// It is typically used to check metadata or addresses.
 type AliveDelegate interface {
-	// NotifyAlive is called before an alive message takes effect, with what the
-	// message says: Name, Addr, Port, Meta and versions. An error refuses the
-	// message: it is logged and has no effect. A node that refuses itself runs as
-	// one that has left; see Create. A Join from which no node passes is refused as
-	// a whole, and the other side gets the words of the error in a [RejectedError].
+	// NotifyAlive is called before an alive message takes effect. peer has the
+	// name, address, port, metadata and versions of the message. If NotifyAlive
+	// returns an error, the message is ignored and the error is logged. A node
+	// that refuses itself runs as one that has left; see Create. If it refuses
+	// every node of a Join, the Join is refused as a whole, and the other side
+	// receives the text of the error in a [RejectedError].
 	//
-	// It is asked for every alive message, also for those that tell nothing
-	// new, come through a full exchange, or are about the own node: it is
-	// called often and must answer from memory. The goroutine that handles the
-	// message waits, and with it the membership messages behind; calls do not
-	// overlap.
+	// It is called for every alive message, including those that bring nothing
+	// new, come through a full state exchange, or are about this node. So it is
+	// called often and should answer from memory. The goroutine that handles
+	// the message waits for it, and so do the membership messages behind. Calls
+	// do not overlap.
 	NotifyAlive(peer *Node) error
 }
 
 // ConflictDelegate is told when two nodes claim one name.
 type ConflictDelegate interface {
 	// NotifyConflict is called when a node at another address claims the name
-	// of a member. existing is the member that is known and stays; other has
-	// only the name, address, port and meta data of the claim, which is
-	// ignored. It repeats as long as both nodes are there.
+	// of a member. existing is the member, which stays. other has only the
+	// name, address, port and metadata of the claim, which is ignored. It is
+	// called repeatedly as long as both nodes exist.
 	//
-	// Calls do not overlap, and stand in the order of events.
+	// Calls do not overlap. They are in order with the events.
 	NotifyConflict(existing, other *Node)
 }
 
-// MergeDelegate can refuse a Join, on both sides of it.
+// MergeDelegate can refuse a Join, on both sides.
 type MergeDelegate interface {
 	// NotifyMerge is called during an exchange that is part of a Join, before
-	// anything of it takes effect, with every node that the other side knows,
-	// in whatever state; Node.State tells it. An error refuses the whole
-	// exchange: nothing is merged. The error of the own delegate comes back
-	// from Join, and can be found there with errors.Is and errors.As; the words
-	// of the remote side's come back in a [RejectedError].
+	// the exchange takes effect. peers are all nodes that the other side knows,
+	// in any state; see Node.State. An error refuses the exchange, and nothing
+	// is merged. Join returns an error in which errors.Is and errors.As find
+	// the error of this node's own delegate. The text of the other side's error
+	// is in a [RejectedError].
 	//
-	// It is called on the goroutine that does the exchange, concurrently with
-	// other exchanges; only that exchange waits, within Config.TCPTimeout of
-	// its peer.
+	// It is called by the goroutine of the exchange, concurrently with other
+	// exchanges. Only that exchange waits for it, and the other node waits at
+	// most its Config.TCPTimeout.
 	NotifyMerge(peers []*Node) error
 }
 
-// PingDelegate rides on the probes of the failure detector: it measures round
-// trip times and can put data into the answers.
+// PingDelegate receives the round trip times that the failure detector measures,
+// and can add data to the answers to pings.
 type PingDelegate interface {
-	// AckPayload returns what is put into the answer to a ping. It is asked for
-	// each ping packet, on the goroutine that reads packets, several of which
-	// may run at once. It must not block: the prober counts the time as round
-	// trip time and suspects the node if it takes too long. Keep it small,
-	// since it has to fit into the packet.
+	// AckPayload returns data for the answer to a ping. It is called for each
+	// ping packet, on a goroutine that reads packets; several of these can run
+	// at once. It must not block: the prober measures the time as part of the
+	// round trip, and suspects this node if it takes too long. The data must
+	// fit into the packet, so keep it small.
 	AckPayload() []byte
 
 	// NotifyPingComplete is called when a probe of this node was answered
-	// directly and in time, with the node, the time from sending to receiving
-	// and the payload of the answer. Answers through relays or streams and
-	// those to Memberlist.Ping are not reported.
+	// directly and in time. rtt is the time from sending the ping to receiving
+	// the answer, and payload is what the other node's AckPayload returned.
+	// Answers through relays or streams, and answers to Memberlist.Ping, are
+	// not reported.
 	//
-	// Calls do not overlap. While one blocks, later ones wait or are left out;
-	// probing goes on. The payload is valid only during the call.
+	// Calls do not overlap. While a call blocks, later ones wait or are
+	// dropped; probing goes on. The payload is valid only during the call.
 	NotifyPingComplete(other *Node, rtt time.Duration, payload []byte)
 }
 
-// NodeSelectionDelegate narrows down to whom a node gossips and with whom it
-// exchanges state. It is what zone-aware gossip is built on.
+// NodeSelectionDelegate limits the nodes that a node gossips to and exchanges
+// state with. Zone-aware gossip is built on it.
 type NodeSelectionDelegate interface {
-	// SelectNodes gets the nodes that could be chosen and returns those to draw
-	// from at random, and optionally one that is always among the chosen,
-	// whether or not it is in the pool. Returning the input as it is means all
-	// of them. Neither the slice nor the nodes may be changed.
+	// SelectNodes is given the nodes that could be chosen. It returns the nodes
+	// to choose from at random and, optionally, a preferred node that is always
+	// chosen, whether or not it is in the selection. Returning candidates
+	// unchanged selects all of them. Neither the slice nor the nodes may be
+	// modified.
 	//
-	// It is asked when targets for gossip and for full exchanges are chosen,
-	// not for probes: failure detection always covers everybody. Nodes that
-	// must not be chosen anyway (the own one, the dead past
-	// Config.GossipToTheDeadTime) stay excluded whatever is returned. It is
-	// called for each round, so often, and must not block: the round waits for
-	// it.
+	// It is called when targets for gossip and for full state exchanges are
+	// chosen, but not for probes: failure detection always covers all nodes. A
+	// node that must not be chosen in any case (this node, or a node that has
+	// been dead for longer than Config.GossipToTheDeadTime) stays excluded. It
+	// is called for each round and must not block: the round waits for it.
 	SelectNodes(candidates []*NodeState) (selected []*NodeState, preferred *NodeState)
 }
 
@@ -260,29 +267,29 @@ const (
 	NodeJoin NodeEventType = iota
 	// NodeLeave means that a member died or left.
 	NodeLeave
-	// NodeUpdate means that the meta data of a member changed.
+	// NodeUpdate means that the metadata of a member changed.
 	NodeUpdate
 )
 
 // NodeEvent is what a [ChannelEventDelegate] sends.
 type NodeEvent struct {
-	// Event is the kind.
+	// Event is the kind of the event.
 	Event NodeEventType
 
-	// Node is the node it is about, after the change. It is a copy that belongs
-	// to the receiver, who may change it.
+	// Node is the node after the change. It is a copy that belongs to the
+	// receiver.
 	Node *Node
 }
 
 // ChannelEventDelegate is an [EventDelegate] that writes the events to a
 // channel.
 type ChannelEventDelegate struct {
-	// Ch receives the events in their order. The sends block: while the channel
-	// is full the events behind wait, and so do calls such as Join that wait
-	// for their events. Give it a buffer, and keep reading until Shutdown has
-	// returned. Create sends the own node's NodeJoin before it returns, so an
-	// unbuffered channel needs its reader before that. A nil channel blocks for
-	// ever.
+	// Ch receives the events in order. Sends block: while the channel is full,
+	// later events wait, and so do calls such as Join that wait for their
+	// events. Give it a buffer, and read from it until Shutdown has returned.
+	// Create sends the NodeJoin of this node before it returns, so an
+	// unbuffered channel needs a reader before that. A nil channel blocks
+	// forever.
 	Ch chan<- NodeEvent
 }
 
