@@ -1,39 +1,39 @@
 package memberlist
 
-// Broadcast is a message that spreads by riding on packets until it has been
-// sent often enough; see [TransmitLimitedQueue]. A value may also be a
-// [NamedBroadcast] or a [UniqueBroadcast], which changes what it replaces.
+// Broadcast is a message that is added to outgoing packets until it has been sent
+// often enough. See [TransmitLimitedQueue]. A value can also implement
+// [NamedBroadcast] or [UniqueBroadcast], which changes what it replaces.
 type Broadcast interface {
-	// Invalidates tells whether this broadcast, which is being queued, makes
-	// the given queued one pointless. It is asked only about broadcasts that
-	// are neither named nor unique, and only by such a one. It is called with
-	// the queue locked and must not use the queue.
+	// Invalidates reports whether this broadcast, which is being queued, makes
+	// the queued broadcast b obsolete. It is called only if neither of the two is
+	// named or unique. The queue is locked during the call, so the method must
+	// not use the queue.
 	Invalidates(b Broadcast) bool
 
-	// Message gives the bytes to send. They must stay the same from queueing
-	// on: the queue asks once and hands out the very slice it got.
+	// Message returns the bytes to send. The queue calls it once and hands out
+	// the slice itself, so the bytes must not change afterwards.
 	Message() []byte
 
-	// Finished is called exactly once, when the broadcast has left the queue
-	// for good: sent often enough, replaced, given up, pruned or reset. No lock is held,
-	// so it may use the queue. The message may at that moment still be in the
-	// hands of whoever drew it last.
+	// Finished is called exactly once, when the broadcast has left the queue: it
+	// was sent often enough, replaced, given up, pruned or reset. No lock is held,
+	// so it may use the queue. The caller of GetBroadcasts that got the message
+	// last may still be using it.
 	Finished()
 }
 
-// NamedBroadcast is a [Broadcast] of which only the newest counts: queueing one
-// drops a queued one of the same name. Invalidates is not asked, which makes it
-// the cheapest kind. One with an empty name is treated as a plain Broadcast. A
-// value that is a [UniqueBroadcast] as well counts as named.
+// NamedBroadcast is a [Broadcast] that replaces a queued one with the same name.
+// Invalidates is not called, which makes it the cheapest kind. A broadcast with an
+// empty name is treated as a plain Broadcast. A value that is also a
+// [UniqueBroadcast] counts as named.
 type NamedBroadcast interface {
 	Broadcast
 
-	// Name identifies what the broadcast is about. It must stay the same.
+	// Name identifies the subject of the broadcast. It must not change.
 	Name() string
 }
 
 // UniqueBroadcast is a [Broadcast] that neither replaces another one nor is
-// ever replaced. Invalidates is not asked.
+// replaced. Invalidates is not called.
 type UniqueBroadcast interface {
 	Broadcast
 

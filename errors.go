@@ -8,58 +8,57 @@ import (
 	"strings"
 )
 
-// Errors that a caller can test for with [errors.Is]. They come wrapped, with
-// the address and the cause in the text; inside the *multierror.Error that Join
-// returns they are found too. The texts of those that name a mistake in the
-// set-up are also what other nodes of the cluster send as their refusal.
+// Errors to test for with [errors.Is]. They are returned wrapped, with the
+// address and the cause in the text, also inside the *multierror.Error that Join
+// returns. A node that refuses a stream because of a wrong configuration sends
+// one of these texts to the other side.
 var (
-	// ErrLabelMismatch means that a message or stream carries another label
-	// than Config.Label, or none where one is wanted, or one where none is. It
-	// is dropped without an answer. So Join reports it for every stream that the
-	// other side closed without an answer, which can have another reason too: a
-	// node that is overloaded or about to end.
+	// ErrLabelMismatch means that the label of a message or stream is not
+	// Config.Label. A stream with a wrong label is closed without an answer, so
+	// Join returns this error for every stream that is closed without an answer.
+	// There can be other reasons: the node is overloaded or shutting down.
 	ErrLabelMismatch = errors.New("label does not match")
 
-	// ErrDecrypt means that none of the installed keys opens a message: the two
-	// sides share no key, or the message was damaged or forged.
+	// ErrDecrypt means that no key of the Keyring opens a message. The two sides
+	// share no key, or the message was damaged or forged.
 	ErrDecrypt = errors.New("no installed keys could decrypt the message")
 
-	// ErrNotEncrypted means that a node which has keys and insists on them
-	// (Config.GossipVerifyIncoming) met a message in clear text.
+	// ErrNotEncrypted means that a node with keys and with
+	// Config.GossipVerifyIncoming received clear text.
 	ErrNotEncrypted = errors.New("encryption is configured but remote state is not encrypted")
 
-	// ErrEncrypted means that a node without keys met an encrypted message.
+	// ErrEncrypted means that a node without keys received an encrypted message.
 	ErrEncrypted = errors.New("remote state is encrypted and encryption is not configured")
 
-	// ErrVersion means that protocol versions do not go together: the
-	// configured one is out of range, or that of a node is not understood by
-	// another.
+	// ErrVersion means that protocol versions are incompatible: the configured
+	// version is out of range, or a node does not understand the version that
+	// another one speaks.
 	ErrVersion = errors.New("incompatible protocol version")
 
 	// ErrNodeNameRequired means that Config.RequireNodeNames is set and
 	// something was to be sent to an address without a node name.
 	ErrNodeNameRequired = errors.New("memberlist: node names are required by configuration but one was not provided")
 
-	// ErrTimeout means that the time allowed ran out. When a context brought
-	// the limit, errors.Is(err, context.DeadlineExceeded) holds as well.
+	// ErrTimeout means that an operation timed out. If a context set the limit,
+	// errors.Is(err, context.DeadlineExceeded) holds as well.
 	ErrTimeout = errors.New("timeout")
 
-	// ErrLeft means that the node has left the cluster, and the call needs a
+	// ErrLeft means that the node has left the cluster and the call needs a
 	// member.
 	ErrLeft = errors.New("memberlist: the node has left the cluster")
 
 	// ErrShutdown means that the node was shut down.
 	ErrShutdown = errors.New("memberlist: the node is shut down")
 
-	// ErrTooLarge means that a message, state, label or meta data is over its
+	// ErrTooLarge means that a message, state, label or metadata exceeds its
 	// limit.
 	ErrTooLarge = errors.New("over the size limit")
 
-	// ErrMalformed means that bytes which were received cannot be understood.
+	// ErrMalformed means that received bytes are not a valid message.
 	ErrMalformed = errors.New("malformed message")
 
-	// ErrRejected means that a delegate or the filter of networks
-	// (Config.CIDRsAllowed) refused. A [RejectedError] has the details.
+	// ErrRejected means that a delegate or Config.CIDRsAllowed refused. A
+	// [RejectedError] has the details.
 	ErrRejected = errors.New("rejected")
 )
 
@@ -93,15 +92,14 @@ func (e *kindError) Error() string { return e.err.Error() }
 // Unwrap returns the text with its causes, and the sentinel.
 func (e *kindError) Unwrap() []error { return []error{e.err, e.kind} }
 
-// JoinError is one failure of [Memberlist.Join]: the entry that was to be
-// joined, and why it could not be. The errors in the *multierror.Error that
-// Join returns are of this type, one for each entry or address that failed.
+// JoinError is one failure of [Memberlist.Join]. The *multierror.Error that Join
+// returns holds one for each entry or address that failed.
 type JoinError struct {
 	// Seed is the entry as it was given to Join.
 	Seed string
 
-	// Addr is the "ip:port" that was contacted; empty if the entry could not be
-	// resolved to one.
+	// Addr is the "ip:port" that was contacted. It is empty if the entry could
+	// not be resolved.
 	Addr string
 
 	// Err is the cause.
@@ -119,14 +117,13 @@ func (e *JoinError) Error() string {
 // Unwrap returns the cause.
 func (e *JoinError) Unwrap() error { return e.Err }
 
-// UnreachableError tells that no connection to an address came about, or that a
-// name has no address. If it was for lack of time, errors.Is(err, ErrTimeout)
-// holds.
+// UnreachableError means that no connection to an address could be made, or that
+// a name could not be resolved. After a timeout, errors.Is(err, ErrTimeout) holds.
 type UnreachableError struct {
 	// Addr is the "host:port" that was dialled or the name that was looked up.
 	Addr string
 
-	// Err is the cause as the transport or the resolver gave it.
+	// Err is the error of the transport or the resolver.
 	Err error
 }
 
@@ -158,15 +155,15 @@ func isTimeout(err error) bool {
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// RejectedError tells that a node was refused on purpose: by a MergeDelegate or
-// AliveDelegate, or because its address is in none of the allowed networks.
+// RejectedError means that a MergeDelegate or AliveDelegate refused a node, or that
+// the node's address is in none of the networks of Config.CIDRsAllowed.
 // errors.Is(err, ErrRejected) holds.
 type RejectedError struct {
-	// By is the address of the node that refused; empty if it was this one.
+	// By is the address of the node that refused. It is empty if it was this node.
 	By string
 
-	// Reason is what the delegate returned. When another node refused, only its
-	// words came over.
+	// Reason is the delegate's error. If another node refused, it has only the
+	// text of that error.
 	Reason error
 }
 
@@ -187,10 +184,9 @@ func (e *RejectedError) Is(target error) bool { return target == ErrRejected }
 
 // RemoteError is the answer of a node that refused an exchange.
 //
-// errors.Is finds the sentinel that belongs to the refusal if it is a known
-// one: ErrNotEncrypted, ErrEncrypted, ErrDecrypt, ErrTooLarge or ErrMalformed,
-// seen from the other side. If a delegate there refused, errors.As finds a
-// *[RejectedError].
+// For known refusals errors.Is finds ErrNotEncrypted, ErrEncrypted, ErrDecrypt,
+// ErrTooLarge or ErrMalformed, from the point of view of the other node. If a
+// delegate of that node refused, errors.As finds a *[RejectedError].
 type RemoteError struct {
 	// Addr is the address of the node that answered.
 	Addr string
@@ -235,9 +231,8 @@ func (e *RemoteError) Unwrap() error {
 	return nil
 }
 
-// NoPingResponseError tells that [Memberlist.Ping] got no answer in time. It is
-// returned as a value, not as a pointer. errors.Is(err, ErrTimeout)
-// holds.
+// NoPingResponseError means that [Memberlist.Ping] got no answer in time. It is
+// returned as a value, not as a pointer. errors.Is(err, ErrTimeout) holds.
 type NoPingResponseError struct {
 	node string
 }

@@ -8,8 +8,7 @@ import (
 	"net"
 )
 
-// LabelMaxSize is the length of the longest label in bytes: its length is one
-// byte on the wire.
+// LabelMaxSize is the maximum length of a label in bytes.
 const LabelMaxSize = 255
 
 // labelHeadLen is the length of a label header without the label: the type byte
@@ -22,9 +21,9 @@ var (
 	errLabelStreamTruncated = newKindError(ErrMalformed, "cannot decode label; stream has been truncated")
 )
 
-// AddLabelHeaderToPacket returns the packet with the label in front of it. With an
-// empty label that is buf itself, else a new slice. A label of more than
-// LabelMaxSize bytes is an error ([ErrTooLarge]).
+// AddLabelHeaderToPacket returns a new packet that starts with the label, or buf
+// itself if the label is empty. A label of more than LabelMaxSize bytes is an error
+// ([ErrTooLarge]).
 func AddLabelHeaderToPacket(buf []byte, label string) ([]byte, error) {
 	if label == "" {
 		return buf, nil
@@ -36,9 +35,9 @@ func AddLabelHeaderToPacket(buf []byte, label string) ([]byte, error) {
 	return append(header, buf...), nil
 }
 
-// AddLabelHeaderToStream writes the header of the label to a connection, nothing
-// if the label is empty. A label of more than LabelMaxSize bytes is an error
-// ([ErrTooLarge]); any other is that of the connection.
+// AddLabelHeaderToStream writes the label to a connection, or nothing if the label
+// is empty. A label of more than LabelMaxSize bytes is an error ([ErrTooLarge]);
+// other errors are those of the connection.
 func AddLabelHeaderToStream(conn net.Conn, label string) error {
 	if label == "" {
 		return nil
@@ -51,9 +50,9 @@ func AddLabelHeaderToStream(conn net.Conn, label string) error {
 	return err
 }
 
-// RemoveLabelHeaderFromPacket splits a packet into its label and the rest, which
-// is a part of buf. A packet without a label header comes back whole, with an empty
-// label. A header that is cut short or has no label is an error ([ErrMalformed]).
+// RemoveLabelHeaderFromPacket returns the label of a packet and the rest, which is a
+// part of buf. Without a label it returns buf and an empty label. A label header that
+// is truncated or empty is an error ([ErrMalformed]).
 func RemoveLabelHeaderFromPacket(buf []byte) (newBuf []byte, label string, err error) {
 	rest, found, err := splitLabel(buf)
 	if err != nil {
@@ -63,11 +62,11 @@ func RemoveLabelHeaderFromPacket(buf []byte) (newBuf []byte, label string, err e
 }
 
 // RemoveLabelHeaderFromStream reads the label at the beginning of a stream. It waits
-// for the first byte, within the deadline of conn. It returns the connection to go on
-// with: what was read ahead comes out of it first. A stream that ends before the first
-// byte counts as one without a label, and conn itself is returned. A header that is
-// cut short or has no label is an error ([ErrMalformed]); others are those of conn,
-// which the caller closes after any error.
+// for the first byte until the deadline of conn. Use the returned connection instead
+// of conn: it first returns the bytes that were read ahead. A stream that ends before
+// the first byte has no label, and conn itself is returned. A label header that is
+// truncated or empty is an error ([ErrMalformed]); other errors are those of conn.
+// After an error the caller closes conn.
 func RemoveLabelHeaderFromStream(conn net.Conn) (net.Conn, string, error) {
 	ahead := &aheadConn{Conn: conn, r: bufio.NewReader(conn)}
 	label, err := readLabel(ahead.r)

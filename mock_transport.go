@@ -30,19 +30,17 @@ const (
 	mockDialLimit = 2 * time.Minute
 )
 
-// MockNetwork is a network in memory, for tests of programs as well as of the
-// library itself. Its endpoints, made by NewTransport, reach each other and
-// nothing else. The zero value is ready for use; it must not be copied after
-// that.
+// MockNetwork is a network in memory for tests of programs that use this package.
+// Its endpoints, made by NewTransport, reach each other and nothing else. The zero
+// value is ready for use. A MockNetwork must not be copied after first use.
 //
-// A new network is perfect: packets arrive at once, in order, and are never
-// lost. SetLatency, SetLoss, Cut and Partition spoil it, at any time. Where
-// chance decides, the same seed and the same packets of a sender give the same
-// result.
+// A new network is perfect: packets arrive at once and in order, and none is lost.
+// SetLatency, SetLoss, Cut and Partition change that at any time. Random choices
+// depend only on the seed and on the packets that an endpoint sends.
 //
-// It has no goroutines of its own, and starts timers only when packets are
-// delayed, so it works inside a bubble of testing/synctest if it is made
-// there. Nothing waits for ever: Shutdown of either end releases a sender.
+// A MockNetwork has no goroutines, and uses timers only while packets are delayed,
+// so it works in a testing/synctest bubble if it is created there. Shutdown of
+// either end releases a blocked sender.
 type MockNetwork struct {
 	dropped atomic.Uint64
 
@@ -63,8 +61,8 @@ type MockNetwork struct {
 type mockLink struct{ from, to string }
 
 // NewTransport adds an endpoint with the next port number: 127.0.0.1:1, then
-// 127.0.0.1:2 and so on. A name that was used before goes over to the
-// new endpoint, as when a node restarts.
+// 127.0.0.1:2 and so on. If the name is in use, it moves to the new endpoint, as
+// if the node had restarted.
 func (n *MockNetwork) NewTransport(name string) *MockTransport {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -88,9 +86,9 @@ func (n *MockNetwork) NewTransport(name string) *MockTransport {
 }
 
 // SetLatency delays each packet, and each write to a stream, by latency plus a
-// random time below jitter. With jitter, packets overtake each other, as they do
-// on real networks; streams stay in order. Opening a stream takes a way there and
-// a way back. Packets on their way are not affected by a change.
+// random time below jitter. With jitter, packets can overtake each other; streams
+// stay in order. Opening a stream takes one round trip. Packets that are under way
+// are not affected.
 func (n *MockNetwork) SetLatency(latency, jitter time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -105,9 +103,8 @@ func (n *MockNetwork) SetLoss(probability float64) {
 	n.loss = probability
 }
 
-// Seed restarts the random choices of all endpoints, present and future. Without
-// it the seed is 0. Each endpoint draws from a sequence of its own for what it
-// sends.
+// Seed restarts the random sequences of all endpoints, existing and future ones.
+// The default seed is 0. Each endpoint has its own sequence for what it sends.
 func (n *MockNetwork) Seed(seed uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -117,9 +114,9 @@ func (n *MockNetwork) Seed(seed uint64) {
 	}
 }
 
-// Cut interrupts one direction: what the endpoint named from sends to the one
-// named to is lost. A stream needs both directions, so those between the two
-// break, with ECONNRESET, and new ones time out, whoever opens them.
+// Cut interrupts one direction: packets from the endpoint named from to the one
+// named to are lost. A stream needs both directions, so streams between the two
+// fail with ECONNRESET, and new ones time out, whichever side opens them.
 func (n *MockNetwork) Cut(from, to string) {
 	n.change(func() {
 		if n.cuts == nil {
@@ -137,9 +134,9 @@ func (n *MockNetwork) Mend(from, to string) {
 }
 
 // Partition splits the network: endpoints reach only those in the same group.
-// All that are named in no group, also those to come, are together on one more
-// side, so Partition([]string{"a"}) isolates a. It replaces an earlier
-// partition; cuts stay in force.
+// Endpoints that are in no group, including future ones, form one more group, so
+// Partition([]string{"a"}) isolates a. It replaces an earlier partition. Cuts
+// remain.
 func (n *MockNetwork) Partition(groups ...[]string) {
 	n.change(func() {
 		n.sides = make(map[string]int)
@@ -151,17 +148,16 @@ func (n *MockNetwork) Partition(groups ...[]string) {
 	})
 }
 
-// Heal ends the partition and mends all cuts. Latency and loss stay, and broken
-// streams stay broken.
+// Heal ends the partition and mends all cuts. Latency and loss remain. Streams
+// that failed are not restored.
 func (n *MockNetwork) Heal() {
 	n.change(func() {
 		n.cuts, n.sides = nil, nil
 	})
 }
 
-// Dropped returns how many packets the network has lost so far: by loss, cuts
-// and partitions, because too many were waiting, or because the receiver was
-// shut down.
+// Dropped returns the number of packets that were lost so far: by loss, cuts and
+// partitions, because too many were waiting, or because the receiver was shut down.
 func (n *MockNetwork) Dropped() uint64 {
 	return n.dropped.Load()
 }

@@ -31,30 +31,30 @@ const (
 
 // NetTransportConfig holds the settings of a NetTransport.
 type NetTransportConfig struct {
-	// BindAddrs are the IP addresses to listen on, IPv4 or IPv6; at least
-	// one. The empty string stands for all interfaces, as "0.0.0.0" and "::"
-	// do. A host name, or an address with a port, is an error.
+	// BindAddrs are the IP addresses to listen on, at least one. The empty string,
+	// "0.0.0.0" and "::" mean all interfaces. A host name, or an address with a
+	// port, is an error.
 	BindAddrs []string
 
-	// BindPort is the port for all of them, for UDP and TCP alike. With 0
-	// the system chooses one that is free for all; GetAutoBindPort tells it.
+	// BindPort is the UDP and TCP port for all addresses. Zero: the system chooses
+	// a port that is free for all of them, and GetAutoBindPort returns it.
 	BindPort int
 
-	// Logger gets the errors that concern no caller, such as failing to
-	// accept a connection. Nil means log.Default().
+	// Logger receives errors that no caller can be given, such as a failure to
+	// accept a connection. Nil: log.Default().
 	Logger *log.Logger
 
 	// MetricLabels are attached to the metrics of the transport.
 	MetricLabels []metrics.Label
 }
 
-// NetTransport carries packets over UDP and streams over TCP. It is what
-// Create makes if the configuration names no transport. Its methods may be
-// called from several goroutines at once; it must not be copied.
+// NetTransport carries packets over UDP and streams over TCP. Create makes one if
+// Config.Transport is nil. Its methods are safe for concurrent use. A NetTransport
+// must not be copied.
 //
-// It listens from the moment that it is made until Shutdown. A full channel
-// holds up the reading: what is not taken from PacketCh waits in the receive
-// buffer of the socket, and is lost when that is full.
+// It listens from NewNetTransport until Shutdown. While nobody receives from
+// PacketCh, packets wait in the receive buffer of the socket and are lost when that
+// is full.
 type NetTransport struct {
 	bindAddrs []string
 	labels    []metrics.Label
@@ -88,9 +88,9 @@ var (
 	_ IngestionAwareTransport = (*NetTransport)(nil)
 )
 
-// NewNetTransport opens a TCP and a UDP socket for every bind address and
-// starts to listen. If one of them fails, everything is closed again. The
-// caller owns the transport and ends it with Shutdown.
+// NewNetTransport opens a TCP and a UDP socket for each bind address and starts to
+// listen. If one fails, it closes the others and returns the error. The caller ends
+// the transport with Shutdown, unless a Memberlist does.
 func NewNetTransport(config *NetTransportConfig) (*NetTransport, error) {
 	classic := config.Logger
 	if classic == nil {
@@ -212,8 +212,8 @@ func bindIP(addr string) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("bind address %q %s: give an IP address, or nothing for all interfaces", addr, wrong)
 }
 
-// GetAutoBindPort returns the port that the transport listens on, also if the
-// system chose it.
+// GetAutoBindPort returns the port that the transport listens on, whether it was
+// configured or chosen by the system.
 func (t *NetTransport) GetAutoBindPort() int {
 	return t.boundAddr().Port
 }
@@ -222,14 +222,13 @@ func (t *NetTransport) boundAddr() *net.TCPAddr {
 	return t.tcp[0].Addr().(*net.TCPAddr)
 }
 
-// FinalAdvertiseAddr returns the address to advertise. A given ip is
-// taken with the given port. Otherwise it is the address that the first listener
-// is bound to; if that stands for all interfaces, it is the address of this machine
-// that others are most likely to reach: a private one at an interface with a default
-// route if there is one, else the first usable global unicast address. After Shutdown
-// it fails.
+// FinalAdvertiseAddr returns ip and port if ip is not empty. Otherwise it returns the
+// address of the first listener. If that means all interfaces, it returns the address
+// of this machine that others can most likely reach: a private address on an
+// interface with a default route if there is one, else the first usable global
+// unicast address. It fails after Shutdown.
 //
-// IPv4 addresses have 4 bytes if they were configured, and 16 if they were found.
+// An IPv4 address has 4 bytes if it was configured, and 16 if it was found.
 func (t *NetTransport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
 	if t.stopped() {
 		return nil, 0, errTransportClosed
@@ -255,9 +254,8 @@ func (t *NetTransport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, err
 	return found, bound.Port, nil
 }
 
-// WriteTo sends b as one datagram. It leaves from the socket of the first bind
-// address, unless only another one speaks the protocol of addr. b may be
-// used again afterwards.
+// WriteTo sends b as one datagram. It uses the first socket that can send to the IP
+// version of addr. It does not keep b.
 func (t *NetTransport) WriteTo(b []byte, addr string) (time.Time, error) {
 	to, err := parseUDPAddr(addr)
 	if err != nil {
@@ -444,8 +442,8 @@ func (t *NetTransport) account(batch []datagram) []datagram {
 	return kept
 }
 
-// DialTimeout opens a TCP connection. A timeout of 0 leaves it to the system
-// when to give up. Shutdown ends the attempt.
+// DialTimeout opens a TCP connection. With a timeout of 0 the system decides when to
+// give up. Shutdown cancels the attempt.
 func (t *NetTransport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	return t.dial(t.ctx, addr, timeout)
 }
@@ -523,9 +521,9 @@ func (t *NetTransport) passOn(conn net.Conn) error {
 	}
 }
 
-// IngestPacket reads conn to its end and delivers what came as a packet from
-// addr that was received at now. With shouldClose it closes conn, also
-// when it fails. It waits until the packet is taken.
+// IngestPacket reads conn to its end and delivers the bytes as one packet from addr
+// that was received at now. If shouldClose is set it closes conn, also after an
+// error. It waits until the packet is received.
 func (t *NetTransport) IngestPacket(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool) error {
 	packet, err := readIngested(conn, addr, now, shouldClose)
 	if err != nil {
@@ -549,8 +547,8 @@ func (t *NetTransport) IngestPacket(conn net.Conn, addr net.Addr, now time.Time,
 	return nil
 }
 
-// IngestStream delivers conn as if it had been accepted. It waits until
-// the stream is taken, and closes conn if the transport is shut down.
+// IngestStream delivers conn as if it had been accepted. It waits until the stream is
+// received, and closes conn if the transport is shut down.
 func (t *NetTransport) IngestStream(conn net.Conn) error {
 	return t.passOn(conn)
 }
@@ -572,10 +570,10 @@ func readIngested(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool)
 	return &Packet{Buf: buf, From: addr, Timestamp: now}, nil
 }
 
-// Shutdown closes all sockets and returns when nothing is being read, accepted or
-// delivered any more. Undelivered packets and streams are dropped;
-// connections that were taken stay open. It may be called repeatedly and needs
-// nobody to read the channels.
+// Shutdown closes all sockets and waits until nothing is read, accepted or delivered
+// any more. It drops packets and streams that have not been received; connections
+// that have been received stay open. It may be called more than once, and does not
+// need a reader of the channels.
 func (t *NetTransport) Shutdown() error {
 	t.stopOnce.Do(func() {
 		t.cancel()

@@ -6,28 +6,28 @@ import (
 	"sync/atomic"
 )
 
-// TransmitLimitedQueue holds broadcasts that wait for a ride on outgoing
-// packets, and gives each one out until it has been sent often enough for the
-// size of the cluster. Those sent least often go first; among them the longest,
-// so that packets fill well; among these the newest.
+// TransmitLimitedQueue holds broadcasts and hands each one out for outgoing packets
+// until it has been sent often enough for the size of the cluster. Broadcasts that
+// were sent least often come first; among these the longest, so that packets are
+// filled well; among these the newest.
 //
-// A broadcast that is too long for the most room that [TransmitLimitedQueue.GetBroadcasts]
-// was ever asked to fill, some hundreds of times, is given up: it leaves the queue
-// and is finished without having been sent.
+// A broadcast that exceeds the limit of every one of several hundred calls of
+// [TransmitLimitedQueue.GetBroadcasts] is given up: it is removed and finished
+// without having been sent.
 //
-// The zero value is ready for use once NumNodes and RetransmitMult are set;
-// they must not be changed afterwards. All methods may be called concurrently,
-// also from NumNodes and from the Finished, Message and Name methods of
-// broadcasts; only Invalidates is called with the queue locked. A
+// The zero value is ready for use once NumNodes and RetransmitMult are set, which
+// must not be changed afterwards. All methods are safe for concurrent use. They may
+// be called from NumNodes and from the Finished, Message and Name methods of
+// broadcasts, but not from Invalidates, which is called with the queue locked. A
 // TransmitLimitedQueue must not be copied after first use.
 type TransmitLimitedQueue struct {
 	// NumNodes returns the number of nodes in the cluster. It is called each
 	// time broadcasts are drawn from a queue that is not empty.
 	NumNodes func() int
 
-	// RetransmitMult is the factor of the retransmit limit: each broadcast is
-	// sent RetransmitMult × ⌈log₁₀(n + 1)⌉ times in a cluster of n nodes, but
-	// at least once.
+	// RetransmitMult scales the retransmit limit: each broadcast is sent
+	// RetransmitMult × ⌈log₁₀(n + 1)⌉ times in a cluster of n nodes, and at least
+	// once.
 	RetransmitMult int
 
 	// least is a lower bound of the retransmit limit: each broadcast is sent so many times,
@@ -45,10 +45,10 @@ type TransmitLimitedQueue struct {
 	}
 }
 
-// QueueBroadcast adds a broadcast and drops those that it makes pointless: for
-// a [NamedBroadcast] the queued one of the same name, for a [UniqueBroadcast]
-// none, for any other each queued one that is neither named nor unique and that
-// b.Invalidates says is obsolete.
+// QueueBroadcast adds a broadcast and removes those that it replaces. A
+// [NamedBroadcast] replaces the queued one with the same name. A [UniqueBroadcast]
+// replaces none. Any other replaces each queued broadcast that is neither named nor
+// unique and for which b.Invalidates returns true.
 func (q *TransmitLimitedQueue) QueueBroadcast(b Broadcast) {
 	msg := b.Message()
 	name, plain := replacementRule(b)
@@ -98,12 +98,11 @@ func (q *TransmitLimitedQueue) queuePlain(b Broadcast, msg []byte) (replaced []f
 	return replaced
 }
 
-// GetBroadcasts draws messages for one packet: in queue order those that still
-// fit, where each one takes overhead bytes beyond its length and the sum may
-// not exceed limit. It counts them as sent, and finishes those that thereby
-// reach the retransmit limit. The result is nil if there is nothing to send.
-// The messages are those of the broadcasts, not copies; they must not be
-// changed.
+// GetBroadcasts returns messages for one packet, in queue order. Each message costs
+// its length plus overhead bytes, and the sum does not exceed limit; messages that
+// do not fit are skipped. The messages count as sent, and broadcasts that reach the
+// retransmit limit are finished. The result is nil if there is nothing to send. The
+// messages are not copies and must not be modified.
 func (q *TransmitLimitedQueue) GetBroadcasts(overhead, limit int) [][]byte {
 	msgs, _ := q.drawInto(nil, overhead, limit)
 	return msgs

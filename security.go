@@ -18,14 +18,14 @@ var (
 	errRemovePrimaryKey = errors.New("removing the primary key is not allowed")
 )
 
-// Keyring holds the keys of a cluster. Messages are sealed with the primary key,
-// which is the first, and opened with any. To change the key of a running cluster
-// add the new one everywhere, then make it primary everywhere, then remove the
-// old one.
+// Keyring holds the keys of a cluster. The primary key, which is the first one,
+// seals messages; every key opens them. To rotate the key of a running cluster, add
+// the new key on all nodes, then make it primary on all nodes, then remove the old
+// key.
 //
-// A change holds for the next packet and the next stream. The zero value is an
-// empty ring, with which nothing is encrypted. A Keyring may be used by many
-// goroutines and must not be copied.
+// A change applies to the next packet and the next stream. The zero value is an
+// empty ring, with which nothing is encrypted. A Keyring is safe for concurrent use
+// and must not be copied.
 type Keyring struct {
 	change sync.Mutex // held while keys is replaced
 
@@ -41,10 +41,9 @@ type sealingKey struct {
 	aead cipher.AEAD
 }
 
-// NewKeyring makes a ring of the primary key and the others, in their order and
-// without duplicates. Keys have 16, 24 or 32 bytes, for AES-128, AES-192 or
-// AES-256. Without any key the ring is empty; others without a primary key are
-// an error.
+// NewKeyring returns a ring with the primary key and the others, in order and
+// without duplicates. Keys of 16, 24 or 32 bytes select AES-128, AES-192 or AES-256.
+// Without any key the ring is empty. Other keys without a primary key are an error.
 func NewKeyring(keys [][]byte, primaryKey []byte) (*Keyring, error) {
 	ring := new(Keyring)
 	if len(primaryKey) == 0 { // P142
@@ -64,8 +63,7 @@ func NewKeyring(keys [][]byte, primaryKey []byte) (*Keyring, error) {
 	return ring, nil
 }
 
-// ValidateKey returns an error unless the key has one of the lengths that AES knows:
-// 16, 24 or 32 bytes.
+// ValidateKey returns an error unless the key has 16, 24 or 32 bytes.
 func ValidateKey(key []byte) error {
 	switch len(key) { // P141
 	case 16, 24, 32:
@@ -74,8 +72,8 @@ func ValidateKey(key []byte) error {
 	return errKeySize
 }
 
-// AddKey adds a key for reading. The first key of an empty ring becomes the
-// primary one. A key that is there already is no error.
+// AddKey adds a key that opens messages. The first key of an empty ring becomes the
+// primary key. Adding a key that is in the ring does nothing.
 func (k *Keyring) AddKey(key []byte) error {
 	if err := ValidateKey(key); err != nil {
 		return err
@@ -94,7 +92,8 @@ func (k *Keyring) AddKey(key []byte) error {
 	return nil
 }
 
-// UseKey makes a key of the ring the primary one. The others keep their order.
+// UseKey makes a key of the ring the primary key. The others keep their order. A key
+// that is not in the ring is an error.
 func (k *Keyring) UseKey(key []byte) error {
 	k.change.Lock()
 	defer k.change.Unlock()
@@ -108,8 +107,8 @@ func (k *Keyring) UseKey(key []byte) error {
 	return nil
 }
 
-// RemoveKey takes a key out of the ring. The primary key cannot be removed; a key
-// that is not there is no error, and neither is an empty ring.
+// RemoveKey removes a key from the ring. Removing the primary key is an error.
+// Removing a key that is not in the ring does nothing.
 func (k *Keyring) RemoveKey(key []byte) error {
 	k.change.Lock()
 	defer k.change.Unlock()
@@ -135,8 +134,7 @@ func (k *Keyring) GetKeys() [][]byte {
 	return copies
 }
 
-// GetPrimaryKey returns a copy of the key that is used for sealing, or nil if the
-// ring is empty.
+// GetPrimaryKey returns a copy of the primary key, or nil if the ring is empty.
 func (k *Keyring) GetPrimaryKey() []byte {
 	keys := k.load()
 	if len(keys) == 0 {

@@ -6,21 +6,20 @@ import (
 	"time"
 )
 
-// Address says where to send: a network address and, optionally, the name of
-// the node that is expected there.
+// Address is a network address and, optionally, the name of the node that is
+// expected there.
 type Address struct {
 	// Addr is a "host:port" pair; an IPv6 host is bracketed. It must
 	// not be empty.
 	Addr string
 
-	// Name is the name of the node. It may be empty, unless the
-	// configuration requires node names. Only a NodeAwareTransport learns it,
-	// and it is free to route by it.
+	// Name is the name of the node. It can be empty, unless
+	// Config.RequireNodeNames is set. Only a NodeAwareTransport receives it, and
+	// may route by it.
 	Name string
 }
 
-// String returns the address for people to read: "name (host:port)", or
-// "host:port" if there is no name.
+// String returns "name (host:port)", or "host:port" if there is no name.
 func (a *Address) String() string {
 	if a.Name == "" {
 		return a.Addr
@@ -28,70 +27,67 @@ func (a *Address) String() string {
 	return a.Name + " (" + a.Addr + ")"
 }
 
-// Packet is one packet as it came from the network.
+// Packet is a packet that was received.
 type Packet struct {
-	// Buf holds the whole packet. It belongs to whoever took the Packet from
-	// the channel, who may keep and change it; the transport must neither
-	// read nor write it any more.
+	// Buf is the whole packet. It belongs to the receiver of the Packet, who may
+	// keep and modify it. The transport must not use it any more.
 	Buf []byte
 
-	// From is the address of the sender, as the transport sees it. Answers
-	// to a packet that does not say where to answer go there.
+	// From is the address of the sender as the transport sees it. Answers go
+	// there if the packet does not name an address.
 	From net.Addr
 
-	// Timestamp is the time at which the packet arrived, taken as close to
-	// the network as the transport can. Round-trip times are computed from
-	// it, so it must come from the clock of this process (time.Now).
+	// Timestamp is the time at which the packet arrived, taken as close to the
+	// network as possible. Round trip times are computed from it, so it must come
+	// from time.Now.
 	Timestamp time.Time
 }
 
-// Transport is what the library needs from a network: unreliable packets and
-// reliable streams between addresses of the form "host:port". NetTransport is
-// the one for UDP and TCP; others are set in Config.Transport.
+// Transport provides unreliable packets and reliable streams between addresses of
+// the form "host:port". NetTransport implements it with UDP and TCP. Set another
+// implementation in Config.Transport.
 //
-// All methods are called from several goroutines at once. The package
-// transporttest holds a suite of tests that an implementation should pass.
+// All methods must be safe for concurrent use. Package transporttest is a test
+// suite for implementations.
 type Transport interface {
-	// FinalAdvertiseAddr returns the address and port that other nodes are
-	// told to use. It is given the configured AdvertiseAddr and
-	// AdvertisePort, which may be empty and zero, and is called at least
-	// twice, so it must give the same answer while nothing changes.
-	// It should fail after Shutdown: by that Create notices that it was given
-	// a transport which cannot be used any more.
+	// FinalAdvertiseAddr returns the address and port that other nodes use to
+	// reach this one. ip and port are Config.AdvertiseAddr and
+	// Config.AdvertisePort, which can be empty and zero. It can be called several
+	// times, so it must return the same result while nothing changes. It should
+	// fail after Shutdown, so that Create can detect a transport that was shut
+	// down.
 	FinalAdvertiseAddr(ip string, port int) (net.IP, int, error)
 
-	// WriteTo sends one packet to addr without waiting for anything but
-	// the local network stack, and returns the time as close as possible
-	// after it was sent, the start of a round-trip measurement. Like
-	// Packet.Timestamp it comes from time.Now. Nil does not mean that the
-	// packet arrived.
+	// WriteTo sends one packet to addr. It must not wait for more than the local
+	// network stack. It returns the time at which the packet was sent, from
+	// time.Now, as the start of a round trip measurement. A nil error does not
+	// mean that the packet arrived.
 	//
-	// The library never touches b after the call, and the transport may
-	// keep it, but must not change it: the same bytes can be handed over
-	// again.
+	// The library does not use b after the call. The transport may keep it but
+	// must not modify it, since the same bytes can be passed again.
 	WriteTo(b []byte, addr string) (time.Time, error)
 
-	// PacketCh returns the channel of received packets, always the same.
+	// PacketCh returns the channel of received packets, the same for each call.
 	// One goroutine reads it until Shutdown has returned.
 	PacketCh() <-chan *Packet
 
 	// DialTimeout opens a stream to addr, giving up after timeout.
 	DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 
-	// StreamCh returns the channel of streams opened by others, always the
-	// same. One goroutine reads it until Shutdown has returned. A
-	// connection belongs to whoever took it from the channel.
+	// StreamCh returns the channel of streams that others opened, the same for
+	// each call. One goroutine reads it until Shutdown has returned. A connection
+	// belongs to its receiver.
 	StreamCh() <-chan net.Conn
 
-	// Shutdown stops the transport and releases what it holds. The library
-	// calls it once, and goes on reading both channels until it returns, so
-	// it may wait for its own senders. Nothing may be sent to the
-	// channels after it has returned.
+	// Shutdown stops the transport and releases its resources. The library calls
+	// it once and reads both channels until it returns, so it may wait for
+	// goroutines that send to them. Nothing may be sent to the channels after it
+	// has returned.
 	Shutdown() error
 }
 
-// NodeAwareTransport is a Transport that is also told the names of the nodes
-// it sends to. A transport without this is given the addresses alone.
+// NodeAwareTransport is a Transport that also receives the names of the nodes it
+// sends to. Other transports receive only addresses.
 type NodeAwareTransport interface {
 	Transport
 
@@ -102,15 +98,14 @@ type NodeAwareTransport interface {
 	DialAddressTimeout(addr Address, timeout time.Duration) (net.Conn, error)
 }
 
-// IngestionAwareTransport is a transport that can be fed from outside, by a
+// IngestionAwareTransport is a transport that takes packets and streams from a
 // program that accepts connections itself.
 //
-// Deprecated: the library makes no use of it. It stays for programs that
-// name it.
+// Deprecated: The library does not use it. It exists for compatibility.
 type IngestionAwareTransport interface {
-	// IngestPacket reads conn to its end and delivers what came as one
-	// packet from addr that was received at now. With shouldClose it closes
-	// conn afterwards.
+	// IngestPacket reads conn to its end and delivers the bytes as one packet
+	// from addr that was received at now. If shouldClose is set it then closes
+	// conn.
 	IngestPacket(conn net.Conn, addr net.Addr, now time.Time, shouldClose bool) error
 
 	// IngestStream delivers conn as if it had been accepted.
