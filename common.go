@@ -71,3 +71,19 @@ func (c *common) choose(k int, fits func(*member) bool) []*member {
 	}
 	return chosen
 }
+
+// syncsWith reports whether m is a partner for push/pull (P115).
+func (c *common) syncsWith(m *member) bool {
+	return m.state() == StateAlive && m != c.self
+}
+
+// filter is the records that fit, in their random order.
+func (c *common) filter(fits func(*member) bool) []*member {
+	var list []*member
+	for _, m := range c.table.order {
+		if fits(m) {
+			list = append(list, m)
+		}
+	}
+	return list
+}

@@ -12,12 +12,12 @@ import (
 // behind. It is not safe for concurrent use.
 type core struct {
 	common
-	queue *TransmitLimitedQueue // broadcasts about members (P84)
 
 	noEvents  bool // nobody wants to hear of changes
 	noReasons bool // nobody wants to hear their reasons
 
 	verdicts verdicts // about names that are not in the table
+	gossip   dissemination
 	pings    pings
 	relays   relays
 
@@ -26,11 +26,9 @@ type core struct {
 	departure       *departure
 	health          awareness
 	probing         prober
-	gossiping       gossipRounds
 	selfCheck       selfCheck
 	streamSelfCheck selfCheck
 	unverified      failedProbe // waits for an alibi; none if its member is nil
-	syncing         bool        // a periodic push/pull is on its way
 
 	lost           lostNodes
 	reunion        reunion
@@ -38,10 +36,7 @@ type core struct {
 	seeding        bool    // the seeds are being tried
 	nextSeeding    instant // not before
 	lastRefutation instant // last time the own refutation was queued
-	suspectRecord  *member // one whose record may have been led away, to ask it
 	nextLeap       instant // the next advance by more than one may not come before
-
-	messages []byte // the piece of memory that broadcasts are written to
 }
 
 func newCore(cfg *Config, rng *rand.Rand) *core {
@@ -52,14 +47,7 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 	}
 	c.pings = newPings(&c.common, c.answerReceived)
 	c.relays = newRelays(&c.common, &c.pings)
-	c.queue = &TransmitLimitedQueue{
-		NumNodes:       func() int { return int(c.table.view.known.Load()) },
-		RetransmitMult: cfg.RetransmitMult,
-		sendsAlone:     true,
-	}
-	if cfg.RetransmitMult > 1 {
-		c.queue.least = fewNodes
-	}
+	c.gossip = newDissemination(&c.common)
 	return c
 }
 
@@ -91,9 +79,7 @@ func (c *core) tick(now instant) {
 
 // nextDeadline is when the core has to be woken next.
 func (c *core) nextDeadline(now instant) instant {
-	if c.gossiping.asleep && c.queue.NumQueued() > 0 {
-		c.wakeGossip(now)
-	}
+	c.gossip.wake(now)
 	return c.timers.nextPending()
 }
 
@@ -111,6 +97,18 @@ func (t *queueSampleTimer) expire(now instant) { (*core)(t).sampleQueue(now) }
 func (*queueSampleTimer) stale() bool { return false }
 
 // What the shell tells.
+
+// start sets the first timers, each at a random moment of its first period (P42).
+func (c *core) start(now instant) {
+	if c.cfg.ProbeInterval > 0 {
+		c.timers.set(c.withinPeriod(now, c.cfg.ProbeInterval), (*probeTimer)(c))
+	}
+	c.gossip.start(now)
+	if c.cfg.QueueCheckInterval > 0 {
+		c.timers.set(now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c))
+	}
+	c.startReconnecting(now)
+}
 
 // ack applies an ack that arrived at the given time.
 func (c *core) ack(now instant, a *ack, arrived instant) { c.pings.ack(now, a, arrived) }
@@ -150,7 +148,7 @@ func (c *core) listenFor(events, reasons bool) {
 }
 
 // broadcasts is the queue of what is to be gossiped. It has a lock of its own.
-func (c *core) broadcasts() *TransmitLimitedQueue { return c.queue }
+func (c *core) broadcasts() *TransmitLimitedQueue { return c.gossip.queue }
 
 // memberView is what can be read of the table without the lock.
 func (c *core) memberView() *memberView { return &c.table.view }
@@ -222,7 +220,7 @@ func (c *core) statuses(epoch time.Time) []NodeStatus {
 
 // gossipTargets are snapshots of the records that gossip may go to.
 func (c *core) gossipTargets(now instant, epoch time.Time) []*NodeState {
-	return c.nodeStates(epoch, func(m *member) bool { return c.gossipsTo(now, m) })
+	return c.nodeStates(epoch, func(m *member) bool { return c.gossip.gossipsTo(now, m) })
 }
 
 // syncTargets are snapshots of the records that a full exchange may be made with.
@@ -244,7 +242,7 @@ func (c *core) nodeStates(epoch time.Time, fits func(*member) bool) []*NodeState
 func (c *core) permutation(n int) []int { return c.rng.Perm(n) }
 
 // syncRoundEnded tells that the exchanges of a push/pull round have been made.
-func (c *core) syncRoundEnded(instant) { c.syncing = false }
+func (c *core) syncRoundEnded(instant) { c.gossip.syncEnded() }
 
 // seedsContacted tells that the seeds have been tried.
 func (c *core) seedsContacted(instant) { c.seeding = false }

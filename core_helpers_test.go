@@ -61,7 +61,7 @@ func withDetector(cfg *Config) {
 // settle forgets effects and broadcasts.
 func (c *testCore) settle() {
 	c.fx.reset()
-	c.queue.Reset()
+	c.gossip.queue.Reset()
 }
 
 // addrOfTestNode is an address that only a node of that name has in these tests.
@@ -174,10 +174,10 @@ func (c *testCore) events() []string {
 // broadcasts takes everything that is queued, in the queue's order.
 func (c *testCore) broadcasts() []string {
 	var list []string
-	for _, msg := range c.queue.GetBroadcasts(0, 1<<30) {
+	for _, msg := range c.gossip.queue.GetBroadcasts(0, 1<<30) {
 		list = append(list, inWords(c.t, msg))
 	}
-	c.queue.Reset()
+	c.gossip.queue.Reset()
 	return list
 }
 

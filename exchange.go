@@ -496,7 +496,7 @@ func (m *Memberlist) runStreams(tasks []streamTask) {
 
 // syncRound makes the periodic full exchanges, one after the other (P154).
 func (m *Memberlist) syncRound(nodes []*Node) {
-	defer m.step(func(c *core, _ instant) { c.syncing = false })
+	defer m.step(func(c *core, _ instant) { c.gossip.syncing = false })
 	for _, n := range nodes {
 		m.syncWith(n, levelError)
 	}

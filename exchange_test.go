@@ -83,10 +83,10 @@ func TestOtherExchangesDoNotEndThePeriodicOne(t *testing.T) {
 		syncing := func() bool {
 			m.locked.Lock()
 			defer m.locked.Unlock()
-			return m.locked.core.syncing
+			return m.locked.core.gossip.syncing
 		}
 		m.step(func(c *core, _ instant) {
-			c.syncing = true
+			c.gossip.syncing = true
 			c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: c.table.get("p").node})
 		})
 		synctest.Wait()

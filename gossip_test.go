@@ -47,8 +47,8 @@ func TestGossipGoesToMembersAndTheNewlyDead(t *testing.T) {
 	c.hearSuspect("suspect", 1, "a")
 	c.settle()
 	c.now = c.now.add(c.cfg.GossipToTheDeadTime)
-	c.broadcast("news", []byte("news"), nil)
-	c.gossipDue(c.now)
+	c.gossip.broadcast("news", []byte("news"), nil)
+	c.gossip.gossipDue(c.now)
 	require.ElementsMatch(t, []string{"alive", "suspect", "dead"}, c.gossiped())
 }
 
@@ -56,10 +56,10 @@ func TestGossipGoesToMembersAndTheNewlyDead(t *testing.T) {
 func TestGossipNodesLimitsTheTargets(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 20)...)
-	c.broadcast("news", []byte("news"), nil)
+	c.gossip.broadcast("news", []byte("news"), nil)
 	seen := map[string]bool{}
 	for range 200 {
-		c.gossipDue(c.now)
+		c.gossip.gossipDue(c.now)
 		targets := c.gossiped()
 		require.Len(t, targets, 3)
 		require.Len(t, slices.Compact(sortedCopy(targets)), 3, "different ones")
@@ -76,8 +76,8 @@ func TestGossipNodesLimitsTheTargets(t *testing.T) {
 func TestGossipReachesAllBeforeAnybodyTwice(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 8)...)
-	c.broadcast("news", []byte("news"), nil)
-	round := func() []string { c.gossipDue(c.now); return c.gossiped() }
+	c.gossip.broadcast("news", []byte("news"), nil)
+	round := func() []string { c.gossip.gossipDue(c.now); return c.gossiped() }
 	for range 30 {
 		var eventSeq []string
 		for range 3 {
@@ -95,15 +95,15 @@ func TestGossipReachesAllBeforeAnybodyTwice(t *testing.T) {
 	for range 8 {
 		require.NotContains(t, round(), "n000")
 	}
-	require.Len(t, c.table.turns.order, 9, "me, seven others, and the new one")
+	require.Len(t, c.gossip.turns.order, 9, "me, seven others, and the new one")
 
 	orders := map[string]bool{}
 	for range 20 {
 		c.settle()
-		c.table.turns.stale = true
-		c.table.turns.next = len(c.table.turns.order)
-		c.beginTurns()
-		orders[fmt.Sprint(c.nextForGossip(c.now, 8)[0].node.Name)] = true
+		c.gossip.turns.stale = true
+		c.gossip.turns.next = len(c.gossip.turns.order)
+		c.gossip.beginTurns()
+		orders[fmt.Sprint(c.gossip.nextForGossip(c.now, 8)[0].node.Name)] = true
 	}
 	require.Greater(t, len(orders), 3)
 }
@@ -112,10 +112,10 @@ func TestGossipReachesAllBeforeAnybodyTwice(t *testing.T) {
 func TestNothingToSayNoTargets(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
-	c.gossipDue(c.now)
+	c.gossip.gossipDue(c.now)
 	require.Empty(t, c.gossiped())
 	c.cfg.Delegate = &hooks{}
-	c.gossipDue(c.now)
+	c.gossip.gossipDue(c.now)
 	require.NotEmpty(t, c.gossiped(), "the delegate may have something")
 }
 
@@ -124,7 +124,7 @@ func TestGossipRoundsComeEachInterval(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.ProbeInterval, cfg.PushPullInterval = 0, 0 })
 	c.know("x")
 	c.start(c.now)
-	c.broadcast("news", []byte("news"), nil)
+	c.gossip.broadcast("news", []byte("news"), nil)
 	rounds := 0
 	last := c.now
 	for c.now < instant(time.Hour).add(20*time.Second) {
@@ -158,17 +158,17 @@ func (c *testCore) set(kind string) bool {
 func TestGossipSleepsWhileNothingIsQueued(t *testing.T) {
 	c := sleepingGossip(t, 1)
 	require.False(t, c.set("gossipTimer"))
-	c.broadcast("news", []byte("news"), nil)
+	c.gossip.broadcast("news", []byte("news"), nil)
 	c.nextDeadline(c.now)
 	require.True(t, c.set("gossipTimer"))
 	c.pass(time.Second)
 	require.Len(t, c.gossiped(), 5, "the queue is still full, so it goes on")
-	c.queue.Reset()
+	c.gossip.queue.Reset()
 	c.pass(time.Second)
 	require.False(t, c.set("gossipTimer"))
 
 	c.cfg.Delegate = &hooks{}
-	c.gossipDue(c.now)
+	c.gossip.gossipDue(c.now)
 	require.True(t, c.set("gossipTimer"))
 }
 
@@ -179,7 +179,7 @@ func TestGossipWakesAtRandomMoments(t *testing.T) {
 	for seed := range uint64(300) {
 		c := sleepingGossip(t, seed)
 		c.pass(time.Minute)
-		c.broadcast("news", []byte("news"), nil)
+		c.gossip.broadcast("news", []byte("news"), nil)
 		waits = append(waits, c.nextDeadline(c.now).sub(c.now))
 	}
 	slices.Sort(waits)
@@ -194,13 +194,13 @@ func TestGossipWakesAtRandomMoments(t *testing.T) {
 func TestWakingGossipKeepsThePeriod(t *testing.T) {
 	for seed := range uint64(20) {
 		c := sleepingGossip(t, seed)
-		c.gossipDue(c.now)
+		c.gossip.gossipDue(c.now)
 		last := c.now
 		c.pass(10 * time.Millisecond)
-		c.broadcast("news", []byte("news"), nil)
+		c.gossip.broadcast("news", []byte("news"), nil)
 		c.nextDeadline(c.now)
-		c.queue.Reset() // it has ridden on something else
-		c.broadcast("more", []byte("more"), nil)
+		c.gossip.queue.Reset() // it has ridden on something else
+		c.gossip.broadcast("more", []byte("more"), nil)
 		wait := c.nextDeadline(c.now).sub(last)
 		require.GreaterOrEqual(t, wait, 180*time.Millisecond)
 		require.LessOrEqual(t, wait, 220*time.Millisecond)
@@ -218,30 +218,30 @@ func TestPartnersAreAliveAndNotOneself(t *testing.T) {
 	c.hearSuspect("suspect", 1, "a")
 	found := 0
 	for range 100 {
-		c.syncDue(c.now)
+		c.gossip.syncDue(c.now)
 		partners := c.synced()
-		require.Equal(t, len(partners) > 0, c.syncing)
+		require.Equal(t, len(partners) > 0, c.gossip.syncing)
 		require.Subset(t, []string{"alive"}, partners)
 		found += len(partners)
-		c.syncing = false
+		c.gossip.syncing = false
 	}
 	require.Greater(t, found, 80, "it is drawn nearly always (P71)")
 	c.hearDead("alive", 1, "a")
-	c.syncDue(c.now)
+	c.gossip.syncDue(c.now)
 	require.Empty(t, c.synced())
-	require.False(t, c.syncing)
+	require.False(t, c.gossip.syncing)
 }
 
 // TestOneExchangeAtATime checks P115.
 func TestOneExchangeAtATime(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
-	c.syncDue(c.now)
+	c.gossip.syncDue(c.now)
 	require.Len(t, c.synced(), 1)
-	c.syncDue(c.now)
+	c.gossip.syncDue(c.now)
 	require.Empty(t, c.synced())
-	c.syncing = false
-	c.syncDue(c.now)
+	c.gossip.syncing = false
+	c.gossip.syncDue(c.now)
 	require.Len(t, c.synced(), 1)
 }
 
@@ -250,7 +250,7 @@ func TestPushPullNodes(t *testing.T) {
 	for configured, want := range map[int]int{0: 1, 1: 1, 3: 3, 100: 8} {
 		c := newTestCore(t, func(cfg *Config) { cfg.PushPullNodes = configured })
 		c.know(nodeNames("n", 8)...)
-		c.syncDue(c.now)
+		c.gossip.syncDue(c.now)
 		require.Len(t, slices.Compact(sortedCopy(c.synced())), want, "PushPullNodes %d", configured)
 	}
 }
@@ -269,7 +269,7 @@ func TestWaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
 			c.hearDead(name, 1, "a")
 		}
 		c.timers = timers{}
-		c.syncDue(c.now)
+		c.gossip.syncDue(c.now)
 		require.InDelta(t, row.want, c.timers.next().sub(c.now), float64(row.want)/10+1, "%d others", row.others)
 	}
 }
@@ -279,13 +279,13 @@ func TestWaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
 func TestNodeSelectionIsLeftToTheShell(t *testing.T) {
 	c := newTestCore(t, func(cfg *Config) { cfg.NodeSelection = everyNode{} })
 	c.know("x")
-	c.broadcast("news", []byte("news"), nil)
-	c.gossipDue(c.now)
+	c.gossip.broadcast("news", []byte("news"), nil)
+	c.gossip.gossipDue(c.now)
 	require.Empty(t, c.gossiped())
 	require.True(t, c.fx.selectGossip)
-	c.syncDue(c.now)
+	c.gossip.syncDue(c.now)
 	require.Equal(t, []streamTask{{kind: streamSync}}, c.fx.streams)
-	require.True(t, c.syncing)
+	require.True(t, c.gossip.syncing)
 }
 
 type everyNode struct{}
@@ -333,7 +333,7 @@ func news(length, i int) *namedBroadcast {
 
 // spread queues a broadcast of the node's own, as the core does.
 func (m *Memberlist) spread(b Broadcast) {
-	m.step(func(c *core, _ instant) { c.queue.QueueBroadcast(b) })
+	m.step(func(c *core, _ instant) { c.gossip.queue.QueueBroadcast(b) })
 }
 
 // TestOneBroadcastIsSentBareMoreAsCompound checks P70, W16.

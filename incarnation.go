@@ -131,32 +131,6 @@ func (c *core) catchUp(incarnation uint32) {
 	}
 }
 
-// doubt notes that somebody says of a member in good standing that it is alive with an
-// incarnation far from the record. One of the two was made up; the member can tell.
-func (c *core) doubt(m *member, incarnation uint32) {
-	if far(incarnation, m.incarnation) && m != c.self && m.state() == StateAlive {
-		c.suspectRecord = m
-	}
-}
-
-// doubtShare bounds the full exchanges with a member in doubt: about so many nodes of a
-// cluster make one with it in an interval, and no node more than half of its own. So no
-// member is flooded, and no node is kept away from the others.
-const doubtShare = 16
-
-// takeDoubted is the member in doubt, if this exchange is to be made with it; else nil (P163).
-func (c *core) takeDoubted() *member {
-	m := c.suspectRecord
-	if m == nil || c.rng.IntN(max(2, c.table.live()/doubtShare)) > 0 {
-		return nil
-	}
-	c.suspectRecord = nil
-	if !c.syncsWith(m) {
-		return nil
-	}
-	return m
-}
-
 // correct takes over what a member says about itself in a full exchange, if the
 // record is too far away from it. It is not gossiped on: the others cannot compare
 // the two either (P162).

@@ -465,8 +465,8 @@ func TestMembersInDoubtAreAsked(t *testing.T) {
 		for range 1000 {
 			run.hear(c)
 			c.settle()
-			c.syncing = false
-			c.syncDue(c.now)
+			c.gossip.syncing = false
+			c.gossip.syncDue(c.now)
 			for _, name := range c.syncs() {
 				if name == "x" {
 					asked++
@@ -483,7 +483,7 @@ func TestMembersInDoubtAreAsked(t *testing.T) {
 	c.hearAlive("x", 1<<30)
 	c.hearDead("x", 1<<29, "a")
 	for range 100 {
-		require.Nil(t, c.takeDoubted(), "it died since")
+		require.Nil(t, c.gossip.takeDoubted(), "it died since")
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *core) leave(now instant) <-chan struct{} {
 	}
 	c.leaving = true
 	msg := c.departureMessage()
-	c.broadcast(c.self.node.Name, msg, nil)
+	c.gossip.broadcast(c.self.node.Name, msg, nil)
 	c.markGone(now, c.self, c.self.incarnation, StateLeft, c.self.node.Name)
 	if c.table.live() == 0 {
 		c.tellDeparting(now)

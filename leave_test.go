@@ -352,7 +352,7 @@ func TestDepartureIsProvedByThoseWhoStay(t *testing.T) {
 		c.ack(c.now, &ack{SeqNo: first[name]}, c.now)
 		c.hearDead(name, 1, name)
 	}
-	c.queue.Reset()
+	c.gossip.queue.Reset()
 	c.pass(0)
 	second := c.departurePings()
 	require.Len(t, second, 2, "others are asked at once")

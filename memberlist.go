@@ -161,9 +161,8 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 			"configured Transport is not a NodeAwareTransport and some features may not work as desired")
 	}
 	core := newCore(conf, newRandom())
-	core.noEvents = conf.Events == nil
 	_, reasons := conf.Events.(EventReasonDelegate)
-	core.noReasons = !reasons
+	core.listenFor(conf.Events != nil, reasons)
 	m := &Memberlist{
 		config:     conf,
 		log:        log,
@@ -172,8 +171,8 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		resolver:   newResolver(conf, log),
 		meter:      &meter{conf.MetricLabels},
 		life:       newLifetime(),
-		broadcasts: core.queue,
-		view:       &core.table.view,
+		broadcasts: core.broadcasts(),
+		view:       core.memberView(),
 		epoch:      time.Now(),
 	}
 	m.udp, _ = transport.(*NetTransport)

@@ -26,24 +26,6 @@ type prober struct {
 	unsent      bool          // the ping could not be sent (P67)
 }
 
-// start sets the first alarms, each at a random moment of its first period (P42).
-func (c *core) start(now instant) {
-	if c.cfg.ProbeInterval > 0 {
-		c.timers.set(c.withinPeriod(now, c.cfg.ProbeInterval), (*probeTimer)(c))
-	}
-	if c.cfg.GossipInterval > 0 && c.cfg.GossipNodes > 0 {
-		c.timers.set(c.withinPeriod(now, c.cfg.GossipInterval), (*gossipTimer)(c))
-	}
-	if c.cfg.PushPullInterval > 0 {
-		wait := pushPullWait(c.cfg.PushPullInterval, len(c.table.order))
-		c.timers.set(c.withinPeriod(now, c.cfg.PushPullInterval).add(wait), (*syncTimer)(c))
-	}
-	if c.cfg.QueueCheckInterval > 0 {
-		c.timers.set(now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c))
-	}
-	c.startReconnecting(now)
-}
-
 // probeDue begins a round, or notes that one is owed when the previous one has
 // not ended (P42).
 func (c *core) probeDue(now instant) {
@@ -109,21 +91,6 @@ func (c *core) nextTarget(now instant) *member {
 		}
 	}
 	return nil
-}
-
-// reap forgets nodes that have been gone for long, and shuffles the rest (P46).
-// The own record stays, even after Leave (P26).
-func (c *core) reap(now instant) {
-	for i := len(c.table.order) - 1; i >= 0; i-- {
-		m := c.table.order[i]
-		if m == c.self || !m.gone() || now.sub(m.since) <= c.cfg.GossipToTheDeadTime {
-			continue
-		}
-		c.verdicts.bury(now, m)
-		c.table.remove(i)
-	}
-	c.table.shuffle(c.rng)
-	c.table.turns.stale = true
 }
 
 // probe is the ping of a probe round. It stays pending after that while the self-check

@@ -712,10 +712,10 @@ func TestNewsIsSentOftenEnoughForSmallClusters(t *testing.T) {
 		{1, 6, 1}, {0, 6, 1},
 	} {
 		c := newTestCore(t, func(cfg *Config) { cfg.RetransmitMult = run.mult })
-		c.queue.NumNodes = func() int { return run.nodes }
-		c.broadcast("news", []byte("news"), nil)
+		c.gossip.queue.NumNodes = func() int { return run.nodes }
+		c.gossip.broadcast("news", []byte("news"), nil)
 		sent := 0
-		for c.queue.GetBroadcasts(0, 100) != nil {
+		for c.gossip.queue.GetBroadcasts(0, 100) != nil {
 			sent++
 		}
 		require.Equal(t, run.want, sent, "%+v", run)

@@ -18,27 +18,11 @@ func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, do
 	c.broadcastSelf(n.Name, done)
 }
 
-// allocMessage is memory for a message of so many bytes that is gossiped on. Messages that
-// come one after the other share a piece: they leave the queue at about the same
-// time, and that is a tenth of the allocations.
-func (c *core) allocMessage(size int) []byte {
-	const piece = 1 << 10
-	if size > piece/4 {
-		return make([]byte, 0, size)
-	}
-	if cap(c.messages)-len(c.messages) < size {
-		c.messages = make([]byte, 0, piece)
-	}
-	from := len(c.messages)
-	c.messages = c.messages[:from+size]
-	return c.messages[from : from : from+size]
-}
-
 // startAsLeft makes the own record without becoming a member: the gates refused
 // this node (P14).
 func (c *core) startAsLeft(now instant, ip []byte, port uint16, meta []byte) {
 	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
-	c.self = c.table.add(c.rng, n, now)
+	c.self = c.addRecord(now, n)
 	c.leaving = true
 }
 
@@ -50,11 +34,7 @@ func (c *core) broadcastSelf(name string, done func()) {
 		Incarnation: c.self.incarnation, Node: borrow(n.Name), Addr: n.Addr, Port: n.Port,
 		Meta: n.Meta, Vsn: versions[:],
 	}
-	c.broadcast(name, a.appendTo(nil), done)
-}
-
-func (c *core) broadcast(name string, msg []byte, done func()) {
-	c.queue.queueNamed(name, msg, whenDone(done))
+	c.gossip.broadcast(name, a.appendTo(nil), done)
 }
 
 // alive applies an alive message from the network. raw is the message as it
@@ -75,7 +55,7 @@ func (c *core) aliveAbout(now instant, m *member, a *alive, raw []byte) {
 	case !m.node.at(a.Addr, a.Port):
 		c.aliveElsewhere(now, m, a, raw)
 	case !m.yieldsTo(a.Incarnation): // P97
-		c.doubt(m, a.Incarnation)
+		c.gossip.doubt(m, a.Incarnation)
 		c.notifyAccused(now, m)
 	case m.state() == StateAlive && m.node.says(a):
 		c.acceptIncarnation(m, a, raw)
@@ -118,18 +98,25 @@ func (c *core) aliveStranger(now instant, a *alive, raw []byte) {
 		c.notifyAccused(now, c.addFromVerdict(now, n, prior))
 		return
 	}
-	c.gossipAlive(n.Name, a, raw)
+	c.gossip.gossipAlive(n.Name, a, raw)
 	c.addMember(now, n, a.Incarnation)
 	if accused {
 		c.suspect(now, &suspect{Incarnation: prior.incarnation, Node: borrow(n.Name), From: borrow(prior.from)}, nil)
 	}
 }
 
+// addRecord adds a record to the table. It is sent gossip in its turn.
+func (c *core) addRecord(since instant, n *Node) *member {
+	m := c.table.add(c.rng, n, since)
+	c.gossip.turns.add(c.rng, m)
+	return m
+}
+
 // addFromVerdict makes a record of n, which is held to be gone. The record is as old as what
 // it is made from, and so is the tombstone that comes after it: however often they
 // are made from each other, neither outlives its time (P165).
 func (c *core) addFromVerdict(now instant, n *Node, said verdict) *member {
-	m := c.table.add(c.rng, n.withState(said.state), said.at)
+	m := c.addRecord(said.at, n.withState(said.state))
 	m.incarnation = said.incarnation
 	file := m.detectorState()
 	file.knownSince = max(now, 1)
@@ -190,32 +177,20 @@ func (c *core) acceptAlive(now instant, m *member, n *Node, a *alive, raw []byte
 		versions := m.node.versions()
 		n.setVersions(versions[:])
 	}
-	c.gossipAlive(n.Name, a, raw)
+	c.gossip.gossipAlive(n.Name, a, raw)
 	c.markAlive(now, m, n, a.Incarnation, n.Name)
 }
 
 // acceptIncarnation is acceptAlive for what most news are: the node is as it was, and
 // only its incarnation has moved on. Its Node does not show that and stays.
 func (c *core) acceptIncarnation(m *member, a *alive, raw []byte) {
-	c.gossipAlive(m.node.Name, a, raw)
+	c.gossip.gossipAlive(m.node.Name, a, raw)
 	m.incarnation = a.Incarnation
-}
-
-// gossipAlive gossips an alive message on (P101).
-func (c *core) gossipAlive(name string, a *alive, raw []byte) {
-	if raw == nil {
-		const fixed = 64 // keys, numbers, versions
-		raw = a.appendTo(c.allocMessage(fixed + a.Node.len() + len(a.Addr) + len(a.Meta)))
-	} else {
-		raw = append(c.allocMessage(len(raw)), raw...)
-	}
-	c.broadcast(name, raw, nil)
-	c.fx.metrics.alive++
 }
 
 // addMember makes a member of a node that was unknown, and tells so (P102).
 func (c *core) addMember(now instant, n *Node, incarnation uint32) *member {
-	m := c.table.add(c.rng, n, now)
+	m := c.addRecord(now, n)
 	m.incarnation = incarnation
 	c.nodeReturned(now, m)
 	c.emit(eventJoin, Change{
@@ -313,25 +288,12 @@ func (c *core) confirm(now instant, m *member, s *suspect, raw []byte) {
 	}
 	c.timers.set(max(suspicion.deadline(), now), (*suspicionTimer)(m.suspicion()))
 	c.scheduleFinalProbeRepeat(now, m)
-	c.gossipMessage(m.node.Name, raw, s)
-}
-
-// encodable is a message that can be encoded anew when it was not canonical.
-type encodable interface{ appendTo([]byte) []byte }
-
-// gossipMessage gossips a message about name on, as the bytes it came in as if possible.
-func (c *core) gossipMessage(name string, raw []byte, m encodable) {
-	if raw == nil {
-		raw = m.appendTo(nil)
-	} else {
-		raw = append(c.allocMessage(len(raw)), raw...)
-	}
-	c.broadcast(name, raw, nil)
+	c.gossip.gossipMessage(m.node.Name, raw, s)
 }
 
 // beginSuspicion makes m a suspect and gossips that on (P107).
 func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
-	c.gossipMessage(m.node.Name, raw, s)
+	c.gossip.gossipMessage(m.node.Name, raw, s)
 	c.fx.metrics.suspect++
 	c.startSuspicion(now, m, s)
 }
@@ -403,7 +365,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 	case state == StateDead && c.recentlyJoined(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
 	default:
-		c.gossipMessage(m.node.Name, raw, d)
+		c.gossip.gossipMessage(m.node.Name, raw, d)
 		c.markGone(now, m, d.Incarnation, state, d.From.own())
 	}
 }
@@ -495,7 +457,7 @@ func (c *core) merge(now instant, states []pushNodeState) {
 		case StateAlive:
 			m := c.table.find(s.Name)
 			if m != nil && c.knowsAlive(m, s) {
-				c.doubt(m, s.Incarnation)
+				c.gossip.doubt(m, s.Incarnation)
 				continue
 			}
 			a = s.alive()
@@ -610,4 +572,19 @@ func (c *core) mergeElsewhere(now instant, m *member, s *pushNodeState) {
 		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
 		c.forwardToAccused(now, m, said.appendTo(nil))
 	}
+}
+
+// reap forgets nodes that have been gone for long, and shuffles the rest (P46).
+// The own record stays, even after Leave (P26).
+func (c *core) reap(now instant) {
+	for i := len(c.table.order) - 1; i >= 0; i-- {
+		m := c.table.order[i]
+		if m == c.self || !m.gone() || now.sub(m.since) <= c.cfg.GossipToTheDeadTime {
+			continue
+		}
+		c.verdicts.bury(now, m)
+		c.table.remove(i)
+	}
+	c.table.shuffle(c.rng)
+	c.gossip.turns.shuffle()
 }

@@ -221,7 +221,7 @@ func TestFirstIncarnationIsOne(t *testing.T) {
 	require.Equal(t, 1, c.fx.metrics.alive)
 
 	var a alive
-	_, err := a.decode(c.queue.GetBroadcasts(0, 1400)[0][1:])
+	_, err := a.decode(c.gossip.queue.GetBroadcasts(0, 1400)[0][1:])
 	require.NoError(t, err)
 	require.Equal(t, alive{
 		Incarnation: 1, Node: borrow("me"), Addr: []byte{10, 0, 0, 1}, Port: 7946, Meta: []byte("meta"),
@@ -409,11 +409,11 @@ func TestGossipedOnAsReceived(t *testing.T) {
 	c.alive(c.now, a, raw)
 	want := slices.Clone(raw)
 	clear(raw)
-	require.Equal(t, [][]byte{want}, c.queue.GetBroadcasts(0, 1400), "and they are copied")
+	require.Equal(t, [][]byte{want}, c.gossip.queue.GetBroadcasts(0, 1400), "and they are copied")
 
 	c.settle()
 	c.alive(c.now, aliveOf("y", 5), nil)
-	require.Equal(t, [][]byte{aliveOf("y", 5).appendTo(nil)}, c.queue.GetBroadcasts(0, 1400))
+	require.Equal(t, [][]byte{aliveOf("y", 5).appendTo(nil)}, c.gossip.queue.GetBroadcasts(0, 1400))
 }
 
 // Nothing of a packet is kept.
@@ -931,7 +931,7 @@ func TestRefutationCarriesAddressMetaAndVersions(t *testing.T) {
 	c.settle()
 	c.hearSuspect("me", 2, "a")
 	var a alive
-	_, err := a.decode(c.queue.GetBroadcasts(0, 1400)[0][1:])
+	_, err := a.decode(c.gossip.queue.GetBroadcasts(0, 1400)[0][1:])
 	require.NoError(t, err)
 	require.Equal(t, alive{
 		Incarnation: 3, Node: borrow("me"), Addr: []byte{10, 0, 0, 9}, Port: 8301, Meta: []byte("meta"), Vsn: testVersions(),
@@ -1021,8 +1021,8 @@ func exchange(a, b *testCore) {
 }
 
 func deliver(from, to *testCore) {
-	msgs := from.queue.GetBroadcasts(0, 1<<20)
-	from.queue.Reset()
+	msgs := from.gossip.queue.GetBroadcasts(0, 1<<20)
+	from.gossip.queue.Reset()
 	for _, p := range from.fx.packets {
 		if p.to.name == to.cfg.Name {
 			msgs = append(msgs, p.msg)
@@ -1201,7 +1201,7 @@ func TestBroadcastsKeepTheirBytes(t *testing.T) {
 		clear(raw)
 	}
 	var got []string
-	for _, msg := range c.queue.GetBroadcasts(0, 1<<20) {
+	for _, msg := range c.gossip.queue.GetBroadcasts(0, 1<<20) {
 		got = append(got, string(msg))
 		_ = append(msg, "more than fits"...)
 	}
@@ -1262,7 +1262,7 @@ func TestPublishedNodesNeverChange(t *testing.T) {
 func TestBroadcastComesBeforeTheEvent(t *testing.T) {
 	c := newTestCore(t)
 	c.hearAlive("x", 1, withMeta("m"))
-	require.Equal(t, 1, c.queue.NumQueued())
+	require.Equal(t, 1, c.gossip.queue.NumQueued())
 	require.Equal(t, "m", string(c.fx.events[0].node.Meta))
 	require.Equal(t, StateAlive, c.fx.events[0].node.State)
 }

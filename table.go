@@ -87,7 +87,6 @@ type table struct {
 	fresh  []member // made in advance
 	counts [4]int   // by state
 	coming int      // records that are expected to be added soon
-	turns  gossipTurns
 	view   memberView
 }
 
@@ -133,7 +132,6 @@ func (t *table) add(rng *rand.Rand, n *Node, now instant) *member {
 	*m = member{node: n, since: now, slot: uint32(t.view.take())}
 	t.order = append(t.order, m)
 	t.swap(len(t.order)-1, rng.IntN(len(t.order)))
-	t.turns.add(rng, m)
 	t.byName.add(m)
 	t.counts[n.State]++
 	t.publish(m)
@@ -305,15 +303,4 @@ func (v *memberView) members() []*Node {
 		nodes = append(nodes, found[:n]...)
 	}
 	return nodes
-}
-
-// filter is the records that fit, in their random order.
-func (c *core) filter(fits func(*member) bool) []*member {
-	var list []*member
-	for _, m := range c.table.order {
-		if fits(m) {
-			list = append(list, m)
-		}
-	}
-	return list
 }
