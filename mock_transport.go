@@ -40,7 +40,19 @@ const (
 //
 // A MockNetwork has no goroutines, and uses timers only while packets are delayed,
 // so it works in a testing/synctest bubble if it is created there. Shutdown of
-// either end releases a blocked sender.
+// either end releases a blocked sender. A test in virtual time looks like this:
+//
+//	synctest.Test(t, func(t *testing.T) {
+//		var network memberlist.MockNetwork
+//		a := startNode(t, &network, "a") // Config.Transport = network.NewTransport("a")
+//		b := startNode(t, &network, "b")
+//		b.Join([]string{a.LocalNode().Address()})
+//		network.Partition([]string{"a"}, []string{"b"})
+//		time.Sleep(time.Minute) // takes no time
+//		// a.NumMembers() is 1
+//	})
+//
+// The file example_synctest_test.go has the whole test.
 type MockNetwork struct {
 	dropped atomic.Uint64
 
