@@ -376,7 +376,7 @@ func (m *Memberlist) dialApart(ctx context.Context, to Address, timeout time.Dur
 	}
 	select {
 	case r := <-dialled:
-		return r.conn, r.err
+		return keyable(r.conn), r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -3,6 +3,7 @@ package memberlist
 import (
 	"net"
 	"net/netip"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,15 @@ func sourceOf(conn net.Conn) streamSource {
 		source.network, _ = addr.Prefix(min(addr.BitLen(), ipv6Network))
 	}
 	return source
+}
+
+// keyable returns a stream that can be the key of a map. Transports may have streams of
+// any type, and a struct that holds a slice cannot be compared.
+func keyable(conn net.Conn) net.Conn {
+	if conn == nil || reflect.ValueOf(conn).Comparable() {
+		return conn
+	}
+	return &struct{ net.Conn }{conn}
 }
 
 // add takes in a stream that this node opened; false, and the stream is closed, after
@@ -163,6 +173,7 @@ func (m *Memberlist) firstByteTimeout() time.Duration {
 
 // takeStream serves a stream on a goroutine of its own.
 func (m *Memberlist) takeStream(conn net.Conn) {
+	conn = keyable(conn)
 	serve := m.serveStream
 	if !m.streams.admit(conn) {
 		m.meter.countDropped("stream", 1)
