@@ -79,7 +79,7 @@ func (k *retainer) about(what string) int {
 func (k *retainer) create(cfg *Config) (*Memberlist, error) {
 	cfg.Transport = retainingTransport{cfg.Transport.(NodeAwareTransport), k}
 	cfg.StructuredLogger = slog.New(retainingHandler{k})
-	eventSeq := retainingDelegate{k: k, Delegate: cfg.Delegate, events: cfg.Events, ping: cfg.Ping, alive: cfg.Alive}
+	eventSeq := retainingDelegate{k: k, Delegate: cfg.Delegate, events: cfg.Events, ping: cfg.Ping, alive: cfg.Alive, merge: cfg.Merge}
 	cfg.Delegate, cfg.Events, cfg.Conflict, cfg.Merge = eventSeq, eventSeq, eventSeq, eventSeq
 	if cfg.Alive != nil {
 		cfg.Alive = eventSeq
@@ -150,6 +150,7 @@ type retainingDelegate struct {
 	events EventDelegate
 	ping   PingDelegate
 	alive  AliveDelegate
+	merge  MergeDelegate
 }
 
 func (d retainingDelegate) NotifyMsg(msg []byte) {
@@ -180,6 +181,9 @@ func (d retainingDelegate) NotifyUpdate(n *Node) {
 func (d retainingDelegate) NotifyChange(c Change) {
 	d.k.node("change", c.Node)
 	d.k.text("change: by", c.By)
+	if reasons, ok := d.events.(EventReasonDelegate); ok {
+		reasons.NotifyChange(c)
+	}
 }
 
 func (d retainingDelegate) NotifyConflict(existing, other *Node) {
@@ -191,7 +195,10 @@ func (d retainingDelegate) NotifyMerge(nodes []*Node) error {
 	for _, n := range nodes {
 		d.k.node("merge", n)
 	}
-	return nil
+	if d.merge == nil {
+		return nil
+	}
+	return d.k.error("refusal", d.merge.NotifyMerge(nodes))
 }
 
 func (d retainingDelegate) NotifyAlive(n *Node) error {
