@@ -115,10 +115,10 @@ func (c *core) startAddressCheck(now instant, m *member, a *alive) {
 	if m != c.self && !c.nameIsFree(now, m) {
 		k.knownPing = c.pingByName(now, k, m.node)
 		k.knownPing.m = m
-		c.askOthers(now, &k.knownPing.indirectProbe, timeout)
+		c.indirect.askOthers(now, &k.knownPing.indirectProbe, timeout)
 	}
 	k.claimedPing = c.pingByName(now, k, k.claimant)
-	c.pingByStream(now, &k.claimedPing.indirectProbe, timeout)
+	c.indirect.pingByStream(now, &k.claimedPing.indirectProbe, timeout)
 	c.scheduleAddressVerdict(k, now.add(timeout))
 }
 
@@ -217,8 +217,8 @@ func (c *core) addressCheckDue(now instant, k *addressCheck) {
 	if now < k.due || k.identifying != nil {
 		return
 	}
-	if late := now.sub(k.due); late > c.timerTolerance() && !c.cfg.Detector.NoStallGuard {
-		c.scheduleAddressVerdict(k, now.add(c.timerTolerance())) // the answers may wait to be read
+	if late := now.sub(k.due); late > timerTolerance(c.cfg) && !c.cfg.Detector.NoStallGuard {
+		c.scheduleAddressVerdict(k, now.add(timerTolerance(c.cfg))) // the answers may wait to be read
 		return
 	}
 	switch {
@@ -321,18 +321,6 @@ func (c *core) identified(now instant, asked *Node, own netip.AddrPort) {
 	default:
 		m.addressHistory().duplicateFoundAt = max(now, 1)
 		c.rejectClaimedAddress(now, k, true)
-	}
-}
-
-// abandonProbe ends a probe of m without a verdict, and drops an accusation of it that
-// waits for its alibi: m has moved, and its silence was that of another process.
-func (c *core) abandonProbe(now instant, m *member) {
-	if c.unverified.m == m {
-		c.unverified = failedProbe{}
-	}
-	if p := c.probing.ping; p != nil && p.m == m {
-		p.forget()
-		c.endProbe(now)
 	}
 }
 

@@ -8,10 +8,11 @@ import "time"
 type awareness struct {
 	score int
 	limit int // the score stays below it; at least 1 (P68)
+	out   *metricCounts
 }
 
-func newAwareness(limit int) awareness {
-	return awareness{limit: max(limit, 1)}
+func newAwareness(limit int, out *metricCounts) awareness {
+	return awareness{limit: max(limit, 1), out: out}
 }
 
 // apply adds delta to the score, clamped at both ends, and reports whether the
@@ -20,6 +21,13 @@ func (a *awareness) apply(delta int) bool {
 	before := a.score
 	a.score = min(max(a.score+delta, 0), a.limit-1)
 	return a.score != before
+}
+
+// adjust is apply for the parts of the core: a score that has changed is reported.
+func (a *awareness) adjust(delta int) {
+	if a.apply(delta) {
+		a.out.health, a.out.healthChanged = a.score, true
+	}
 }
 
 // scale stretches d by the score (P48).

@@ -10,7 +10,7 @@ import (
 
 // TestHealthScoreIsClampedAtBothEnds checks P66.
 func TestHealthScoreIsClampedAtBothEnds(t *testing.T) {
-	a := newAwareness(8)
+	a := newAwareness(8, new(metricCounts))
 	steps := []struct{ delta, score int }{
 		{0, 0}, {-1, 0}, {+1, 1}, {+3, 4}, {-1, 3}, {+100, 7}, {+1, 7}, {-2, 5}, {-100, 0}, {-1, 0},
 	}
@@ -26,7 +26,7 @@ func TestHealthScoreIsClampedAtBothEnds(t *testing.T) {
 // the stretched interval zero (P68).
 func TestLimitBelowOneCountsAsOne(t *testing.T) {
 	for _, limit := range []int{1, 0, -1, math.MinInt} {
-		a := newAwareness(limit)
+		a := newAwareness(limit, new(metricCounts))
 		for _, delta := range []int{+1, -1, +5, -5} {
 			require.False(t, a.apply(delta), "limit %d", limit)
 			require.Zero(t, a.score, "limit %d", limit)
@@ -37,7 +37,7 @@ func TestLimitBelowOneCountsAsOne(t *testing.T) {
 
 // TestScoreStretchesTheInterval checks P48.
 func TestScoreStretchesTheInterval(t *testing.T) {
-	a := newAwareness(8)
+	a := newAwareness(8, new(metricCounts))
 	for score := range 8 {
 		require.Equal(t, score, a.score)
 		require.Equal(t, time.Duration(score+1)*time.Second, a.scale(time.Second))

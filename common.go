@@ -74,7 +74,7 @@ func (c *common) choose(k int, fits func(*member) bool) []*member {
 
 // syncsWith reports whether m is a partner for push/pull (P115).
 func (c *common) syncsWith(m *member) bool {
-	return m.state() == StateAlive && m != c.self
+	return c.isPeer(m)
 }
 
 // filter is the records that fit, in their random order.
@@ -87,3 +87,6 @@ func (c *common) filter(fits func(*member) bool) []*member {
 	}
 	return list
 }
+
+// isPeer reports whether m is another node in good standing.
+func (c *common) isPeer(m *member) bool { return m.state() == StateAlive && m != c.self }

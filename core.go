@@ -16,19 +16,13 @@ type core struct {
 	noEvents  bool // nobody wants to hear of changes
 	noReasons bool // nobody wants to hear their reasons
 
+	detector
 	verdicts verdicts // about names that are not in the table
 	gossip   dissemination
-	pings    pings
-	relays   relays
 
-	incarnation     uint32 // the highest that this node has used or was accused with
-	leaving         bool   // Leave was called and Join not since
-	departure       *departure
-	health          awareness
-	probing         prober
-	selfCheck       selfCheck
-	streamSelfCheck selfCheck
-	unverified      failedProbe // waits for an alibi; none if its member is nil
+	incarnation uint32 // the highest that this node has used or was accused with
+	leaving     bool   // Leave was called and Join not since
+	departure   *departure
 
 	lost           lostNodes
 	reunion        reunion
@@ -43,19 +37,10 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 	c := &core{
 		common:   common{cfg: cfg, rng: rng, table: newTable()},
 		verdicts: newVerdicts(cfg),
-		health:   newAwareness(cfg.AwarenessMaxMultiplier),
 	}
-	c.pings = newPings(&c.common, c.answerReceived)
-	c.relays = newRelays(&c.common, &c.pings)
+	c.detector.init(&c.common, c)
 	c.gossip = newDissemination(&c.common)
 	return c
-}
-
-// adjustHealth changes the local health score (P67).
-func (c *core) adjustHealth(delta int) {
-	if c.health.apply(delta) {
-		c.fx.metrics.health, c.fx.metrics.healthChanged = c.health.score, true
-	}
 }
 
 // emit reports a change of a member to the user.
@@ -73,7 +58,7 @@ func (c *core) emit(kind eventKind, change Change) {
 
 // tick does everything that has fallen due.
 func (c *core) tick(now instant) {
-	c.noticeStall(now)
+	c.stall.check(now)
 	c.timers.expire(now)
 }
 
@@ -100,9 +85,7 @@ func (*queueSampleTimer) stale() bool { return false }
 
 // start sets the first timers, each at a random moment of its first period (P42).
 func (c *core) start(now instant) {
-	if c.cfg.ProbeInterval > 0 {
-		c.timers.set(c.withinPeriod(now, c.cfg.ProbeInterval), (*probeTimer)(c))
-	}
+	c.probing.start(now)
 	c.gossip.start(now)
 	if c.cfg.QueueCheckInterval > 0 {
 		c.timers.set(now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c))

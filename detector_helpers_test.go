@@ -25,7 +25,7 @@ func without(off func(*DetectorSwitches)) func(*Config) {
 func (c *testCore) probe(name string) *probe {
 	c.t.Helper()
 	c.probing.next = slices.Index(c.table.order, c.table.get(name))
-	c.beginProbe(c.now)
+	c.probing.begin(c.now)
 	p := c.probing.ping
 	require.Equal(c.t, name, p.node.Name)
 	c.pingSent(p.seq, c.now)

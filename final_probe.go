@@ -87,9 +87,9 @@ func (c *core) sendFinalProbe(now instant, m *member) {
 	c.send(outPacket{
 		to: toNode(m.node), msg: p.msg, urgent: urgentProbe, seq: p.seq,
 	})
-	c.askOthers(now, &p.indirectProbe, c.answerTime())
-	if p.streamSent != 0 && c.packetsFail(now) {
-		c.selfCheckByStream(now, m)
+	c.indirect.askOthers(now, &p.indirectProbe, c.answerTime())
+	if p.streamSent != 0 && c.selfCheck.packetsFail(now) {
+		c.selfCheck.askByStream(m)
 	}
 	if !c.cfg.Detector.NoSecondPing {
 		for i := range finalProbeRepeats {
@@ -111,8 +111,8 @@ func (p *finalProbe) timedOut(now instant) {
 		return
 	}
 	c.send(outPacket{to: toNode(p.node), msg: p.msg, urgent: urgentProbe})
-	if asked := p.streamSent; asked != 0 && c.packetsFail(now) {
-		c.sendStreamPing(now, &p.indirectProbe, c.answerTime())
+	if asked := p.streamSent; asked != 0 && c.selfCheck.packetsFail(now) {
+		c.indirect.sendStreamPing(now, &p.indirectProbe, c.answerTime())
 		p.streamSent = asked
 	}
 }
@@ -134,7 +134,7 @@ func (c *core) confirmedDead(now instant, m *member) bool {
 		c.recheckSuspicion(answerDue, m)
 		return false
 	}
-	if c.selfCheckPassed(now, &s.finalProbe.indirectProbe) || c.streamSelfCheckPassed(&s.finalProbe.indirectProbe) {
+	if c.selfCheck.passed(now, &s.finalProbe.indirectProbe) || c.selfCheck.passedByStream(&s.finalProbe.indirectProbe) {
 		return true
 	}
 	c.sendFinalProbe(now, m)

@@ -37,7 +37,7 @@ func questions(sent []string) []string {
 func TestLastQuestionIsAskedInEveryWay(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.selfCheck.lastAnswer = c.now.add(time.Second)
+	c.selfCheck.packets.last = c.now.add(time.Second)
 	c.suspectOf("x", "a")
 	sent := c.live(4*time.Second, nil)
 	require.Len(t, sent, 6)

@@ -27,32 +27,47 @@ func (p *indirectProbe) streamAnswered(instant) { p.streamAck = true }
 
 func (p *indirectProbe) streamUnanswered() { p.streamSent = 0 }
 
+// indirectPings ask other members to ping a target, and try it on a stream.
+type indirectPings struct {
+	*common
+	answers    *answers
+	underProbe func(m *member) bool // whether m is silent so far, and that is to be judged
+}
+
+func newIndirectPings(c *common, a *answers, underProbe func(m *member) bool) indirectPings {
+	return indirectPings{common: c, answers: a, underProbe: underProbe}
+}
+
 // askOthers asks other members to ping the target, and tries it on a stream, since
 // its packets may be lost by a misconfigured network (P54, P55).
-func (c *core) askOthers(now instant, p *indirectProbe, timeout time.Duration) {
+func (i *indirectPings) askOthers(now instant, p *indirectProbe, timeout time.Duration) {
 	p.asked = now
-	for _, r := range c.chooseRelays(p.m) {
-		c.askRelay(p, r)
+	for _, r := range i.chooseRelays(p.m) {
+		i.askRelay(p, r)
 	}
-	c.pingByStream(now, p, timeout)
+	i.pingByStream(now, p, timeout)
 }
 
 // chooseRelays picks members to ask for an indirect ping: at random among those
 // that answered last, since their answers are what the verdict depends on, and if
 // they are too few among all (P169).
-func (c *core) chooseRelays(target *member) []*member {
-	k := c.cfg.IndirectChecks
-	fits := func(m *member) bool {
-		return m.state() == StateAlive && m != c.self && m != target && !c.underProbe(m)
+func (i *indirectPings) chooseRelays(target *member) []*member {
+	k := i.cfg.IndirectChecks
+	fits := func(m *member) bool { return i.mayHelp(m, target) }
+	if i.cfg.Detector.NoHeardRelays {
+		return i.choose(k, fits)
 	}
-	if c.cfg.Detector.NoHeardRelays {
-		return c.choose(k, fits)
-	}
-	return c.chooseResponsive(&c.selfCheck, k, fits)
+	return i.chooseResponsive(i.answers, k, fits)
 }
 
-func (c *core) askRelay(p *indirectProbe, r *member) {
-	me := c.self.node
+// mayHelp reports whether m may be asked about a target. One that is silent itself could
+// as a relay pass the self-check against itself, since a nack does not tell whose it is.
+func (i *indirectPings) mayHelp(m, target *member) bool {
+	return i.isPeer(m) && m != target && !i.underProbe(m)
+}
+
+func (i *indirectPings) askRelay(p *indirectProbe, r *member) {
+	me := i.self.node
 	wantsNack := r.node.PMax >= 4
 	if wantsNack {
 		p.nacksWanted++
@@ -63,29 +78,23 @@ func (c *core) askRelay(p *indirectProbe, r *member) {
 	}
 	to := toNode(r.node)
 	to.node = nil
-	c.send(outPacket{
+	i.send(outPacket{
 		to: to, msg: ind.appendTo(nil), piggyback: true, urgent: urgentProbe,
 	})
 }
 
 // pingByStream pings the target on a stream as well (P55).
-func (c *core) pingByStream(now instant, p *indirectProbe, timeout time.Duration) {
-	if !c.cfg.DisableTcpPings && p.node.PMax >= 3 { // W60
-		c.sendStreamPing(now, p, timeout)
+func (i *indirectPings) pingByStream(now instant, p *indirectProbe, timeout time.Duration) {
+	if !i.cfg.DisableTcpPings && p.node.PMax >= 3 { // W60
+		i.sendStreamPing(now, p, timeout)
 	}
 }
 
 // sendStreamPing tries the target of a ping on a stream. A failure is told only once, in
 // a probe round.
-func (c *core) sendStreamPing(now instant, p *indirectProbe, timeout time.Duration) {
+func (i *indirectPings) sendStreamPing(now instant, p *indirectProbe, timeout time.Duration) {
 	p.streamSent = now
-	c.openStream(streamTask{
+	i.openStream(streamTask{
 		kind: streamProbe, node: p.node, seq: p.seq, timeout: timeout, quiet: p.quiet,
 	})
-}
-
-// pingWithSuspicion is a ping together with what the target is suspected of (P50).
-func (c *core) pingWithSuspicion(seq uint32, m *member) []byte {
-	s := suspect{Incarnation: m.incarnation, Node: borrow(m.node.Name), From: borrow(c.cfg.Name)}
-	return appendCompound(nil, [][]byte{c.pingMessage(seq, m.node.Name), s.appendTo(nil)})
 }

@@ -175,7 +175,7 @@ func (c *core) tellMembers(now instant, k int) int {
 		}
 		n.turn, n.pinged = d.turn, now
 		c.pingWithDeparture(now, m)
-		if d.empty || c.packetsFail(now) {
+		if d.empty || c.selfCheck.packetsFail(now) {
 			c.tellOneByStream(m, n)
 		}
 	}

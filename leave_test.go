@@ -278,7 +278,7 @@ func (c *testCore) calls() map[string]*streamTask {
 }
 
 // heardNow makes packets count as working.
-func heardNow(c *testCore) { c.selfCheck.lastAnswer = c.now }
+func heardNow(c *testCore) { c.selfCheck.packets.last = c.now }
 
 // Members that do not ack in time are called on a stream; where packets fail anyway,
 // at once (P193).

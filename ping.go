@@ -166,6 +166,12 @@ func (c *common) appendPing(dst []byte, seq uint32, name string) []byte {
 	return m.appendTo(dst)
 }
 
+// pingWithSuspicion is a ping together with what the target is suspected of (P50).
+func (c *common) pingWithSuspicion(seq uint32, m *member) []byte {
+	s := suspect{Incarnation: m.incarnation, Node: borrow(m.node.Name), From: borrow(c.cfg.Name)}
+	return appendCompound(nil, [][]byte{c.pingMessage(seq, m.node.Name), s.appendTo(nil)})
+}
+
 // pingWaiter is a ping of a caller of Memberlist.Ping (P40). It can be used again after an
 // answer.
 type pingWaiter struct {

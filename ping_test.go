@@ -97,11 +97,11 @@ func TestNackThatWasNotWantedDoesNotCount(t *testing.T) {
 		for range wanted {
 			c.nack(c.now, &nack{SeqNo: ping.seq})
 		}
-		heard := c.selfCheck.lastAnswer
+		heard := c.selfCheck.packets.last
 		c.pass(time.Millisecond)
 		c.nack(c.now, &nack{SeqNo: ping.seq})
 		require.Equal(t, wanted, ping.nacks)
-		require.Equal(t, heard, c.selfCheck.lastAnswer)
+		require.Equal(t, heard, c.selfCheck.packets.last)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // pinged lets the core begin a probe round and returns the member that it pings.
 func (c *testCore) pinged() *member {
 	c.t.Helper()
-	c.beginProbe(c.now)
+	c.probing.begin(c.now)
 	if c.probing.phase == probeIdle {
 		return nil
 	}
@@ -41,10 +41,10 @@ func TestZeroIntervalsSwitchBackgroundWorkOff(t *testing.T) {
 		}
 		return found
 	}
-	all := map[string]int{"probeTimer": 1, "gossipTimer": 1, "syncTimer": 1}
+	all := map[string]int{"prober": 1, "gossipTimer": 1, "syncTimer": 1}
 	require.Equal(t, all, kinds(func(*Config) {}))
 	for kind, change := range map[string]func(*Config){
-		"probeTimer":  func(cfg *Config) { cfg.ProbeInterval = 0 },
+		"prober":      func(cfg *Config) { cfg.ProbeInterval = 0 },
 		"gossipTimer": func(cfg *Config) { cfg.GossipInterval = 0 },
 		"syncTimer":   func(cfg *Config) { cfg.PushPullInterval = 0 },
 	} {
@@ -64,7 +64,7 @@ func TestAnsweredPingsWakeNobody(t *testing.T) {
 		cfg.PushPullInterval, cfg.QueueCheckInterval, cfg.ReconnectInterval = 0, 0, 0
 	})
 	c.know("x", "y")
-	c.selfCheck.lastAnswer = c.now
+	c.selfCheck.packets.last = c.now
 	c.start(c.now)
 	end := c.now.add(100 * time.Second)
 	wakes, probes := 0, 0
@@ -95,7 +95,7 @@ func TestFirstRoundsComeAtRandomMoments(t *testing.T) {
 		c.start(0)
 		for _, a := range c.timers.heap {
 			switch kindOf(a.handler) {
-			case "probeTimer":
+			case "prober":
 				require.Greater(t, a.at, instant(0))
 				require.LessOrEqual(t, a.at, instant(cfg.ProbeInterval))
 				phases[a.at/instant(cfg.ProbeInterval/10)] = true
@@ -116,12 +116,12 @@ func TestRoundsDoNotOverlap(t *testing.T) {
 	c := newTestCore(t)
 	c.know("x")
 	c.health.score = 3 // a round without answer takes 4 s
-	c.probeDue(c.now)
+	c.probing.expire(c.now)
 	began := c.now
 	require.Equal(t, []string{"x: ping x"}, c.packets())
 	for range 3 {
 		c.now = c.now.add(time.Second)
-		c.probeDue(c.now)
+		c.probing.expire(c.now)
 		require.Empty(t, c.packets())
 		require.Equal(t, began, c.probing.began)
 	}

@@ -32,7 +32,7 @@ func TestAdaptiveProbeTimeoutIsBounded(t *testing.T) {
 		c.know("x", "a", "b")
 		file := c.table.get("x").detectorState()
 		file.srtt, file.rttvar = run.srtt*ms, run.rttvar*ms
-		require.Equal(t, run.want, c.probeTimeout(c.table.get("x")), "%+v", run)
+		require.Equal(t, run.want, probeTimeout(c.cfg, c.table.get("x")), "%+v", run)
 
 		c.probe("x")
 		began := c.now
@@ -62,7 +62,7 @@ func TestAdaptiveProbeTimeoutFollowsTheRoundTrips(t *testing.T) {
 		c.probe("x")
 		c.live(step.rtt, nil)
 		c.answer(c.probing.ping)
-		require.Equal(t, step.want, c.probeTimeout(c.table.get("x")))
+		require.Equal(t, step.want, probeTimeout(c.cfg, c.table.get("x")))
 		c.live(2*time.Second, nil)
 	}
 }
@@ -104,13 +104,13 @@ func TestAdaptiveProbeTimeoutForgetsALostPacket(t *testing.T) {
 		c.live(time.Millisecond, nil)
 		c.answer(c.probing.ping)
 	}
-	require.Equal(t, 250*time.Millisecond, c.probeTimeout(x))
+	require.Equal(t, 250*time.Millisecond, probeTimeout(c.cfg, x))
 	c.probe("x")
 	c.live(200*time.Millisecond, nil)
 	c.answer(c.probing.ping)
-	require.Equal(t, 500*time.Millisecond, c.probeTimeout(x))
+	require.Equal(t, 500*time.Millisecond, probeTimeout(c.cfg, x))
 	c.probe("x")
 	c.live(time.Millisecond, nil)
 	c.answer(c.probing.ping)
-	require.Equal(t, 250*time.Millisecond, c.probeTimeout(x))
+	require.Equal(t, 250*time.Millisecond, probeTimeout(c.cfg, x))
 }

@@ -11,7 +11,7 @@ import (
 func (c *testCore) relaysFor(target string, times int) map[string]int {
 	counts := map[string]int{}
 	for range times {
-		chosen := c.chooseRelays(c.table.get(target))
+		chosen := c.indirect.chooseRelays(c.table.get(target))
 		seen := map[string]bool{}
 		for _, m := range chosen {
 			require.False(c.t, seen[m.node.Name], "nobody is asked twice")

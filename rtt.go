@@ -28,13 +28,13 @@ func (m *member) backOffRTT() {
 // probeTimeout is how long a direct answer of m may take: ProbeTimeout, or with
 // AdaptiveProbeTimeout what its round trips so far suggest (RFC 6298 §2). It is
 // doubled while answers come after repeats only, and so cannot be measured (§5.5) (P178).
-func (c *core) probeTimeout(m *member) time.Duration {
-	timeout, past := c.cfg.ProbeTimeout, m.detectorView()
-	if !c.cfg.AdaptiveProbeTimeout {
+func probeTimeout(cfg *Config, m *member) time.Duration {
+	timeout, past := cfg.ProbeTimeout, m.detectorView()
+	if !cfg.AdaptiveProbeTimeout {
 		return timeout
 	}
 	if past.srtt != 0 {
 		timeout = time.Duration(past.srtt + 4*past.rttvar)
 	}
-	return min(max(timeout, c.cfg.ProbeTimeout/2)<<past.backoff, 4*c.cfg.ProbeTimeout)
+	return min(max(timeout, cfg.ProbeTimeout/2)<<past.backoff, 4*cfg.ProbeTimeout)
 }

@@ -41,7 +41,7 @@ func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
 				}
 			})
 			c.know("x", "a", "b", "c")
-			c.selfCheck.lastAnswer = c.now
+			c.selfCheck.packets.last = c.now
 			p := c.probe("x")
 			c.live(700*time.Millisecond, nil)
 			for _, happen := range run.happens {
@@ -77,7 +77,7 @@ func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t)
 			c.know("x", "a", "b", "c")
-			c.selfCheck.lastAnswer = c.now
+			c.selfCheck.packets.last = c.now
 			p := c.probe("x")
 			c.live(time.Second, nil)
 			require.Equal(t, "alive@1", c.view("x"))
@@ -97,9 +97,9 @@ func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 func TestAlibiNeedsAPingThatWentOut(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "c")
-	c.selfCheck.lastAnswer = c.now
+	c.selfCheck.packets.last = c.now
 	c.probing.next = slices.Index(c.table.order, c.table.get("x"))
-	c.beginProbe(c.now)
+	c.probing.begin(c.now)
 	p := c.probing.ping
 	c.pass(700 * time.Millisecond) // nobody reports that it was sent
 	c.refuse(p)
@@ -125,7 +125,7 @@ func TestAlibiIsNotAskedForInAClusterOfTwo(t *testing.T) {
 		c := newDetectorCore(t)
 		c.know("x")
 		c.know(others.names...)
-		c.selfCheck.lastAnswer = c.now
+		c.selfCheck.packets.last = c.now
 		if c.table.get("dead") != nil {
 			c.hearDead("dead", 1, "somebody")
 		}
@@ -145,10 +145,10 @@ func TestAlibiIsNotGivenByTheAccused(t *testing.T) {
 	t.Run("while an alibi is awaited", func(t *testing.T) {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.IndirectChecks = 9 })
 		c.know("x", "y", "a")
-		c.selfCheck.lastAnswer = c.now
+		c.selfCheck.packets.last = c.now
 		c.probe("x")
 		c.live(time.Second, nil)
-		require.Equal(t, "x", c.unverified.m.node.Name)
+		require.Equal(t, "x", c.selfCheck.unverified.m.node.Name)
 		c.settle()
 		c.probe("y")
 		c.pass(500 * time.Millisecond)
@@ -177,10 +177,10 @@ func TestAlibiLoneSurvivorJudgesInTheEnd(t *testing.T) {
 	c.start(c.now)
 	c.live(5*time.Second, c.othersThan())
 	require.Zero(t, c.health.score)
-	last := c.selfCheck.lastAnswer
-	require.Equal(t, 20*time.Second, c.selfCheckWaivedAfter())
+	last := c.selfCheck.packets.last
+	require.Equal(t, 20*time.Second, c.selfCheck.waivedAfter())
 
-	c.live(last.add(c.selfCheckWaivedAfter()).sub(c.now), nil)
+	c.live(last.add(c.selfCheck.waivedAfter()).sub(c.now), nil)
 	require.Equal(t, []string{"alive@1", "alive@1", "alive@1", "alive@1"}, c.views(names...))
 	require.Equal(t, c.cfg.AwarenessMaxMultiplier-1, c.health.score)
 	c.live(2*time.Minute, nil)
@@ -229,7 +229,7 @@ func TestAlibiTimeOfALoneSurvivor(t *testing.T) {
 			cfg.SuspicionMult, cfg.SuspicionMaxTimeoutMult = run.mult, run.maxMult
 		})
 		c.know(nodeNames("n", run.nodes-1)...)
-		require.Equal(t, run.want, c.selfCheckWaivedAfter(), "%+v", run)
+		require.Equal(t, run.want, c.selfCheck.waivedAfter(), "%+v", run)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestAlibiVerdictWaitsForOne(t *testing.T) {
 	for _, alibiOff := range []bool{false, true} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 2; cfg.Detector.NoAlibi = alibiOff })
 		c.know("x", "a", "b", "d")
-		c.selfCheck.lastAnswer = c.now
+		c.selfCheck.packets.last = c.now
 		c.hearSuspect("x", 1, "a")
 		deadline := c.table.get("x").suspicion().deadline()
 		c.live(deadline.sub(c.now), nil)
@@ -263,12 +263,12 @@ func TestAlibiVerdictWaitsForOne(t *testing.T) {
 func TestAlibiVerdictOfALoneSurvivor(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.selfCheck.lastAnswer = c.now
+	c.selfCheck.packets.last = c.now
 	began := c.now
 	c.hearSuspect("x", 1, "a")
 	c.hearSuspect("x", 1, "b")
 	c.hearSuspect("x", 1, "d")
-	c.live(c.selfCheckWaivedAfter(), nil)
+	c.live(c.selfCheck.waivedAfter(), nil)
 	require.Equal(t, "suspect@1", c.view("x"))
 	c.live(2*c.cfg.ProbeTimeout, nil)
 	require.Equal(t, "dead@1", c.view("x"))
@@ -327,7 +327,7 @@ func TestAlibiOnStreams(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t)
 			c.know("x", "a", "b", "d")
-			c.selfCheck.lastAnswer = c.now
+			c.selfCheck.packets.last = c.now
 			p := c.probe("x")
 			c.live(700*time.Millisecond, nil)
 			require.False(t, c.streamOf(p).quiet)
@@ -355,7 +355,7 @@ func TestAlibiOnStreamsAsksOthers(t *testing.T) {
 		change func(*Config)
 		want   int
 	}{
-		"as usual":         {func(*Config) {}, 1 + streamSelfChecks},
+		"as usual":         {func(*Config) {}, 1 + streamPeers},
 		"no stream pings":  {func(cfg *Config) { cfg.DisableTcpPings = true }, 0},
 		"nobody is needed": {without(func(d *DetectorSwitches) { d.NoAlibi = true }), 0},
 	} {
@@ -364,7 +364,7 @@ func TestAlibiOnStreamsAsksOthers(t *testing.T) {
 		c.hearDead("d", 1, "d")
 		c.hearSuspect("e", 1, "a")
 		c.hearAlive("f", 2, withPMax(2))
-		c.selfCheck.lastAnswer = c.now
+		c.selfCheck.packets.last = c.now
 		c.probe("x")
 		c.live(999*time.Millisecond, nil)
 		c.fx.streams = nil
@@ -383,7 +383,7 @@ func TestAlibiOnStreamsIsForThoseAskedOnStreams(t *testing.T) {
 	for _, disabled := range []bool{false, true} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.DisableTcpPings = disabled; cfg.SuspicionMaxTimeoutMult = 1 })
 		c.know("x", "a", "b", "d")
-		c.selfCheck.lastAnswer = c.now
+		c.selfCheck.packets.last = c.now
 		c.hearSuspect("x", 1, "a")
 		c.live(3900*time.Millisecond, nil)
 		c.onStream("a", c.now)
@@ -397,11 +397,11 @@ func TestAlibiOnStreamsIsForThoseAskedOnStreams(t *testing.T) {
 func TestLastQuestionCallsWitnessesWherePacketsFail(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.selfCheck.lastAnswer = c.now
+	c.selfCheck.packets.last = c.now
 	c.hearSuspect("x", 1, "a")
 	c.live(3500*time.Millisecond, nil)
 	asked := c.streamsTo()
-	require.Len(t, asked, 1+streamSelfChecks)
+	require.Len(t, asked, 1+streamPeers)
 	require.Equal(t, "x", asked[0])
 	require.NotContains(t, asked[1:], "x")
 	c.live(499*time.Millisecond, nil)
@@ -412,13 +412,13 @@ func TestLastQuestionCallsWitnessesWherePacketsFail(t *testing.T) {
 func TestAlibiOnStreamsEndsTheTimeAlone(t *testing.T) {
 	c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 1 })
 	c.know("x", "a", "b", "d")
-	c.selfCheck.lastAnswer = c.now
-	c.now = c.now.add(c.selfCheckWaivedAfter() + time.Minute)
+	c.selfCheck.packets.last = c.now
+	c.now = c.now.add(c.selfCheck.waivedAfter() + time.Minute)
 	c.onStream("a", c.now-1)
 	c.hearSuspect("x", 1, "a")
 	c.live(4*time.Second, nil)
 	require.Equal(t, "suspect@1", c.view("x"))
-	c.live(c.selfCheckWaivedAfter(), nil)
+	c.live(c.selfCheck.waivedAfter(), nil)
 	require.Equal(t, "dead@1", c.view("x"))
 }
 
@@ -435,7 +435,7 @@ func TestAlibiOnStreamsOfOneThatMoved(t *testing.T) {
 	c.streamAnswerReceived(c.now, moved, c.now, false)
 	require.Equal(t, c.now-1, c.table.get("x").detectorView().lastAck)
 	c.streamAnswerReceived(c.now, newNode("stranger", n.Addr, n.Port, nil, testVersions(), StateAlive), c.now, false)
-	require.Equal(t, c.now-1, c.streamSelfCheck.lastAnswer)
+	require.Equal(t, c.now-1, c.selfCheck.streams.last)
 }
 
 // An accusation that becomes possible when the table has moved on is not made, nor
@@ -461,7 +461,7 @@ func TestAccusationsThatComeTooLateAreNotMade(t *testing.T) {
 		c := newDetectorCore(t)
 		c.know("x", "a", "b")
 		a := failedProbe{m: c.table.get("x"), incarnation: 1, sent: c.now, validUntil: c.now.add(time.Hour)}
-		c.unverified = a
+		c.selfCheck.unverified = a
 		run.happens(c)
 		c.settle()
 		c.roundTrip("a", c.now)

@@ -105,7 +105,7 @@ func TestStallGivesTheRunningProbeItsTimeBack(t *testing.T) {
 		for _, phase := range []time.Duration{100 * time.Millisecond, 900 * time.Millisecond} {
 			c := newDetectorCore(t, func(cfg *Config) { cfg.Detector.NoStallGuard = off })
 			c.know("x", "a", "b", "d")
-			c.selfCheck.lastAnswer = c.now
+			c.selfCheck.packets.last = c.now
 			p := c.probe("x")
 			c.live(phase, nil)
 			ends := c.probing.ends
@@ -173,7 +173,7 @@ func TestStallRefutationInTheMailCounts(t *testing.T) {
 func TestStallIsNotALateConfirmation(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.selfCheck.lastAnswer = c.now
+	c.selfCheck.packets.last = c.now
 	c.hearSuspect("x", 1, "a")
 	c.live(15*time.Second, nil)
 	c.health.score = 0
@@ -201,7 +201,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 	} {
 		c := newDetectorCore(t)
 		c.know("x", "a")
-		c.selfCheck.lastAnswer = c.now
+		c.selfCheck.packets.last = c.now
 		c.roundTrip("a", c.now)
 		c.settle()
 		c.timers.set(c.now, (*departureTimer)(c.core))
@@ -222,7 +222,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 func TestStallIsNoSilence(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
-	c.selfCheck.lastAnswer = c.now
+	c.selfCheck.packets.last = c.now
 	c.probe("x")
 	c.wakeLate(time.Hour)
 	c.live(2*time.Second, nil)

@@ -407,7 +407,7 @@ func (c *core) markGone(now instant, m *member, incarnation uint32, state NodeSt
 // refute overrules what was said about this node with the given incarnation
 // (P113). It is bad news about the own health: others could not hear us.
 func (c *core) refute(now instant, accusation uint32) {
-	c.adjustHealth(+1)
+	c.health.adjust(+1)
 	c.incarnation = nextIncarnation(max(c.incarnation, accusation))
 	c.self.incarnation = c.incarnation
 	c.lastRefutation = now

@@ -51,7 +51,7 @@ func TestWakeUpWithSomebodyAlive(t *testing.T) {
 		c.know("gone", "suspect", "a")
 		c.hearDead("gone", 1, "a")
 		c.hearSuspect("suspect", 1, "a")
-		c.selfCheck.lastAnswer = c.now
+		c.selfCheck.packets.last = c.now
 		c.now = c.now.add(time.Minute)
 		answer(c)
 		require.Equal(t, []string{"a"}, c.syncs(), what)
@@ -101,7 +101,7 @@ func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
 			return c.syncs()[0]
 		},
 		"a stall": func(c *testCore) string {
-			c.resync(c.now, nil)
+			c.resync.begin(c.now, nil)
 			return c.syncs()[0]
 		},
 		"an exchange": func(c *testCore) string {
@@ -114,7 +114,7 @@ func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t)
 			c.know("x", "y")
-			c.selfCheck.lastAnswer = c.now
+			c.selfCheck.packets.last = c.now
 			c.now = c.now.add(time.Minute)
 			first := wake(c)
 			c.pass(c.cfg.ProbeInterval - 1)
@@ -140,7 +140,7 @@ func TestWakeUpVisitsAnotherMemberALittleLater(t *testing.T) {
 func TestWakeUpIsNotForThoseWhoHearOnStreams(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "y")
-	c.selfCheck.lastAnswer = c.now
+	c.selfCheck.packets.last = c.now
 	for range 20 {
 		c.now = c.now.add(time.Second)
 		c.streamAnswerReceived(c.now, c.table.get("x").node, c.now, false)
