@@ -12,15 +12,13 @@ import (
 // address must lie in an allowed network (P95, P96), and neither the AliveDelegate (P94)
 // nor, for a join, the MergeDelegate may object.
 type admission struct {
-	config  *Config
-	log     *logger
-	drops   *drops
-	callers *reentrancy
-	turn    turn // of asking the AliveDelegate, one call at a time (P123)
+	services
+	config *Config
+	turn   turn // of asking the AliveDelegate, one call at a time (P123)
 }
 
-func newAdmission(cfg *Config, log *logger, d *drops, callers *reentrancy) *admission {
-	return &admission{config: cfg, log: log, drops: d, callers: callers, turn: newTurn()}
+func newAdmission(s services, cfg *Config) *admission {
+	return &admission{services: s, config: cfg, turn: newTurn()}
 }
 
 // admitPacket decides about a message that came in a packet, and fills in the port of
@@ -90,7 +88,7 @@ func (ad *admission) admit(ctx context.Context, a *alive) error {
 
 // ask returns the verdict of the AliveDelegate.
 func (ad *admission) ask(ctx context.Context, n *Node) (verdict error) {
-	own, takesPart := ad.callers.askingTurn()
+	own, takesPart := ad.tasks.callers.askingTurn()
 	if takesPart && own == nil { // the delegate asks itself
 		return ad.config.Alive.NotifyAlive(n)
 	}
@@ -104,7 +102,7 @@ func (ad *admission) ask(ctx context.Context, n *Node) (verdict error) {
 		return ctx.Err()
 	}
 	defer func() { <-mine }()
-	ad.callers.asAsking(nil, func() { verdict = ad.config.Alive.NotifyAlive(n) })
+	ad.tasks.callers.asAsking(nil, func() { verdict = ad.config.Alive.NotifyAlive(n) })
 	return verdict
 }
 

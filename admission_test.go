@@ -24,7 +24,7 @@ func admissionOf(t *testing.T, change func(*Config)) *admission {
 	change(cfg)
 	log, err := newLogger(cfg)
 	require.NoError(t, err)
-	return newAdmission(cfg, log, &drops{new(meter), log}, new(reentrancy))
+	return newAdmission(newServices(cfg, log), cfg)
 }
 
 func asking(f aliveFunc) func(*Config) { return func(cfg *Config) { cfg.Alive = f } }
@@ -208,7 +208,7 @@ func TestOtherMessagesAreNotFiltered(t *testing.T) {
 		p := c.puppet("p", nil)
 		p.introduce(m)
 		s := suspect{Incarnation: 1, Node: borrow("p"), From: borrow("p")}
-		in := newPacketHandler(m)
+		in := newPacketHandler(m.inbound)
 		in.packet(s.appendTo(nil), sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
 		require.True(t, holdsFor(m, "p", StateSuspect))
 		in.packet(p.alive(9).appendTo(nil), sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
@@ -262,7 +262,7 @@ func TestAliveDelegateIsAskedOneAtATime(t *testing.T) {
 	}
 	callers.Wait()
 	require.EqualValues(t, 1, most.Load())
-	require.False(t, g.callers.isAsking())
+	require.False(t, g.tasks.callers.isAsking())
 }
 
 // What the delegate causes while it is asked, on its own goroutine or another one,
@@ -276,21 +276,21 @@ func TestAliveDelegateMayCauseFurtherQuestions(t *testing.T) {
 			if n.Name != "outer" {
 				return nil
 			}
-			if !m.callers.isAsking() {
+			if !m.tasks.callers.isAsking() {
 				return errors.New("the gate does not know that it is entered")
 			}
 			if err := m.admit(context.Background(), aliveOf("same goroutine", 1)); err != nil {
 				return err
 			}
-			ctx := m.callers.mark(context.Background())
+			ctx := m.tasks.callers.mark(context.Background())
 			done := make(chan error)
-			go m.callers.inherit(ctx, func() { done <- m.admit(ctx, aliveOf("other goroutine", 1)) })
+			go m.tasks.callers.inherit(ctx, func() { done <- m.admit(ctx, aliveOf("other goroutine", 1)) })
 			return <-done
 		})
 	})
 	require.NoError(t, m.admit(context.Background(), aliveOf("outer", 1)))
 	require.Equal(t, []string{"outer", "same goroutine", "other goroutine"}, asked)
-	require.False(t, m.callers.isAsking())
+	require.False(t, m.tasks.callers.isAsking())
 }
 
 // Waiting for one's turn ends with the context (P123).

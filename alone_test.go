@@ -68,8 +68,8 @@ func TestLongUserBroadcastsAreSentAlone(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		p.forget()
 		var want []int
-		fits := m.wire.gossipSpace() - userOverhead
-		for _, size := range []int{100, fits, fits + 1, 1396, 9000, m.wire.longestMessage() - 1} {
+		fits := m.outbound.wire.gossipSpace() - userOverhead
+		for _, size := range []int{100, fits, fits + 1, 1396, 9000, m.outbound.wire.longestMessage() - 1} {
 			queue.QueueBroadcast(&uniqueBroadcast{plainBroadcast{msg: make([]byte, size)}})
 			want = append(want, size)
 		}
@@ -92,10 +92,10 @@ func TestLongestMessageFitsIntoADatagram(t *testing.T) {
 		cfg.EnableCompression, cfg.UDPBufferSize = false, 1<<20
 		still(cfg)
 		m := createOnLoopback(t, cfg)
-		require.LessOrEqual(t, m.wire.gossipSpace(), longestDatagram)
+		require.LessOrEqual(t, m.outbound.wire.gossipSpace(), longestDatagram)
 		conn, at := listener(t)
 		to := &Node{Name: "p", Addr: at.Addr().AsSlice(), Port: at.Port(), PMax: 5}
-		require.NoError(t, m.SendBestEffort(to, make([]byte, m.wire.longestMessage()-1)))
+		require.NoError(t, m.SendBestEffort(to, make([]byte, m.outbound.wire.longestMessage()-1)))
 		n, err := conn.Read(make([]byte, readBufferSize))
 		require.NoError(t, err)
 		require.Greater(t, n, longestDatagram-50)
@@ -122,7 +122,7 @@ func TestPacketsAreNoLongerThanDatagrams(t *testing.T) {
 		to := &Node{Name: "p", Addr: net.IP(at.Addr().AsSlice()), Port: at.Port()}
 		heard := 0
 		for m.broadcasts.NumQueued() > 0 {
-			m.gossip(&effects{gossip: []*Node{to}})
+			m.performer.gossip(&effects{gossip: []*Node{to}})
 			heard += len(hear(t, m, conn))
 		}
 		require.Equal(t, count, heard)

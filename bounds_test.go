@@ -102,7 +102,7 @@ func TestMessagesOutOfBoundsAreDropped(t *testing.T) {
 		require.Empty(t, tr.takeSent())
 		require.Equal(t, []string{"n1", "x"}, memberNames(m))
 		require.Zero(t, m.broadcasts.NumQueued())
-		require.Empty(t, m.locked.core.verdicts.pending.byName)
+		require.Empty(t, m.engine.locked.core.verdicts.pending.byName)
 		require.Len(t, lines.with("[WARN]", "Ignoring", "over the limit of 512", "from=10.99.0.9:7946"), 9)
 		for _, line := range lines.with("[WARN]", "Ignoring") {
 			require.Less(t, len(line), 300)
@@ -127,7 +127,7 @@ func TestMemoryOfPendingVerdictsIsBounded(t *testing.T) {
 				accuse(1<<18, i)
 			}
 		}
-		require.Len(t, m.locked.core.verdicts.pending.byName, maxPendingVerdicts)
+		require.Len(t, m.engine.locked.core.verdicts.pending.byName, maxPendingVerdicts)
 		require.Less(t, heapSize()-before, int64(4<<20))
 		runtime.KeepAlive(m)
 	})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -731,4 +732,17 @@ func (c *Config) knownPort(port uint16) uint16 {
 		return uint16(c.BindPort)
 	}
 	return port
+}
+
+// minQueueBytes is how many bytes each queue may hold at least.
+const minQueueBytes = 16 << 20
+
+// queueBytes is how many bytes each queue may hold: as many as its packets have when
+// they are of the size in which this node fills its own (P198).
+func (c *Config) queueBytes() int {
+	depth, size := c.HandoffQueueDepth, c.UDPBufferSize
+	if depth > math.MaxInt/size {
+		return math.MaxInt
+	}
+	return max(minQueueBytes, depth*size)
 }

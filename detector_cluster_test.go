@@ -152,12 +152,12 @@ func (f *freezer) PacketCh() <-chan *Packet { return f.packets }
 // it reads its mail.
 func (f *freezer) freeze(m *Memberlist, d time.Duration, beforeMail func()) {
 	f.stopped.Store(true)
-	m.locked.Lock()
-	m.timer.Stop()
-	m.locked.armed = 0 // nothing arms it again
-	m.locked.Unlock()
+	m.engine.locked.Lock()
+	m.engine.timer.Stop()
+	m.engine.locked.armed = 0 // nothing arms it again
+	m.engine.locked.Unlock()
 	time.Sleep(d)
-	m.timer.Reset(0)
+	m.engine.timer.Reset(0)
 	synctest.Wait()
 	beforeMail()
 	f.stopped.Store(false)
@@ -183,7 +183,7 @@ func TestClusterNodeThatStoodStillAccusesNobody(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			m := nodes[3]
 			require.Zero(t, m.GetHealthScore())
-			m.step(func(c *core, now instant) { // somebody's words arrive
+			m.engine.step(func(c *core, now instant) { // somebody's words arrive
 				c.suspect(now, &suspect{Incarnation: c.table.get("n1").incarnation, Node: borrow("n1"), From: borrow("n2")}, nil)
 			})
 			frozen.freeze(m, 4100*time.Millisecond, func() {
@@ -230,7 +230,7 @@ func TestClusterSuspectWithAnAnswerLives(t *testing.T) {
 			})
 			time.Sleep(5 * time.Second)
 			lost.Store(true)
-			nodes[0].step(func(c *core, now instant) {
+			nodes[0].engine.step(func(c *core, now instant) {
 				c.suspect(now, &suspect{Incarnation: c.table.get("n4").incarnation, Node: borrow("n4"), From: borrow("n2")}, nil)
 			})
 			time.Sleep(time.Second)
@@ -426,12 +426,12 @@ func TestClusterFewThatAreLeftFindTheRestBySeeds(t *testing.T) {
 			}
 			nodes, _ := c.watched(5, withSeeds)
 			for _, m := range nodes {
-				m.step(func(*core, instant) { // before anybody looks
-					m.resolver.systemSRV = func(context.Context, string, string, string) (string, []*net.SRV, error) {
+				m.engine.step(func(*core, instant) { // before anybody looks
+					m.joining.resolver.systemSRV = func(context.Context, string, string, string) (string, []*net.SRV, error) {
 						port := uint16(seedPort.Load())
 						return "", []*net.SRV{{Target: "v4.example.com.", Port: port}, {Target: "v6.example.com.", Port: port}}, nil
 					}
-					m.resolver.systemIPs = func(_ context.Context, _, host string) ([]netip.Addr, error) {
+					m.joining.resolver.systemIPs = func(_ context.Context, _, host string) ([]netip.Addr, error) {
 						if strings.HasPrefix(host, "v6") {
 							return []netip.Addr{netip.IPv6Loopback()}, nil // nobody is there
 						}

@@ -1,5 +1,7 @@
 package memberlist
 
+import "net"
+
 // drops counts and logs what is dropped: for lack of room, or since no node sends such.
 type drops struct {
 	meter *meter
@@ -54,4 +56,10 @@ func (d *drops) entriesOutOfBounds(n int, err error) {
 func (d *drops) indirectPings(n int) {
 	d.meter.countDropped(indirectPingMsg.String(), n)
 	d.log.warnf("Too many indirect pings", logFields{}, "Relaying for too many others, ignoring indirect pings")
+}
+
+// stream tells of a stream that is one too many.
+func (d *drops) stream(conn net.Conn) {
+	d.meter.countDropped("stream", 1)
+	d.log.warnf("Too many streams", logFields{addr: addrText(conn)}, "too many open streams, closing one %s", LogConn(conn))
 }

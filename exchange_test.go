@@ -37,10 +37,10 @@ func TestPeriodicExchange(t *testing.T) {
 		p.send(m, (&dead{Incarnation: 1, Node: borrow("dead"), From: borrow("x")}).appendTo(nil))
 		p.send(m, (&dead{Incarnation: 1, Node: borrow("left"), From: borrow("left")}).appendTo(nil))
 		// It stays suspect, for with no probes a suspicion has no time limit.
-		m.locked.Lock()
-		suspected := m.locked.core.table.get("suspect")
-		m.locked.core.table.setNode(suspected, suspected.node.withState(StateSuspect), m.now())
-		m.locked.Unlock()
+		m.engine.locked.Lock()
+		suspected := m.engine.locked.core.table.get("suspect")
+		m.engine.locked.core.table.setNode(suspected, suspected.node.withState(StateSuspect), m.engine.now())
+		m.engine.locked.Unlock()
 
 		time.Sleep(10 * time.Minute)
 		counts := make([]int, len(received))
@@ -81,18 +81,18 @@ func TestOtherExchangesDoNotEndThePeriodicOne(t *testing.T) {
 		states := p.acceptState(func(s remoteState) []byte { return p.state(s.join, nil, p.self()) })
 		p.introduce(m)
 		syncing := func() bool {
-			m.locked.Lock()
-			defer m.locked.Unlock()
-			return m.locked.core.gossip.syncing
+			m.engine.locked.Lock()
+			defer m.engine.locked.Unlock()
+			return m.engine.locked.core.gossip.syncing
 		}
-		m.step(func(c *core, _ instant) {
+		m.engine.step(func(c *core, _ instant) {
 			c.gossip.syncing = true
 			c.fx.streams = append(c.fx.streams, streamTask{kind: streamVisit, node: c.table.get("p").node})
 		})
 		synctest.Wait()
 		require.Len(t, states(), 1)
 		require.True(t, syncing())
-		m.step(func(c *core, _ instant) {
+		m.engine.step(func(c *core, _ instant) {
 			c.fx.streams = append(c.fx.streams, streamTask{kind: streamSync, node: c.table.get("p").node})
 		})
 		synctest.Wait()
@@ -182,7 +182,7 @@ func TestUserState(t *testing.T) {
 			"b LocalState join", "a NotifyMerge b join", "a LocalState join", "b NotifyMerge a join", "b gets state of a join",
 		}, calls, "an empty state is not handed over")
 		calls = nil
-		_, err := b.pushPull(t.Context(), a.LocalNode().FullAddress(), false)
+		_, err := b.exchanges.pushPull(t.Context(), a.LocalNode().FullAddress(), false)
 		require.NoError(t, err)
 		synctest.Wait()
 		require.ElementsMatch(t, []string{"b LocalState", "a LocalState", "b gets state of a"}, calls,
@@ -735,10 +735,10 @@ func TestLargeStatesAreWarnedOf(t *testing.T) {
 		m := c.node("n1", func(cfg *Config) { cfg.LogOutput = lines })
 		conn := c.puppet("p", nil).dial(m)
 		for _, size := range []int{0, 12_582_912} {
-			m.noteRemoteSize(&streamReader{remoteSize: size}, conn)
+			m.exchanges.accepted(conn).noteRemoteSize(&streamReader{remoteSize: size})
 		}
 		require.Empty(t, lines.with("[WARN]"))
-		m.noteRemoteSize(&streamReader{remoteSize: 12_582_913}, conn)
+		m.exchanges.accepted(conn).noteRemoteSize(&streamReader{remoteSize: 12_582_913})
 		require.Len(t, lines.with("[WARN] memberlist: ", "12582913", "60%", "from="), 1)
 	})
 }
@@ -877,7 +877,7 @@ func TestOpenStreamsAreBounded(t *testing.T) {
 		var far []net.Conn
 		open := func(from string) net.Conn {
 			near, there := net.Pipe()
-			m.takeStream(addressedConn{near, from})
+			m.exchanges.take(addressedConn{near, from})
 			far = append(far, there)
 			return there
 		}
@@ -910,10 +910,10 @@ func TestOpenStreamsAreBounded(t *testing.T) {
 		require.Equal(t, ackMsg, kind)
 		time.Sleep(m.config.TCPTimeout / 4)
 		synctest.Wait()
-		require.LessOrEqual(t, m.streams.mu.inbound, maxStreams/4+1, "in a crowd those that are idle have less time")
+		require.LessOrEqual(t, m.exchanges.set.mu.inbound, maxStreams/4+1, "in a crowd those that are idle have less time")
 		time.Sleep(m.config.TCPTimeout)
-		require.Zero(t, m.streams.mu.inbound)
-		require.Empty(t, m.streams.mu.bySource)
+		require.Zero(t, m.exchanges.set.mu.inbound)
+		require.Empty(t, m.exchanges.set.mu.bySource)
 	})
 }
 
@@ -935,7 +935,7 @@ func TestSlowDeliveryHoldsNoStream(t *testing.T) {
 			require.NoError(t, sender.SendReliable(m.LocalNode(), []byte("text")))
 		}
 		synctest.Wait()
-		require.Zero(t, m.streams.mu.inbound)
+		require.Zero(t, m.exchanges.set.mu.inbound)
 		close(hold)
 	})
 }

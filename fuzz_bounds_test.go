@@ -88,12 +88,12 @@ func (b *fuzzBounds) atMost(most, got int, what string) {
 
 func (b *fuzzBounds) check() {
 	b.t.Helper()
-	b.m.locked.Lock()
-	records := len(b.m.locked.core.table.order)
-	b.checkTable(b.m.locked.core)
-	b.checkMemory(b.m.locked.core)
-	b.checkPending(b.m.locked.core)
-	b.m.locked.Unlock()
+	b.m.engine.locked.Lock()
+	records := len(b.m.engine.locked.core.table.order)
+	b.checkTable(b.m.engine.locked.core)
+	b.checkMemory(b.m.engine.locked.core)
+	b.checkPending(b.m.engine.locked.core)
+	b.m.engine.locked.Unlock()
 	b.checkQueues()
 	b.checkBuffers()
 	b.checkSent(records)
@@ -193,15 +193,15 @@ func (b *fuzzBounds) checkPending(c *core) {
 
 // checkQueues is about what waits for the program or to be sent.
 func (b *fuzzBounds) checkQueues() {
-	checkWorkQueue(b, b.m.userQueue)
-	checkWorkQueue(b, b.m.rttQueue)
-	if b.m.memberQueue != nil {
-		checkWorkQueue(b, b.m.memberQueue)
+	checkWorkQueue(b, b.m.inbound.users.queue)
+	checkWorkQueue(b, b.m.performer.roundTrips.queue)
+	if b.m.inbound.held != nil {
+		checkWorkQueue(b, b.m.inbound.held)
 	}
-	for _, q := range b.m.outbox {
+	for _, q := range b.m.outbound.queues {
 		checkWorkQueue(b, q)
 	}
-	n := b.m.notifier
+	n := b.m.events
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	b.atMost(max(manyEvents, n.mu.mergeAt), len(n.mu.queue), "events")
@@ -220,16 +220,16 @@ func (b *fuzzBounds) checkBuffers() {
 	h := b.handler
 	b.atMost(keepItems, max(cap(h.items), cap(h.pings), cap(h.userMessages), cap(h.reader.msgs)), "room for messages")
 	b.atMost(keepScratch, max(cap(h.reader.plain), cap(h.reader.unpacked)), "room for a packet")
-	b.atMost(0, len(h.users)+len(h.senders)+h.kept, "user messages")
+	b.atMost(0, len(h.userBurst.batches)+len(h.userBurst.senders)+h.userBurst.kept, "user messages")
 	b.atMost(maxFaults, len(h.reader.faults), "faults")
 	b.atMost(maxNameLen, len(h.requester), "name of a requester")
-	s := b.m.takeScratch()
+	s := b.m.outbound.takeScratch()
 	b.atMost(4*maxCompoundParts, cap(s.messages), "room for messages that ride along")
 	b.atMost(256<<10, cap(s.user)+cap(s.msg)+cap(s.sealed), "room for packets")
-	b.m.giveScratch(s)
-	if list, ok := b.m.nodeLists.Get().(*[]pushNodeState); ok {
+	b.m.outbound.giveScratch(s)
+	if list, ok := b.m.exchanges.nodeLists.Get().(*[]pushNodeState); ok {
 		b.atMost(keepRecords, cap(*list), "room for a list of nodes")
-		b.m.nodeLists.Put(list)
+		b.m.exchanges.nodeLists.Put(list)
 	}
 }
 
@@ -285,9 +285,9 @@ func (b *fuzzBounds) linesOf(message string) int {
 // answer reads what the node answers on a stream: no more than a state, or a reason.
 func (b *fuzzBounds) answer(sent []byte, conn io.Reader) {
 	answer, _ := io.ReadAll(conn)
-	b.m.locked.Lock()
-	records := len(b.m.locked.core.table.order)
-	b.m.locked.Unlock()
+	b.m.engine.locked.Lock()
+	records := len(b.m.engine.locked.core.table.order)
+	b.m.engine.locked.Unlock()
 	const state, record = 4 << 10, 2*maxNameLen + MetaMaxSize + 128
 	if len(answer) > state+record*(records+b.words) {
 		b.t.Errorf("%d bytes were answered with %d", len(sent), len(answer))
@@ -296,24 +296,24 @@ func (b *fuzzBounds) answer(sent []byte, conn io.Reader) {
 
 // idle reports whether nothing waits to be done.
 func (b *fuzzBounds) idle() bool {
-	m, waiting := b.m, b.m.userQueue.waiting.Load()+b.m.rttQueue.waiting.Load()
-	if m.memberQueue != nil {
-		waiting += m.memberQueue.waiting.Load()
+	m, waiting := b.m, b.m.inbound.users.queue.waiting.Load()+b.m.performer.roundTrips.queue.waiting.Load()
+	if m.inbound.held != nil {
+		waiting += m.inbound.held.waiting.Load()
 	}
-	n := m.notifier
+	n := m.events
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return waiting == 0 && len(n.mu.queue) == 0 && !n.mu.busy && m.streams.pushPulls.Load() == 0
+	return waiting == 0 && len(n.mu.queue) == 0 && !n.mu.busy && m.exchanges.set.pushPulls.Load() == 0
 }
 
 // checkIdle is about what must be gone when nothing has come for a while.
 func (b *fuzzBounds) checkIdle() {
 	require.True(b.t, b.idle())
-	b.atMost(0, int(b.m.userQueue.bytes.Load()+b.m.rttQueue.bytes.Load()), "bytes in queues")
-	b.atMost(0, int(b.m.streams.turnedAway.Load()), "streams that are turned away")
-	b.m.streams.mu.Lock()
-	defer b.m.streams.mu.Unlock()
-	b.atMost(0, b.m.streams.mu.inbound+len(b.m.streams.mu.bySource), "streams")
+	b.atMost(0, int(b.m.inbound.users.queue.bytes.Load()+b.m.performer.roundTrips.queue.bytes.Load()), "bytes in queues")
+	b.atMost(0, int(b.m.exchanges.set.turnedAway.Load()), "streams that are turned away")
+	b.m.exchanges.set.mu.Lock()
+	defer b.m.exchanges.set.mu.Unlock()
+	b.atMost(0, b.m.exchanges.set.mu.inbound+len(b.m.exchanges.set.mu.bySource), "streams")
 }
 
 // fuzzNode is what the targets have in common: a node in a configuration that the input

@@ -86,7 +86,7 @@ func startFuzzedNode(t *testing.T, s *script, cfg *Config, gated, slow bool) *fu
 	f.net.wire = f.peer
 	f.net.reader = newPacketReader(f.peer)
 	f.net.begun = time.Now()
-	f.handler = newPacketHandler(m)
+	f.handler = newPacketHandler(m.inbound)
 	f.bounds = newFuzzBounds(f)
 	return f
 }

@@ -333,7 +333,7 @@ func news(length, i int) *namedBroadcast {
 
 // spread queues a broadcast of the node's own, as the core does.
 func (m *Memberlist) spread(b Broadcast) {
-	m.step(func(c *core, _ instant) { c.gossip.queue.QueueBroadcast(b) })
+	m.engine.step(func(c *core, _ instant) { c.gossip.queue.QueueBroadcast(b) })
 }
 
 // TestOneBroadcastIsSentBareMoreAsCompound checks P70, W16.

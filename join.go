@@ -4,14 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync"
 	"time"
-
-	"github.com/hashicorp/go-multierror"
 )
-
-// maxJoins is how many seeds are contacted at the same time.
-const maxJoins = 128
 
 // Join exchanges state with every node of the list, and so becomes a member of
 // their cluster. It is [Memberlist.JoinContext] without a limit of its own: each
@@ -49,15 +43,14 @@ func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, e
 	}
 	ctx, cancel := m.life.limit(ctx)
 	defer cancel()
-	return m.contactAll(ctx, existing)
+	return m.joining.contactAll(ctx, existing)
 }
 
 // comeBack makes a node that has left alive again. One that is refused by its own
 // gates can still exchange state (P20).
 func (m *Memberlist) comeBack(ctx context.Context) error {
-	m.locked.Lock()
-	left := m.locked.core.leaving
-	m.locked.Unlock()
+	var left bool
+	m.engine.read(func(c *core, _ instant) { left = c.hasLeft() })
 	if !left {
 		return nil
 	}
@@ -69,100 +62,6 @@ func (m *Memberlist) comeBack(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// joinResult is what came of one address or entry.
-type joinResult struct {
-	eventSeq uint64
-	err      error
-}
-
-// contactAll resolves the entries and makes the exchanges (P16).
-func (m *Memberlist) contactAll(ctx context.Context, entries []string) (int, error) {
-	slots := make(chan struct{}, maxJoins)
-	results := make([][]joinResult, len(entries))
-	var wg sync.WaitGroup
-	for i, entry := range entries {
-		wg.Go(func() { results[i] = m.contactEntry(ctx, entry, slots) })
-	}
-	wg.Wait()
-
-	joined, eventSeq := 0, uint64(0)
-	var failures *multierror.Error
-	for _, r := range flatten(results) {
-		if r.err != nil {
-			failures = multierror.Append(failures, r.err)
-			continue
-		}
-		joined++
-		eventSeq = max(eventSeq, r.eventSeq)
-	}
-	if joined == 0 { // P17
-		return 0, failures.ErrorOrNil()
-	}
-	_ = m.waitForEvents(ctx, eventSeq)
-	return joined, nil
-}
-
-func flatten[T any](lists [][]T) []T {
-	var all []T
-	for _, list := range lists {
-		all = append(all, list...)
-	}
-	return all
-}
-
-// contactEntry resolves one entry and exchanges state with each of its
-// addresses (P16, P18).
-func (m *Memberlist) contactEntry(ctx context.Context, entry string, slots chan struct{}) []joinResult {
-	if !takeSlot(ctx, slots) {
-		return []joinResult{{err: &JoinError{Seed: entry, Err: cause(ctx)}}}
-	}
-	addrs, err := m.resolver.resolve(ctx, entry)
-	<-slots
-	if err != nil {
-		failed := &JoinError{Seed: entry, Err: err}
-		m.log.warnf("Failed to resolve a seed", logFields{addr: entry, err: err}, "Failed to resolve %s: %v", entry, err)
-		return []joinResult{{err: failed}}
-	}
-	results := make([]joinResult, len(addrs))
-	var wg sync.WaitGroup
-	for i, addr := range addrs {
-		wg.Go(func() { results[i] = m.contact(ctx, entry, addr, slots) })
-	}
-	wg.Wait()
-	return results
-}
-
-func takeSlot(ctx context.Context, slots chan struct{}) bool {
-	select {
-	case slots <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// contact exchanges state with one address when there is a slot.
-func (m *Memberlist) contact(ctx context.Context, entry string, addr Address, slots chan struct{}) joinResult {
-	if !takeSlot(ctx, slots) {
-		return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: cause(ctx)}}
-	}
-	defer func() { <-slots }()
-	return m.exchangeState(ctx, entry, addr)
-}
-
-// exchangeState makes the exchange of a join. A failure is logged.
-func (m *Memberlist) exchangeState(ctx context.Context, entry string, addr Address) joinResult {
-	var eventSeq uint64
-	var err error
-	m.tasks.callers.inherit(ctx, func() { eventSeq, err = m.pushPull(ctx, addr, true) })
-	if err == nil {
-		return joinResult{eventSeq: eventSeq}
-	}
-	err = m.life.explain(ctx, err)
-	m.log.debugf("Failed to join", logFields{node: addr.Name, addr: addr.Addr, err: err}, "Failed to join %s: %v", addr.Addr, err)
-	return joinResult{err: &JoinError{Seed: entry, Addr: addr.Addr, Err: err}}
 }
 
 // Leave announces that this node departs, and waits until the others provably
@@ -211,17 +110,17 @@ func (m *Memberlist) LeaveContext(ctx context.Context) error {
 		defer cancel()
 	}
 	var done <-chan struct{}
-	eventSeq := m.step(func(c *core, now instant) { done = c.leave(now) })
-	err := m.waitForEvents(ctx, eventSeq)
+	eventSeq := m.engine.step(func(c *core, now instant) { done = c.leave(now) })
+	err := m.events.wait(ctx, eventSeq)
 	if err != nil {
-		err = m.waitError(ctx, errLeaveTimeout)
+		err = waitError(ctx, errLeaveTimeout)
 	} else {
 		err = m.waitFor(ctx, done, errLeaveTimeout)
 	}
 	if err != nil {
-		m.step(func(c *core, now instant) { c.giveUpDeparture(now) })
+		m.engine.step(func(c *core, now instant) { c.giveUpDeparture(now) })
 	}
-	m.awaitSent(ctx)
+	m.outbound.flush(ctx)
 	return err
 }
 
@@ -235,14 +134,14 @@ func (m *Memberlist) waitFor(ctx context.Context, done <-chan struct{}, timeout 
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return m.waitError(ctx, timeout)
+		return waitError(ctx, timeout)
 	case <-m.life.ctx.Done():
 		return ErrShutdown
 	}
 }
 
 // waitError is the error of a call that ended with its context.
-func (m *Memberlist) waitError(ctx context.Context, timeout error) error {
+func waitError(ctx context.Context, timeout error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return newKindError(ctx.Err(), "%w", timeout)
 	}
@@ -286,12 +185,12 @@ func (m *Memberlist) announce(ctx context.Context, ip net.IP, port uint16, retur
 		return err
 	}
 	left, alone := false, false
-	eventSeq := m.step(func(c *core, now instant) {
-		if c.leaving && !returning {
+	eventSeq := m.engine.step(func(c *core, now instant) {
+		if c.hasLeft() && !returning {
 			left = true
 			return
 		}
-		if c.leaving {
+		if c.hasLeft() {
 			c.rejoin()
 		}
 		var finished func()
@@ -299,13 +198,13 @@ func (m *Memberlist) announce(ctx context.Context, ip net.IP, port uint16, retur
 			finished = func() { close(done) }
 		}
 		c.announceSelf(now, ip, port, meta, finished)
-		alone = c.table.live() <= 1
+		alone = c.liveMembers() <= 1
 	})
 	if left {
 		return ErrLeft // P29
 	}
-	if err := m.waitForEvents(ctx, eventSeq); err != nil {
-		return m.waitError(ctx, errUpdateTimeout)
+	if err := m.events.wait(ctx, eventSeq); err != nil {
+		return waitError(ctx, errUpdateTimeout)
 	}
 	if alone || done == nil {
 		return nil

@@ -54,7 +54,7 @@ func TestEveryAddressOfAnEntryIsContacted(t *testing.T) {
 	third := loopback("n3")
 	m := createOnLoopback(t, third)
 	names := &system{ips: map[string][]string{"cluster": {"127.0.0.1", "127.0.0.2"}}}
-	m.resolver.systemIPs = names.lookupIPs
+	m.joining.resolver.systemIPs = names.lookupIPs
 	joined, err := m.Join([]string{fmt.Sprintf("cluster:%d", a.LocalNode().Port)})
 	require.NoError(t, err)
 	require.Equal(t, 2, joined)

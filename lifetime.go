@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 )
 
@@ -12,6 +13,8 @@ type lifetime struct {
 	ctx  context.Context // ends with Shutdown; the cause is ErrShutdown
 	end  func()
 	down atomic.Bool // Shutdown was called
+
+	endOnce sync.Once // for the transport
 }
 
 func newLifetime() *lifetime {

@@ -43,63 +43,25 @@ package memberlist
 import (
 	"context"
 	"fmt"
-	"math"
 	"net"
-	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // Memberlist is one running node. It is made by [Create] and must not be
 // copied. All of its methods are safe for concurrent use.
 type Memberlist struct {
+	services
 	config     *Config
-	log        *logger
-	wire       *wire
 	transport  NodeAwareTransport
-	udp        *NetTransport // set if packets take the direct way to the sockets
-	resolver   *resolver
-	notifier   *notifier
-	admission  *admission
-	meter      *meter
-	drops      *drops
+	events     *notifier
+	engine     *engine
 	broadcasts *TransmitLimitedQueue
-	view       *memberView
-	self       atomic.Pointer[Node]
-	health     atomic.Int64
-
-	seedWarned map[string]time.Time // last warning by seed; for rejoin alone
-
-	hungEvents atomic.Uint64 // events up to this number were waited for in vain
-
-	tasks       taskGroup
-	userQueue   *workQueue[userBatch]
-	memberQueue *workQueue[heldMessage] // only with an AliveDelegate
-	rttQueue    *workQueue[roundTrip]
-	outbox      [urgencies]*workQueue[outPacket] // only on transports whose sending may block
-	slowSends   atomic.Bool                      // the transport has blocked in sending an answer
-	scratch     sync.Pool                        // *packetScratch
-	userLists   sync.Pool                        // *userMessages
-	effects     sync.Pool                        // *effects
-	nodeLists   sync.Pool                        // *[]pushNodeState
-	pingCalls   sync.Pool                        // *pingCall
-	localStates sync.Pool                        // *localState
-	streams     streamSet
-
-	epoch time.Time
-	timer *time.Timer
-	life  *lifetime
-
-	shutOnce sync.Once // for the transport
-
-	// locked is everything that the mutex guards. No user code, I/O or waiting
-	// while it is held; of other locks only those of the broadcast queue and of
-	// the notifier's queue are taken inside.
-	locked struct {
-		sync.Mutex
-		core  *core
-		armed instant // when the timer goes off
-	}
+	admission  *admission
+	outbound   *outbound
+	inbound    *inbound
+	exchanges  *exchanges
+	joining    *joining
+	pings      *userPings
+	performer  *performer
 }
 
 // Create starts a node and returns it. The node is alone until Join is called
@@ -139,7 +101,7 @@ func Create(conf *Config) (*Memberlist, error) {
 // stays open: nothing has been read from it yet.
 func (m *Memberlist) abandon() {
 	if m.config.Transport != nil {
-		m.shutOnce.Do(m.life.end)
+		m.life.endOnce.Do(m.life.end)
 	}
 	_ = m.Shutdown()
 }
@@ -160,67 +122,38 @@ func newMemberlist(conf *Config) (*Memberlist, error) {
 		log.debugf("Transport is not a NodeAwareTransport", logFields{},
 			"configured Transport is not a NodeAwareTransport and some features may not work as desired")
 	}
-	core := newCore(conf, newRandom())
-	_, reasons := conf.Events.(EventReasonDelegate)
-	core.listenFor(conf.Events != nil, reasons)
-	m := &Memberlist{
-		config:     conf,
-		log:        log,
-		wire:       newWire(conf),
-		transport:  aware,
-		resolver:   newResolver(conf, log),
-		meter:      &meter{conf.MetricLabels},
-		life:       newLifetime(),
-		broadcasts: core.broadcasts(),
-		view:       core.memberView(),
-		epoch:      time.Now(),
-	}
-	m.udp, _ = transport.(*NetTransport)
-	m.wire.udp = m.udp != nil
-	m.drops = &drops{m.meter, log}
-	m.admission = newAdmission(conf, log, m.drops, &m.tasks.callers)
-	m.notifier = newNotifier(&m.tasks, conf)
-	m.locked.core = core
-	m.locked.armed = never
-	m.scratch.New = func() any { return new(packetScratch) }
-	m.userLists.New = func() any { return new(userMessages) }
-	m.effects.New = func() any { return new(effects) }
-	m.pingCalls.New = func() any { return newPingCall() }
-	m.makeQueues()
+	m := &Memberlist{config: conf, services: newServices(conf, log), transport: aware}
+	m.makeParts()
 	return m, nil
 }
 
-// minQueueBytes is how many bytes each lane may hold at least.
-const minQueueBytes = 16 << 20
-
-// queueBytes is how many bytes each lane may hold: as many as its packets have when
-// they are of the size in which this node fills its own (P198).
-func (m *Memberlist) queueBytes() int {
-	depth, size := m.config.HandoffQueueDepth, m.config.UDPBufferSize
-	if depth > math.MaxInt/size {
-		return math.MaxInt
+// makeParts makes the parts of the node, each after those that it uses.
+func (m *Memberlist) makeParts() {
+	core := newCore(m.config, newRandom())
+	_, reasons := m.config.Events.(EventReasonDelegate)
+	core.listenFor(m.config.Events != nil, reasons)
+	m.broadcasts = core.broadcasts()
+	m.events = newNotifier(m.tasks, m.config)
+	m.engine = newEngine(core, m.events)
+	m.admission = newAdmission(m.services, m.config)
+	users := newUserDelivery(m.services, m.config, m.events)
+	m.outbound = newOutbound(m.services, m.config, m.engine, m.broadcasts, m.transport)
+	m.outbound.queueOutgoing()
+	streams := &sessions{services: m.services, config: m.config, wire: m.outbound.wire, transport: m.transport, direct: m.outbound.direct}
+	m.exchanges = &exchanges{sessions: streams, engine: m.engine, admission: m.admission, users: users}
+	m.inbound = &inbound{
+		services: m.services, config: m.config, transport: m.transport, engine: m.engine, events: m.events,
+		admission: m.admission, outbound: m.outbound, users: users, streams: m.exchanges.take,
 	}
-	return max(minQueueBytes, depth*size)
-}
-
-// makeQueues makes the bounded queues between goroutines (P198).
-func (m *Memberlist) makeQueues() {
-	depth, bytes := m.config.HandoffQueueDepth, m.queueBytes()
-	m.userQueue = newWorkQueue(&m.tasks, depth, m.deliverUserMessages).
-		bounded(bytes, func(b *userBatch) int { return b.size })
-	m.rttQueue = newWorkQueue(&m.tasks, depth, m.deliverRoundTrip).
-		bounded(bytes, func(rt *roundTrip) int { return len(rt.payload) })
-	if m.config.Alive != nil {
-		m.memberQueue = newWorkQueue(&m.tasks, depth, m.handleHeld).bounded(bytes, (*heldMessage).bytes)
-		m.memberQueue.protocol = true
+	m.inbound.holdBack()
+	m.joining = &joining{m.services, m.events, newResolver(m.config, m.log), m.exchanges}
+	m.pings = newUserPings(m.life, m.engine, m.outbound)
+	rejoining := &rejoining{services: m.services, config: m.config, engine: m.engine, joining: m.joining, direct: m.outbound.direct}
+	m.performer = &performer{
+		services: m.services, broadcasts: m.broadcasts, nodes: &nodeSelection{m.config, m.engine},
+		outbound: m.outbound, exchanges: m.exchanges, rejoining: rejoining, roundTrips: newRoundTrips(m.services, m.config),
 	}
-	if !sendsAtOnce(m.transport) {
-		for i := range m.outbox {
-			m.outbox[i] = newWorkQueue(&m.tasks, depth, func(p outPacket) { m.sendNow(&p) }).
-				bounded(bytes, func(p *outPacket) int { return len(p.msg) })
-			m.outbox[i].protocol = true
-		}
-	}
+	m.engine.perform = m.performer.perform
 }
 
 // openTransport is the configured transport, or a NetTransport on the bind
@@ -262,13 +195,11 @@ func (m *Memberlist) begin() error {
 	if err := m.config.IPAllowed(ip); err != nil {
 		return &RejectedError{Reason: err}
 	}
-	if err := m.listen(); err != nil {
+	if err := m.inbound.listen(); err != nil {
 		return err
 	}
 	m.warnIfPublic(ip)
-	m.timer = time.NewTimer(time.Hour)
-	m.timer.Stop()
-	m.tasks.startLoop(m.runTimer)
+	m.tasks.startLoop(func() { m.engine.run(m.life.ctx) })
 	m.introduce(ip, port, meta)
 	return nil
 }
@@ -281,7 +212,7 @@ func (m *Memberlist) introduce(ip net.IP, port uint16, meta []byte) {
 		m.log.warnf("The own node was refused and takes no part", logFields{err: refusal},
 			"The own node was refused and takes no part: %v", refusal)
 	}
-	eventSeq := m.step(func(c *core, now instant) {
+	eventSeq := m.engine.step(func(c *core, now instant) {
 		if refusal != nil {
 			c.startAsLeft(now, ip, port, meta)
 		} else {
@@ -289,7 +220,7 @@ func (m *Memberlist) introduce(ip net.IP, port uint16, meta []byte) {
 		}
 		c.start(now)
 	})
-	_ = m.notifier.wait(m.life.ctx, eventSeq) // fails only after Shutdown, which nobody can have called yet
+	_ = m.events.wait(m.life.ctx, eventSeq) // fails only after Shutdown, which nobody can have called yet
 }
 
 // advertised asks the transport for the address to tell others.
@@ -330,110 +261,16 @@ func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta
 	return m.admission.admit(ctx, &a)
 }
 
-// now is the time of the core.
-func (m *Memberlist) now() instant { return instant(time.Since(m.epoch)) }
-
-// step lets f change the core and carries out what it wants done. It returns
-// the number of the last event so far, for notifier.wait.
-func (m *Memberlist) step(f func(c *core, now instant)) uint64 {
-	m.locked.Lock()
-	f(m.locked.core, m.now())
-	fx, eventSeq := m.settle()
-	m.locked.Unlock()
-	m.perform(fx)
-	return eventSeq
-}
-
-// settle takes the effects out of the core, queues the events in the order of
-// the transitions, and sets the timer (P126). The lock is held. fx is nil if there is
-// nothing to do.
-func (m *Memberlist) settle() (fx *effects, eventSeq uint64) {
-	c := m.locked.core
-	m.arm(c)
-	if c.self != nil && m.self.Load() != c.self.node {
-		m.self.Store(c.self.node)
-	}
-	eventSeq = m.notifier.push(c.fx.events)
-	if c.fx.empty() {
-		return nil, eventSeq
-	}
-	m.health.Store(int64(c.health.score))
-	fx = m.effects.Get().(*effects)
-	*fx, c.fx = c.fx, *fx
-	return fx, eventSeq
-}
-
-// arm sets the timer to when the core has to be woken. The lock is held.
-func (m *Memberlist) arm(c *core) {
-	now := m.now()
-	next := c.nextDeadline(now)
-	switch {
-	case next == m.locked.armed:
-	case next == never:
-		m.timer.Stop()
-	default:
-		m.timer.Reset(max(next.sub(now), 0))
-	}
-	m.locked.armed = next
-}
-
-// runTimer wakes the core whenever something is due.
-func (m *Memberlist) runTimer() {
-	for {
-		select {
-		case <-m.timer.C:
-			m.step(func(c *core, now instant) {
-				m.locked.armed = never
-				c.tick(now)
-			})
-		case <-m.life.ctx.Done():
-			return
-		}
-	}
-}
-
-// perform carries out effects. It runs without the lock, on the goroutine that
-// caused them.
-func (m *Memberlist) perform(fx *effects) {
-	if fx == nil {
-		return
-	}
-	for i := range fx.logs {
-		m.log.writeLine(&fx.logs[i])
-	}
-	for _, w := range fx.answered {
-		w.done <- struct{}{}
-	}
-	for i := range fx.packets {
-		m.send(&fx.packets[i])
-	}
-	for _, done := range fx.signals { // after the packets: Shutdown may follow
-		close(done)
-	}
-	m.gossip(fx)
-	m.runStreams(fx.streams)
-	m.queueRoundTrips(fx.rtts)
-	m.meter.report(&fx.metrics)
-	if refused := fx.metrics.relaysRefused; refused > 0 {
-		m.drops.indirectPings(refused)
-	}
-	if fx.sample { // P85
-		m.meter.sample(metricQueue, m.broadcasts.NumQueued())
-	}
-	fx.reset()
-	m.effects.Put(fx)
-}
-
 // Members returns snapshots of all members: nodes that are alive or suspect,
 // this one included, in no particular order. The slice is the caller's.
 // It never waits for anything.
-func (m *Memberlist) Members() []*Node { return m.view.members() }
+func (m *Memberlist) Members() []*Node { return m.engine.view.members() }
 
 // NumMembers is how many nodes Members would return.
-func (m *Memberlist) NumMembers() int { return int(m.view.shown.Load()) }
+func (m *Memberlist) NumMembers() int { return int(m.engine.view.shown.Load()) }
 
 // LocalNode returns a snapshot of this node, also after Leave and Shutdown.
-func (m *Memberlist) LocalNode() *Node { return m.self.Load() } // P36
+func (m *Memberlist) LocalNode() *Node { return m.engine.self.Load() } // P36
 
 // ProtocolVersion is the protocol version that this node speaks.
 func (m *Memberlist) ProtocolVersion() uint8 { return m.config.ProtocolVersion }
@@ -442,16 +279,7 @@ func (m *Memberlist) ProtocolVersion() uint8 { return m.config.ProtocolVersion }
 // 0 is healthy, the highest value is Config.AwarenessMaxMultiplier − 1. It
 // rises when probes fail, relays stay silent or the node has to refute what
 // others say about it, and falls with each probe that succeeds.
-func (m *Memberlist) GetHealthScore() int { return int(m.health.Load()) }
-
-// waitForEvents waits for the delivery of the events up to a number, unless the
-// caller is itself inside a callback.
-func (m *Memberlist) waitForEvents(ctx context.Context, eventSeq uint64) error {
-	if m.tasks.callers.isAsking() {
-		return nil
-	}
-	return m.notifier.wait(ctx, eventSeq)
-}
+func (m *Memberlist) GetHealthScore() int { return int(m.engine.health.Load()) }
 
 // Shutdown stops the node: it closes the transport, running exchanges and all
 // background work, and releases whoever waits in one of its methods. It does not
@@ -479,7 +307,7 @@ func (m *Memberlist) Shutdown() error {
 // stopTransport shuts the transport down while its channels are still being
 // read (P138), and ends the reading then.
 func (m *Memberlist) stopTransport() {
-	m.shutOnce.Do(func() {
+	m.life.endOnce.Do(func() {
 		if err := m.transport.Shutdown(); err != nil {
 			m.log.errorf("Failed to shut down the transport", logFields{err: err},
 				"Failed to shutdown transport: %v", err)
@@ -490,18 +318,9 @@ func (m *Memberlist) stopTransport() {
 
 // stopWork lets every goroutine of the node come to its end.
 func (m *Memberlist) stopWork() {
-	m.streams.closeAll()
-	m.userQueue.close()
-	m.rttQueue.close()
-	if m.memberQueue != nil {
-		m.memberQueue.close()
-	}
-	for _, l := range m.outbox {
-		if l != nil {
-			l.close()
-		}
-	}
-	m.notifier.close()
+	m.exchanges.set.closeAll()
+	m.tasks.closeQueues()
+	m.events.close()
 	m.tasks.close()
 	m.log.flush()
 }

@@ -2,7 +2,6 @@ package memberlist
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -47,11 +46,7 @@ func (m *Memberlist) sendUser(to destination, msg []byte) error {
 	if m.life.down.Load() {
 		return ErrShutdown
 	}
-	s := m.takeScratch()
-	defer m.giveScratch(s)
-	s.msg = append(append(s.msg[:0], byte(userMsg)), msg...)
-	_, err := m.write(s, to, s.msg)
-	return err
+	return m.outbound.sendUser(to, msg)
 }
 
 // SendReliable sends a user message to a node on a stream of its own. It blocks
@@ -75,18 +70,7 @@ func (m *Memberlist) SendReliableContext(ctx context.Context, to *Node, msg []by
 	}
 	ctx, cancel := m.life.limit(ctx)
 	defer cancel()
-	conn, err := m.dial(ctx, to.FullAddress(), m.config.TCPTimeout)
-	if err != nil {
-		return m.life.explain(ctx, err)
-	}
-	defer m.streams.remove(conn)
-	if ctx != m.life.ctx { // at Shutdown the stream is closed anyway
-		stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-		defer stop()
-	}
-	sent, err := m.wire.writeUserMessage(conn, msg)
-	m.meter.count(metricTCPSent, sent)
-	return m.life.explain(ctx, err)
+	return m.life.explain(ctx, m.exchanges.sendUserMessage(ctx, to.FullAddress(), msg))
 }
 
 // Ping measures the round trip time to a node, which need not be a known
@@ -109,34 +93,12 @@ func (m *Memberlist) PingContext(ctx context.Context, node string, addr net.Addr
 	if m.config.ProbeInterval > 0 {
 		timeout = min(timeout, m.config.ProbeInterval)
 	}
-	call := m.pingCalls.Get().(*pingCall)
-	packet := m.registerPing(call, pingTarget(node, addr))
-	at, err := m.transmit(&packet)
-	if err == nil {
-		var rtt time.Duration
-		if rtt, err = m.awaitPing(ctx, call, at, timeout); err == nil {
-			return rtt, nil
-		}
-	}
-	m.forgetPing(call)
+	rtt, err := m.pings.ping(ctx, pingTarget(node, addr), timeout)
 	if err == errNoAnswer {
 		m.log.debugf("Failed UDP ping", logFields{node: node, addr: addr.String()}, "Failed UDP ping: %s (timeout reached)", node)
 		err = NoPingResponseError{node: node}
 	}
-	return 0, err
-}
-
-// pingCall is the memory of a call of Ping.
-type pingCall struct {
-	waiter pingWaiter
-	timer  *time.Timer
-}
-
-func newPingCall() *pingCall {
-	call := &pingCall{timer: time.NewTimer(time.Hour)}
-	call.timer.Stop()
-	call.waiter.done = make(chan struct{}, 1)
-	return call
+	return rtt, err
 }
 
 // pingTarget is where a ping to an address of the user's goes.
@@ -149,41 +111,4 @@ func pingTarget(node string, addr net.Addr) destination {
 		return destination{addr: ap, name: node}
 	}
 	return destination{text: text, name: node}
-}
-
-func (m *Memberlist) registerPing(call *pingCall, to destination) outPacket {
-	m.locked.Lock()
-	defer m.locked.Unlock()
-	return m.locked.core.pingFor(m.now(), to, &call.waiter)
-}
-
-// forgetPing drops a ping without an answer. Its memory is not used again: the
-// answer may be on its way to it.
-func (m *Memberlist) forgetPing(call *pingCall) {
-	m.locked.Lock()
-	defer m.locked.Unlock()
-	m.locked.core.forgetPing(&call.waiter)
-}
-
-// errNoAnswer is how awaitPing reports that the patience is over.
-var errNoAnswer = errors.New("no answer")
-
-// awaitPing waits for the answer to a ping that was sent at the given time.
-func (m *Memberlist) awaitPing(ctx context.Context, call *pingCall, sent time.Time, timeout time.Duration) (time.Duration, error) {
-	out := m.instantOf(m.now(), sent)
-	call.timer.Reset(timeout)
-	select {
-	case <-call.waiter.done:
-		rtt := call.waiter.rtt(out)
-		if call.timer.Stop() {
-			m.pingCalls.Put(call)
-		}
-		return rtt, nil
-	case <-call.timer.C:
-		return 0, errNoAnswer
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	case <-m.life.ctx.Done():
-		return 0, ErrShutdown
-	}
 }

@@ -3,41 +3,90 @@ package memberlist
 import (
 	"bytes"
 	"errors"
+	"net"
+	"sync/atomic"
 	"time"
 )
 
-// listen begins to take in packets and streams.
-func (m *Memberlist) listen() error {
-	if m.udp != nil {
-		return m.listenDirect()
-	}
-	return m.listenToChannels()
+// inbound takes packets and streams from the transport, and hands their messages on.
+type inbound struct {
+	services
+	config    *Config
+	transport NodeAwareTransport
+	engine    *engine
+	events    *notifier
+	admission *admission
+	outbound  *outbound
+	users     *userDelivery
+	streams   func(net.Conn)          // serves a stream
+	held      *workQueue[heldMessage] // only with an AliveDelegate
+	slowSends atomic.Bool             // the transport has blocked in sending an answer
 }
 
-// listenDirect lets the goroutines of NetTransport bring what they read and accept
+// holdBack makes the queue of membership messages that wait for the AliveDelegate, if
+// there is one.
+func (n *inbound) holdBack() {
+	if n.config.Alive != nil {
+		n.held = newWorkQueue(n.tasks, n.config.HandoffQueueDepth, n.handleHeld).
+			bounded(n.config.queueBytes(), (*heldMessage).bytes)
+		n.held.protocol = true
+	}
+}
+
+// listen begins to take in packets and streams.
+func (n *inbound) listen() error {
+	if n.outbound.direct != nil {
+		return n.listenDirect(n.outbound.direct)
+	}
+	return n.listenToChannels()
+}
+
+// listenDirect lets the goroutines of the transport bring what they read and accept
 // straight to this node.
-func (m *Memberlist) listenDirect() error {
-	if !m.udp.claim() {
+func (n *inbound) listenDirect(t directTransport) error {
+	if !t.claim() {
 		return errTransportInUse
 	}
-	m.udp.receiveDirect(m.newReceiver)
-	m.udp.acceptDirect(m.takeStream)
+	t.receiveDirect(n.newReceiver)
+	t.acceptDirect(n.streams)
 	return nil
 }
 
 // listenToChannels starts the goroutines that read the channels of a transport.
-func (m *Memberlist) listenToChannels() error {
-	packet, open := tryReceive(m.transport.PacketCh())
+func (n *inbound) listenToChannels() error {
+	packet, open := tryReceive(n.transport.PacketCh())
 	if !open {
 		return errTransportClosed
 	}
-	conn, open := tryReceive(m.transport.StreamCh())
+	conn, open := tryReceive(n.transport.StreamCh())
 	if !open {
 		return errTransportClosed
 	}
-	m.tasks.startLoop(func() { m.readPackets(packet) })
-	m.tasks.startLoop(func() { m.acceptStreams(conn) })
+	n.tasks.startLoop(func() { n.readPackets(packet) })
+	n.tasks.startLoop(func() { n.acceptStreams(conn) })
 	return nil
+}
+
+// acceptStreams takes streams from the transport until Shutdown. The first one may
+// have been taken already.
+func (n *inbound) acceptStreams(first net.Conn) {
+	if first != nil {
+		n.streams(first)
+	}
+	streams := n.transport.StreamCh()
+	for {
+		select {
+		case conn, open := <-streams:
+			if !open {
+				return
+			}
+			if conn != nil {
+				n.streams(conn)
+			}
+		case <-n.life.ctx.Done():
+			return
+		}
+	}
 }
 
 // tryReceive returns what waits in a channel, if anything does, and whether the
@@ -53,9 +102,9 @@ func tryReceive[T any](ch <-chan T) (first T, open bool) {
 
 // readPackets takes packets from the transport's channel until Shutdown. The first
 // one may have been taken already.
-func (m *Memberlist) readPackets(first *Packet) {
-	in := newPacketHandler(m)
-	packets := m.transport.PacketCh()
+func (n *inbound) readPackets(first *Packet) {
+	in := newPacketHandler(n)
+	packets := n.transport.PacketCh()
 	in.burst(first, packets)
 	for {
 		select {
@@ -64,16 +113,70 @@ func (m *Memberlist) readPackets(first *Packet) {
 				return
 			}
 			in.burst(p, packets)
-		case <-m.life.ctx.Done():
+		case <-n.life.ctx.Done():
 			return
 		}
 	}
 }
 
+// newReceiver makes a handler for the packets that a transport gets on the calling
+// goroutine, which becomes one of the protocol's: for good, or while it is handling
+// packets.
+func (n *inbound) newReceiver(forGood bool) func([]datagram) {
+	in := newPacketHandler(n)
+	if forGood {
+		n.tasks.callers.becomeLoop()
+		return in.batch
+	}
+	return func(packets []datagram) { n.tasks.callers.asLoop(func() { in.batch(packets) }) }
+}
+
+// heldMessage is a membership message on its way to the AliveDelegate, or the user
+// messages that came with such.
+type heldMessage struct {
+	msg   message
+	users *userMessages
+	size  int // bytes that users hold
+	from  sender
+}
+
+func (h *heldMessage) bytes() int { return len(h.msg) + h.size }
+
+// hold queues a membership message for the goroutine that may ask the
+// AliveDelegate, so that its slowness does not hold up pings.
+func (n *inbound) hold(msg message, from sender) {
+	if !n.held.hasRoom(len(msg)) || !n.held.put(heldMessage{msg: bytes.Clone(msg), from: from}) {
+		n.drops.queueFull(msg.kind(), 1, from)
+	}
+}
+
+// holdUsers queues user messages behind the membership messages that wait for the
+// AliveDelegate, and reports whether it did. A flood of them leaves half of that
+// queue to membership.
+func (n *inbound) holdUsers(u *userMessages, size int, from sender) bool {
+	if n.held == nil || n.held.waiting.Load() == 0 || !n.held.halfEmpty() {
+		return false
+	}
+	return n.held.put(heldMessage{users: u, size: size, from: from})
+}
+
+// handleHeld lets one membership message be admitted and applied.
+func (n *inbound) handleHeld(held heldMessage) {
+	if held.users != nil {
+		if !n.users.queue.put(userBatch{held.users, n.events.last(), held.size}) {
+			n.drops.queueFull(userMsg, len(*held.users), held.from)
+		}
+		return
+	}
+	in := packetHandler{inbound: n}
+	in.decode(held.msg, held.from)
+	in.apply(time.Time{}, held.from)
+}
+
 // packetHandler takes packets apart and hands their messages on. Each goroutine that
 // receives packets has its own, so that its buffers can be used again.
 type packetHandler struct {
-	m            *Memberlist
+	*inbound
 	reader       *packetReader
 	items        []incoming
 	pings        []message
@@ -85,10 +188,8 @@ type packetHandler struct {
 	out      *packetScratch // for answers to what was read together; nil if none
 	answered instant        // when the last one was sent, or the first one started
 
-	eventSeq uint64 // the number of the last event that a packet caused
-	users    []userBatch
-	senders  []sender // of users
-	kept     int      // bytes that users hold
+	eventSeq  uint64 // the number of the last event that a packet caused
+	userBurst userBurst
 }
 
 // maxBurst is how many packets that are there already are handled before their
@@ -101,20 +202,8 @@ const maxBurst = 16
 // small packet ask for thousands of answers, or guess at thousands of acks.
 const maxDirect = 2
 
-func newPacketHandler(m *Memberlist) *packetHandler {
-	return &packetHandler{m: m, reader: newPacketReader(m.wire)}
-}
-
-// newReceiver makes a handler for the packets that NetTransport gets on the calling
-// goroutine, which becomes one of the protocol's: for good, or while it is handling
-// packets.
-func (m *Memberlist) newReceiver(forGood bool) func([]datagram) {
-	in := newPacketHandler(m)
-	if forGood {
-		m.tasks.callers.becomeLoop()
-		return in.batch
-	}
-	return func(packets []datagram) { m.tasks.callers.asLoop(func() { in.batch(packets) }) }
+func newPacketHandler(n *inbound) *packetHandler {
+	return &packetHandler{inbound: n, reader: newPacketReader(n.outbound.wire), userBurst: userBurst{delivery: n.users}}
 }
 
 // batch handles packets that came together.
@@ -125,7 +214,7 @@ func (in *packetHandler) batch(packets []datagram) {
 	}
 	in.finish()
 	for i := range packets {
-		in.m.wire.used(packets[i].buf)
+		in.outbound.wire.used(packets[i].buf)
 	}
 }
 
@@ -147,15 +236,15 @@ func (in *packetHandler) burst(p *Packet, packets <-chan *Packet) {
 // finish lets go what packets that came together have led to.
 func (in *packetHandler) finish() {
 	if in.out != nil {
-		in.m.giveBatching(in.out)
+		in.outbound.giveBatching(in.out)
 		in.out = nil
 	}
-	in.handOverUserMessages()
+	in.userBurst.handOver()
 	in.reader.spent()
 	in.trim()
 }
 
-// keepItems is for how many messages of a packet an intake keeps room: a few times
+// keepItems is for how many messages of a packet a handler keeps room: a few times
 // what nodes put into one.
 const keepItems = 1024
 
@@ -173,10 +262,10 @@ func (in *packetHandler) trim() {
 func (in *packetHandler) packet(buf []byte, from sender, arrived time.Time) {
 	msgs, err := in.reader.read(buf)
 	for _, fault := range in.reader.faults {
-		in.m.logFault(fault, from)
+		in.logFault(fault, from)
 	}
 	if err != nil {
-		in.m.logFault(err, from)
+		in.logFault(err, from)
 		return
 	}
 	in.items, in.pings, in.userMessages, in.direct = in.items[:0], in.pings[:0], in.userMessages[:0], 0
@@ -184,7 +273,7 @@ func (in *packetHandler) packet(buf []byte, from sender, arrived time.Time) {
 		in.classify(msgs[i], from)
 	}
 	if surplus := in.direct - maxDirect; surplus > 0 {
-		in.m.drops.surplus(surplus, from)
+		in.drops.surplus(surplus, from)
 	}
 	in.apply(arrived, from)
 	for i := range in.pings {
@@ -193,14 +282,32 @@ func (in *packetHandler) packet(buf []byte, from sender, arrived time.Time) {
 	in.keepUserMessages(from, len(buf))
 }
 
+// keepUserMessages keeps the user messages of a packet of so many bytes, for handing
+// over at the end of the burst.
+func (in *packetHandler) keepUserMessages(from sender, packetLen int) {
+	if len(in.userMessages) == 0 || in.config.Delegate == nil {
+		return
+	}
+	lent := from.other == nil || in.reader.copied
+	size := memoryOf(in.userMessages, lent, packetLen)
+	if !in.userBurst.hasRoom(size) {
+		in.drops.queueFull(userMsg, len(in.userMessages), from) // before a copy is made
+		return
+	}
+	msgs := in.userBurst.list(in.userMessages, lent)
+	if !in.holdUsers(msgs, size, from) {
+		in.userBurst.add(userBatch{msgs, in.eventSeq, size}, from)
+	}
+}
+
 // logFault tells what is wrong with a packet. Damage on the way is a warning, what
 // nobody should have sent is an error (P150).
-func (m *Memberlist) logFault(err error, from sender) {
+func (in *packetHandler) logFault(err error, from sender) {
 	level := levelError
 	if errors.Is(err, errChecksum) || errors.Is(err, errTruncatedCompound) {
 		level = levelWarn
 	}
-	m.log.log(level, "Invalid packet", logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
+	in.log.log(level, "Invalid packet", logFields{addr: from.String(), err: err}, "%v %s", err, from.log())
 }
 
 // classify decodes a message and puts it where it will be handled.
@@ -218,8 +325,8 @@ func (in *packetHandler) classify(msg message, from sender) {
 	case userMsg:
 		in.userMessages = append(in.userMessages, msg.body()) // handed over at the end
 	case aliveMsg, suspectMsg, deadMsg:
-		if lane := in.m.memberQueue; lane != nil {
-			in.m.hold(lane, msg, from)
+		if in.held != nil {
+			in.hold(msg, from)
 			return
 		}
 		in.decode(msg, from)
@@ -237,15 +344,14 @@ func (in *packetHandler) decode(msg message, from sender) {
 	item.kind, item.raw = msg.kind(), nil
 	canonical, err := item.decode(msg)
 	if err != nil {
-		in.m.log.errorf("Failed to decode a message", logFields{addr: from.String(), err: err, more: []logAttr{{"kind", msg.kind().String()}}},
-			"Failed to decode %s message: %v %s", msg.kind(), err, from.log())
+		in.logUndecoded(msg.kind(), err, from)
 		in.items = in.items[:len(in.items)-1]
 		return
 	}
 	if canonical {
 		item.raw = msg
 	}
-	if !in.m.admission.admitPacket(in.m.life.ctx, item, from) {
+	if !in.admission.admitPacket(in.life.ctx, item, from) {
 		in.items = in.items[:len(in.items)-1]
 	}
 }
@@ -255,20 +361,16 @@ func (in *packetHandler) apply(arrived time.Time, from sender) {
 	if len(in.items) == 0 {
 		return
 	}
-	m := in.m
-	m.locked.Lock()
-	now := m.now()
-	for i := range in.items {
-		m.receive(m.locked.core, now, &in.items[i], arrived, from)
-	}
-	fx, eventSeq := m.settle()
-	m.locked.Unlock()
-	in.eventSeq = eventSeq
-	m.perform(fx)
+	in.eventSeq = in.engine.step(func(c *core, now instant) {
+		at := in.engine.instantOf(now, arrived)
+		for i := range in.items {
+			in.receive(c, now, &in.items[i], at, from)
+		}
+	})
 }
 
 // receive applies one decoded message. The lock is held.
-func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.Time, from sender) {
+func (in *packetHandler) receive(c *core, now instant, item *incoming, arrived instant, from sender) {
 	switch item.kind {
 	case aliveMsg:
 		c.alive(now, &item.alive, item.raw)
@@ -278,25 +380,16 @@ func (m *Memberlist) receive(c *core, now instant, item *incoming, arrived time.
 		d := dead(item.said)
 		c.dead(now, &d, item.raw)
 	case ackMsg:
-		c.ack(now, &item.ack, m.instantOf(now, arrived))
+		c.ack(now, &item.ack, arrived)
 	case nackMsg:
 		c.nack(now, &item.nack)
 	case indirectPingMsg:
 		ind := &item.ind
-		target := destination{addr: addrPortOf(ind.Target, m.config.knownPort(ind.Port)), name: ind.Node.own()}
+		target := destination{addr: addrPortOf(ind.Target, in.config.knownPort(ind.Port)), name: ind.Node.own()}
 		requester := answerTo(ind.SourceAddr, ind.SourcePort, from)
 		requester.name = ind.SourceNode.own()
 		c.relay(now, target, relayRequest{seq: ind.SeqNo, requester: requester, source: from.ip(), wantsNack: ind.Nack})
 	}
-}
-
-// instantOf is a transport's timestamp on the core's clock. Transports that
-// give none, or one that cannot be, get the time of handling.
-func (m *Memberlist) instantOf(now instant, t time.Time) instant {
-	if at := instant(t.Sub(m.epoch)); !t.IsZero() && at > 0 && at < now {
-		return at
-	}
-	return now
 }
 
 // answerTo is where the answer to a ping or indirect ping goes: to the source
@@ -310,133 +403,80 @@ func answerTo(ip []byte, port uint16, from sender) destination {
 
 // answer replies to a ping packet, unless it is meant for another node (P60, W78).
 // An answer to an unknown node elsewhere than where the packet came from is bare,
-// and so shorter than the question.
+// and so shorter than the ping.
 func (in *packetHandler) answer(body []byte, from sender) {
-	m := in.m
 	var p ping
-	if _, err := p.decode(body); err != nil {
-		m.log.errorf("Failed to decode a message", logFields{addr: from.String(), err: err, more: []logAttr{{"kind", pingMsg.String()}}},
-			"Failed to decode ping message: %v %s", err, from.log())
-		return
-	}
-	if err := p.checkBounds(); err != nil {
-		m.drops.outOfBounds(pingMsg, err, from)
-		return
-	}
-	if !p.Node.empty() && !p.Node.is(m.config.Name) {
-		m.log.warnf("Got a ping for another node", logFields{node: p.Node.own(), addr: from.String()},
-			"Got ping for unexpected node '%s' %s", p.Node.own(), from.log())
+	if !in.decodePing(&p, body, from) {
 		return
 	}
 	reply := ack{SeqNo: p.SeqNo}
 	to := answerTo(p.SourceAddr, p.SourcePort, from)
-	if m.udp == nil || m.config.RequireNodeNames {
+	if in.outbound.direct == nil || in.config.RequireNodeNames {
 		in.requester = p.SourceNode.ownUnless(in.requester)
 		to.name = in.requester
 	}
 	back := to.text != "" || to.addr.Addr() == from.ip()
-	payload, riders := m.checkRequester(p.SourceNode, to, back)
-	if payload && m.config.Ping != nil {
-		reply.Payload = m.config.Ping.AckPayload()
+	var payload, piggyback bool
+	in.engine.read(func(c *core, now instant) {
+		payload, piggyback = c.checkRequester(now, p.SourceNode, to, back)
+	})
+	if payload && in.config.Ping != nil {
+		reply.Payload = in.config.Ping.AckPayload()
 	}
 	in.ack = reply.appendTo(in.ack[:0])
-	in.reply(to, in.ack, riders)
+	in.reply(to, in.ack, piggyback)
 }
 
-// checkRequester tells whether the answer to a ping may have a payload and broadcasts.
-// back says that it goes back to where the ping came from.
-func (m *Memberlist) checkRequester(name borrowed, to destination, back bool) (payload, riders bool) {
-	m.locked.Lock()
-	defer m.locked.Unlock()
-	return m.locked.core.checkRequester(m.now(), name, to, back)
+// decodePing reads a ping, and reports whether it is to be answered.
+func (in *packetHandler) decodePing(p *ping, body []byte, from sender) bool {
+	if _, err := p.decode(body); err != nil {
+		in.logUndecoded(pingMsg, err, from)
+		return false
+	}
+	if err := p.checkBounds(); err != nil {
+		in.drops.outOfBounds(pingMsg, err, from)
+		return false
+	}
+	if !p.Node.empty() && !p.Node.is(in.config.Name) {
+		in.log.warnf("Got a ping for another node", logFields{node: p.Node.own(), addr: from.String()},
+			"Got ping for unexpected node '%s' %s", p.Node.own(), from.log())
+		return false
+	}
+	return true
+}
+
+func (in *packetHandler) logUndecoded(kind messageType, err error, from sender) {
+	in.log.errorf("Failed to decode a message", logFields{addr: from.String(), err: err, more: []logAttr{{"kind", kind.String()}}},
+		"Failed to decode %s message: %v %s", kind, err, from.log())
 }
 
 // reply answers a packet on the goroutine that read it, until that has turned out
-// to block; then in a lane. The message is the caller's again when it returns.
-func (in *packetHandler) reply(to destination, msg []byte, riders bool) {
-	m := in.m
-	if m.slowSends.Load() {
-		if !m.outbox[urgentReply].put(outPacket{to: to, msg: bytes.Clone(msg), piggyback: riders}) {
-			m.drops.outgoing(m.address(to))
-		}
+// to block; then through a queue. The message is the caller's again when it returns.
+func (in *packetHandler) reply(to destination, msg []byte, piggyback bool) {
+	if in.slowSends.Load() {
+		in.outbound.send(&outPacket{to: to, msg: bytes.Clone(msg), piggyback: piggyback, urgent: urgentReply})
 		return
 	}
 	if in.out == nil {
-		in.out, in.answered = m.takeBatching(), m.now()
+		in.out, in.answered = in.outbound.takeBatching(), in.engine.now()
 	}
-	send := m.write
-	if riders {
-		send = m.sendWithBroadcasts
-	}
-	if _, err := send(in.out, to, msg); err != nil {
-		m.logUnsent(to, err)
-	}
-	if m.outbox[urgentReply] != nil {
+	in.outbound.reply(in.out, to, msg, piggyback)
+	if in.outbound.mayBlock() {
 		in.noteSlowness()
 	}
 }
+
+// slowSend is how long sending a packet may take before the transport counts as one
+// that blocks. A process that is merely short of processor time does not take as long.
+const slowSend = 100 * time.Millisecond
 
 // noteSlowness ends the sending of answers on goroutines that read if it turns out
 // to block. What else was done since the answer before counts as part of it: to ask
 // for the time once and not twice takes a tenth off an answer.
 func (in *packetHandler) noteSlowness() {
-	now := in.m.now()
+	now := in.engine.now()
 	if now.sub(in.answered) > slowSend {
-		in.m.slowSends.Store(true)
+		in.slowSends.Store(true)
 	}
 	in.answered = now
-}
-
-// heldMessage is a membership message on its way to the AliveDelegate, or the user
-// messages that came with such.
-type heldMessage struct {
-	msg   message
-	users *userMessages
-	size  int // bytes that users hold
-	from  sender
-}
-
-func (h *heldMessage) bytes() int { return len(h.msg) + h.size }
-
-// hold queues a membership message for the goroutine that may ask the
-// AliveDelegate, so that its slowness does not hold up pings.
-func (m *Memberlist) hold(l *workQueue[heldMessage], msg message, from sender) {
-	if !l.hasRoom(len(msg)) || !l.put(heldMessage{msg: bytes.Clone(msg), from: from}) {
-		m.drops.queueFull(msg.kind(), 1, from)
-	}
-}
-
-// handleHeld lets one membership message pass the gates and apply.
-func (m *Memberlist) handleHeld(held heldMessage) {
-	if held.users != nil {
-		if !m.userQueue.put(userBatch{held.users, m.notifier.last(), held.size}) {
-			m.drops.queueFull(userMsg, len(*held.users), held.from)
-		}
-		return
-	}
-	in := packetHandler{m: m}
-	in.decode(held.msg, held.from)
-	in.apply(time.Time{}, held.from)
-}
-
-// queueRoundTrips tells the ping delegate of answered probes (P53), apart from
-// the packets, since it may be slow.
-func (m *Memberlist) queueRoundTrips(rtts []roundTrip) {
-	if m.config.Ping == nil {
-		return
-	}
-	for _, rt := range rtts {
-		if !m.rttQueue.hasRoom(len(rt.payload)) {
-			m.drops.roundTrip()
-			continue
-		}
-		rt.payload = bytes.Clone(rt.payload)
-		if !m.rttQueue.put(rt) {
-			m.drops.roundTrip()
-		}
-	}
-}
-
-func (m *Memberlist) deliverRoundTrip(rt roundTrip) {
-	m.config.Ping.NotifyPingComplete(rt.node, rt.rtt, rt.payload)
 }

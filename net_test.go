@@ -557,18 +557,18 @@ func TestPacketOfThousandsOfAcksCountsAsAFew(t *testing.T) {
 		m, tr := recorded(t)
 		w := new(pingWaiter)
 		w.done = make(chan struct{}, 1)
-		m.registerPing(&pingCall{waiter: *w}, destination{name: "x"})
-		m.locked.Lock()
+		m.pings.register(&pingCall{waiter: *w}, destination{name: "x"})
+		m.engine.locked.Lock()
 		var seq uint32
-		for seq = range m.locked.core.pings.pending {
+		for seq = range m.engine.locked.core.pings.pending {
 		}
-		m.locked.Unlock()
+		m.engine.locked.Unlock()
 		guess := (&ack{SeqNo: seq}).appendTo(nil)
 		wrong := (&ack{SeqNo: seq + 1}).appendTo(nil)
 		tr.arrive("10.99.0.9:7946", appendCompound(nil, [][]byte{wrong, wrong, guess}))
-		require.Len(t, m.locked.core.pings.pending, 1, "the third is not looked at")
+		require.Len(t, m.engine.locked.core.pings.pending, 1, "the third is not looked at")
 		tr.arrive("10.99.0.9:7946", appendCompound(nil, [][]byte{wrong, guess}))
-		require.Empty(t, m.locked.core.pings.pending)
+		require.Empty(t, m.engine.locked.core.pings.pending)
 	})
 }
 
@@ -628,7 +628,7 @@ func TestRelayPlacesAreSharedByWhereRequestsComeFrom(t *testing.T) {
 			ind := indirectPing{SeqNo: uint32(i), Target: []byte{192, 0, 2, 1}, Port: 53, SourceAddr: []byte{10, 1, byte(i >> 8), byte(i)}, SourcePort: 1}
 			tr.arrive(fmt.Sprintf("10.99.0.9:%d", i+1), ind.appendTo(nil))
 		}
-		require.Equal(t, maxRelays/2, m.locked.core.relays.pending, "one address takes half at most")
+		require.Equal(t, maxRelays/2, m.engine.locked.core.relays.pending, "one address takes half at most")
 		tr.takeSent()
 		tr.arrive("10.99.0.10:7946", (&indirectPing{SeqNo: 1, Target: []byte{192, 0, 2, 1}, Port: 53}).appendTo(nil))
 		require.Len(t, tr.takeSent(), 1, "another one is served")
@@ -639,7 +639,7 @@ func TestRelayPlacesAreSharedByWhereRequestsComeFrom(t *testing.T) {
 func TestIntakeKeepsLittle(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		m := newMesh(t).node("n1", quiet)
-		in := newPacketHandler(m)
+		in := newPacketHandler(m.inbound)
 		var compounds [][]byte
 		for range 15 {
 			compounds = append(compounds, appendCompound(nil, slices.Repeat([][]byte{(&suspect{Incarnation: 1, Node: borrow("x"), From: borrow("y")}).appendTo(nil)}, maxCompoundParts)))

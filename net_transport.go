@@ -326,6 +326,15 @@ func (t *NetTransport) PacketCh() <-chan *Packet {
 	return t.packets
 }
 
+// streamAddrs are the addresses at which streams are accepted.
+func (t *NetTransport) streamAddrs() []netip.AddrPort {
+	addrs := make([]netip.AddrPort, len(t.tcp))
+	for i, l := range t.tcp {
+		addrs[i] = l.Addr().(*net.TCPAddr).AddrPort()
+	}
+	return addrs
+}
+
 // claim reports whether the caller is the first node that uses the transport.
 func (t *NetTransport) claim() bool { return t.claimed.CompareAndSwap(false, true) }
 

@@ -179,7 +179,7 @@ func (n *notifier) wake(upTo uint64) {
 // ends, or at once from inside a callback: an event cannot wait for those that
 // are queued behind it.
 func (n *notifier) wait(ctx context.Context, upTo uint64) error {
-	if n.reached(upTo) || n.tasks.callers.onLoop() {
+	if n.reached(upTo) || n.tasks.callers.inCallback() {
 		return nil
 	}
 	done := n.waiter(upTo)

@@ -24,6 +24,14 @@ import (
 var worldlyFiles = []string{
 	// Life, goroutines, packets and streams of a node.
 	"admission.go",
+	"perform.go",
+	"outbound.go",
+	"push_pull.go",
+	"session.go",
+	"stream_ping.go",
+	"join_contact.go",
+	"user_ping.go",
+	"engine.go",
 	"exchange.go",
 	"join.go",
 	"leave_stream.go",

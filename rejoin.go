@@ -25,23 +25,33 @@ type seedAddress struct {
 	addr Address
 }
 
+// rejoining contacts the configured seeds that are no members.
+type rejoining struct {
+	services
+	config  *Config
+	engine  *engine
+	joining *joining
+	direct  directTransport      // nil if the transport is none
+	warned  map[string]time.Time // last warning by seed; one rejoin runs at a time
+}
+
 // rejoin looks the seeds up and exchanges state with those that no living member is
 // reached at. There is one at a time. What takes longer than a period is left to the next
 // one, which tries the addresses in another order.
-func (m *Memberlist) rejoin() {
-	defer m.step(func(c *core, _ instant) { c.seeding = false })
-	period := m.config.RejoinInterval
+func (r *rejoining) rejoin() {
+	defer r.engine.step((*core).seedsContacted)
+	period := r.config.RejoinInterval
 	if period <= 0 {
-		period = m.config.ReconnectInterval
+		period = r.config.ReconnectInterval
 	}
-	ctx, cancel := context.WithTimeout(m.life.ctx, period)
+	ctx, cancel := context.WithTimeout(r.life.ctx, period)
 	defer cancel()
-	addrs := m.strangers(m.resolveSeeds(ctx, m.seeds(ctx)))
+	addrs := r.strangers(r.resolveSeeds(ctx, r.seeds(ctx)))
 	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 	atATime(addrs, func(a seedAddress) {
 		// An exchange that began before may have made it known.
-		if ctx.Err() == nil && len(m.strangers([]seedAddress{a})) > 0 {
-			m.exchangeState(m.life.ctx, a.seed, a.addr)
+		if ctx.Err() == nil && len(r.strangers([]seedAddress{a})) > 0 {
+			r.joining.exchangeState(r.life.ctx, a.seed, a.addr)
 		}
 	})
 }
@@ -61,21 +71,21 @@ func atATime[T any](list []T, f func(T)) {
 }
 
 // seeds are the entries that are configured, and those that the SeedSource has now (P190).
-func (m *Memberlist) seeds(ctx context.Context) []string {
-	if m.config.SeedSource == nil {
-		return m.config.Seeds
+func (r *rejoining) seeds(ctx context.Context) []string {
+	if r.config.SeedSource == nil {
+		return r.config.Seeds
 	}
-	found, err := m.config.SeedSource(ctx)
+	found, err := r.config.SeedSource(ctx)
 	if err != nil {
-		m.seedFailed("", err)
-		return m.config.Seeds
+		r.seedFailed("", err)
+		return r.config.Seeds
 	}
-	delete(m.seedWarned, "")
-	return append(slices.Clone(m.config.Seeds), found...)
+	delete(r.warned, "")
+	return append(slices.Clone(r.config.Seeds), found...)
 }
 
 // resolveSeeds are the addresses of the entries, each once.
-func (m *Memberlist) resolveSeeds(ctx context.Context, entries []string) []seedAddress {
+func (r *rejoining) resolveSeeds(ctx context.Context, entries []string) []seedAddress {
 	type result struct {
 		seed  string
 		addrs []Address
@@ -84,23 +94,23 @@ func (m *Memberlist) resolveSeeds(ctx context.Context, entries []string) []seedA
 	var mu sync.Mutex
 	var results []result
 	atATime(entries, func(seed string) {
-		addrs, err := m.resolver.resolveSeed(ctx, seed)
+		addrs, err := r.joining.resolver.resolveSeed(ctx, seed)
 		mu.Lock()
 		defer mu.Unlock()
 		results = append(results, result{seed, addrs, err})
 	})
 	var list []seedAddress
 	seen := make(map[Address]bool)
-	for _, r := range results {
-		if r.err != nil {
-			m.seedFailed(r.seed, r.err)
+	for _, found := range results {
+		if found.err != nil {
+			r.seedFailed(found.seed, found.err)
 			continue
 		}
-		delete(m.seedWarned, r.seed)
-		for _, addr := range r.addrs {
+		delete(r.warned, found.seed)
+		for _, addr := range found.addrs {
 			if !seen[addr] {
 				seen[addr] = true
-				list = append(list, seedAddress{r.seed, addr})
+				list = append(list, seedAddress{found.seed, addr})
 			}
 		}
 	}
@@ -110,46 +120,46 @@ func (m *Memberlist) resolveSeeds(ctx context.Context, entries []string) []seedA
 // seedFailed logs that an entry could not be resolved, or, without one, that the
 // SeedSource failed. It warns of each now and then: what fails once fails mostly for
 // long (P191).
-func (m *Memberlist) seedFailed(seed string, err error) {
-	if m.life.ctx.Err() != nil {
+func (r *rejoining) seedFailed(seed string, err error) {
+	if r.life.ctx.Err() != nil {
 		return
 	}
 	level, now := levelWarn, time.Now()
-	if last, warned := m.seedWarned[seed]; warned && now.Sub(last) < seedWarnings {
+	if last, warned := r.warned[seed]; warned && now.Sub(last) < seedWarnings {
 		level = levelDebug
 	} else {
-		m.noteSeedWarning(seed, now)
+		r.noteSeedWarning(seed, now)
 	}
 	if seed == "" {
-		m.log.log(level, "Failed to get seeds", logFields{err: err}, "Failed to get seeds: %v", err)
+		r.log.log(level, "Failed to get seeds", logFields{err: err}, "Failed to get seeds: %v", err)
 		return
 	}
-	m.log.log(level, "Failed to resolve a seed", logFields{addr: seed, err: err}, "Failed to resolve %s: %v", seed, err)
+	r.log.log(level, "Failed to resolve a seed", logFields{addr: seed, err: err}, "Failed to resolve %s: %v", seed, err)
 }
 
 // noteSeedWarning remembers a warning, and forgets those that are long ago: a SeedSource can
 // come with ever new entries.
-func (m *Memberlist) noteSeedWarning(seed string, now time.Time) {
-	for other, at := range m.seedWarned {
+func (r *rejoining) noteSeedWarning(seed string, now time.Time) {
+	for other, at := range r.warned {
 		if now.Sub(at) >= seedWarnings {
-			delete(m.seedWarned, other)
+			delete(r.warned, other)
 		}
 	}
-	if m.seedWarned == nil {
-		m.seedWarned = make(map[string]time.Time)
+	if r.warned == nil {
+		r.warned = make(map[string]time.Time)
 	}
-	m.seedWarned[seed] = now
+	r.warned[seed] = now
 }
 
 // strangers are those of the addresses that lead neither to a living member nor to this node.
 // An entry with a node name stands for the node of that name, at whatever address that
 // is (P188).
-func (m *Memberlist) strangers(list []seedAddress) []seedAddress {
+func (r *rejoining) strangers(list []seedAddress) []seedAddress {
 	names, addrs := make(map[string]bool), make(map[netip.AddrPort]bool)
 	for _, a := range list {
 		names[a.addr.Name], addrs[a.addrPort()] = false, false
 	}
-	for _, n := range append(m.Members(), m.LocalNode()) {
+	for _, n := range append(r.engine.view.members(), r.engine.self.Load()) {
 		if _, wanted := names[n.Name]; wanted {
 			names[n.Name] = true
 		}
@@ -158,7 +168,7 @@ func (m *Memberlist) strangers(list []seedAddress) []seedAddress {
 			addrs[at] = true
 		}
 	}
-	listening := m.listeningAt()
+	listening := r.listeningAt()
 	return slices.DeleteFunc(slices.Clone(list), func(a seedAddress) bool {
 		if a.addr.Name != "" {
 			return names[a.addr.Name]
@@ -176,13 +186,12 @@ func (a seedAddress) addrPort() netip.AddrPort {
 // listeningAt are the addresses of this machine at which this node accepts streams, if that
 // is known: a list of seeds that is the same on all nodes may name it by another address
 // than the one it advertises.
-func (m *Memberlist) listeningAt() []netip.AddrPort {
-	if m.udp == nil {
+func (r *rejoining) listeningAt() []netip.AddrPort {
+	if r.direct == nil {
 		return nil
 	}
 	var list []netip.AddrPort
-	for _, l := range m.udp.tcp {
-		bound := l.Addr().(*net.TCPAddr).AddrPort()
+	for _, bound := range r.direct.streamAddrs() {
 		ips := []netip.Addr{bound.Addr()}
 		if bound.Addr().IsUnspecified() {
 			ips = ownIPs()

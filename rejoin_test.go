@@ -95,7 +95,7 @@ func TestKnownSeedsAreLeftInPeace(t *testing.T) {
 				}, nil
 			}
 		})
-		m.resolver.systemIPs = func(context.Context, string, string) ([]netip.Addr, error) {
+		m.joining.resolver.systemIPs = func(context.Context, string, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("::ffff:127.0.0.1"), netip.MustParseAddr("127.0.0.1")}, nil
 		}
 		var streams atomic.Int64
@@ -201,8 +201,8 @@ func TestHundredsOfDeadSeedsAreTriedAFewAtATime(t *testing.T) {
 		}
 		var calls atomic.Int64
 		m := c.node("n1", func(cfg *Config) { cfg.Seeds = []string{"all.example.com", "all.example.com:7946"} })
-		m.step(func(*core, instant) {
-			m.resolver.systemIPs = func(context.Context, string, string) ([]netip.Addr, error) {
+		m.engine.step(func(*core, instant) {
+			m.joining.resolver.systemIPs = func(context.Context, string, string) ([]netip.Addr, error) {
 				calls.Add(1)
 				return ips, nil
 			}
@@ -294,8 +294,8 @@ func TestSeedsThatNameTheNodeItselfAreKnown(t *testing.T) {
 			}
 			return all
 		}
-		require.Empty(t, m.strangers(list("127.0.0.1", "192.0.2.1", "::ffff:192.0.2.1")))
-		require.Len(t, m.strangers(list("203.0.113.254")), 1)
+		require.Empty(t, m.performer.rejoining.strangers(list("127.0.0.1", "192.0.2.1", "::ffff:192.0.2.1")))
+		require.Len(t, m.performer.rejoining.strangers(list("203.0.113.254")), 1)
 		require.NoError(t, m.Shutdown())
 	}
 }

@@ -102,7 +102,7 @@ func createPoisoned(cfg *Config) (*Memberlist, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.wire.spent = func(memory []byte) {
+	m.outbound.wire.spent = func(memory []byte) {
 		for i := range memory {
 			memory[i] = '!'
 		}

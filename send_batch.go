@@ -10,34 +10,41 @@ type batchedPacket struct {
 // hundreds of answers.
 const maxBatch = 16
 
+func (o *outbound) takeScratch() *packetScratch { return o.scratch.Get().(*packetScratch) }
+
+func (o *outbound) giveScratch(s *packetScratch) {
+	s.clearMessages()
+	o.scratch.Put(s)
+}
+
 // takeBatching returns a scratch that gathers packets until giveBatching, if the
 // transport can send them together.
-func (m *Memberlist) takeBatching() *packetScratch {
-	s := m.takeScratch()
-	s.batching = m.udp != nil
+func (o *outbound) takeBatching() *packetScratch {
+	s := o.takeScratch()
+	s.batching = o.direct != nil
 	return s
 }
 
-func (m *Memberlist) giveBatching(s *packetScratch) {
-	m.sendBatch(s)
+func (o *outbound) giveBatching(s *packetScratch) {
+	o.sendBatch(s)
 	s.batching = false
-	m.giveScratch(s)
+	o.giveScratch(s)
 }
 
 // addToBatch keeps the packet that was sealed last for sendBatch.
-func (m *Memberlist) addToBatch(s *packetScratch, to destination, size int) {
+func (o *outbound) addToBatch(s *packetScratch, to destination, size int) {
 	if to.node == nil {
 		to.name = "" // may be part of a buffer that is used again meanwhile
 	}
 	s.sealed = s.sealed[:len(s.sealed)+size]
 	s.batched = append(s.batched, batchedPacket{len(s.sealed), to})
 	if len(s.batched) == maxBatch {
-		m.sendBatch(s)
+		o.sendBatch(s)
 	}
 }
 
 // sendBatch sends the packets that s has gathered.
-func (m *Memberlist) sendBatch(s *packetScratch) {
+func (o *outbound) sendBatch(s *packetScratch) {
 	if len(s.batched) == 0 {
 		return
 	}
@@ -47,10 +54,10 @@ func (m *Memberlist) sendBatch(s *packetScratch) {
 		s.batch = append(s.batch, outDatagram{buf: s.sealed[start:p.end], to: p.to.addr})
 		start = p.end
 	}
-	m.udp.sendDirectBatch(s.batch)
+	o.direct.sendDirectBatch(s.batch)
 	for i := range s.batch {
 		if d := &s.batch[i]; d.err != nil {
-			m.logUnsent(s.batched[i].to, m.explainSize(d.err, len(d.buf)))
+			o.logUnsent(s.batched[i].to, o.explainSize(d.err, len(d.buf)))
 		}
 	}
 	clear(s.batch)

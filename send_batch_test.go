@@ -57,7 +57,7 @@ func hear(t *testing.T, m *Memberlist, conn *net.UDPConn) []message {
 	buf := make([]byte, readBufferSize)
 	n, err := conn.Read(buf)
 	require.NoError(t, err)
-	msgs, err := newPacketReader(m.wire).read(buf[:n])
+	msgs, err := newPacketReader(m.outbound.wire).read(buf[:n])
 	require.NoError(t, err)
 	return msgs
 }
@@ -82,7 +82,7 @@ func TestGossipRoundLeavesTogether(t *testing.T) {
 			}
 			said := (&suspect{Incarnation: 1, Node: borrow("somebody"), From: borrow("n1")}).appendTo(nil)
 			m.broadcasts.QueueBroadcast(&plainBroadcast{msg: said})
-			m.gossip(&round)
+			m.performer.gossip(&round)
 			require.Equal(t, []int{3}, *sizes)
 			for _, conn := range conns {
 				msgs := hear(t, m, conn)
@@ -105,7 +105,7 @@ func TestAnswersToABurstLeaveTogether(t *testing.T) {
 		p := ping{SeqNo: uint32(i), Node: borrow("n1"), SourceNode: borrow("asker")}
 		burst = append(burst, datagram{buf: p.appendTo(nil), from: at})
 	}
-	newPacketHandler(m).batch(burst)
+	newPacketHandler(m.inbound).batch(burst)
 	require.Equal(t, []int{16, 16, 8}, *sizes)
 	for seq := range uint32(packets * pings) {
 		var a ack
@@ -125,14 +125,14 @@ func TestFailureInABatchIsLogged(t *testing.T) {
 	conn, at := listener(t)
 	good := &Node{Name: "good", Addr: at.Addr().AsSlice(), Port: at.Port()}
 	bad := &Node{Name: "bad", Addr: net.IPv6loopback, Port: 1}
-	m.gossip(&effects{gossip: []*Node{bad, good}})
+	m.performer.gossip(&effects{gossip: []*Node{bad, good}})
 	require.Equal(t, []int{2}, *sizes)
 	require.Equal(t, []byte{byte(userMsg), 1}, []byte(hear(t, m, conn)[0]))
 	require.Len(t, lines.with("[ERR] memberlist: ", "Failed to send packet to bad ([::1]:1): "), 1)
 
 	// The name of one who asks is not kept, for it lies in a buffer that is used again.
 	p := ping{SeqNo: 1, Node: borrow("n1"), SourceAddr: net.IPv6loopback, SourcePort: 2, SourceNode: borrow("asker")}
-	newPacketHandler(m).batch([]datagram{{buf: p.appendTo(nil), from: at}})
+	newPacketHandler(m.inbound).batch([]datagram{{buf: p.appendTo(nil), from: at}})
 	require.Len(t, lines.with("[ERR] memberlist: ", "Failed to send packet to [::1]:2: "), 1)
 }
 
@@ -140,7 +140,7 @@ func TestFailureInABatchIsLogged(t *testing.T) {
 func TestRequireNodeNamesInBatches(t *testing.T) {
 	m, sizes := onBatches(t, func(cfg *Config) { cfg.RequireNodeNames = true })
 	_, at := listener(t)
-	newPacketHandler(m).batch([]datagram{
+	newPacketHandler(m.inbound).batch([]datagram{
 		{buf: (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil), from: at},
 		{buf: (&ping{SeqNo: 2, Node: borrow("n1"), SourceNode: borrow("asker")}).appendTo(nil), from: at},
 	})
@@ -151,7 +151,7 @@ func TestBatchesDoNotAllocate(t *testing.T) {
 	m, _ := onBatches(t)
 	m.broadcasts.Reset()
 	_, at := listener(t)
-	in := newPacketHandler(m)
+	in := newPacketHandler(m.inbound)
 	p := datagram{buf: (&ping{SeqNo: 1, Node: borrow("n1")}).appendTo(nil), from: at}
 	burst := []datagram{p, p, p}
 	require.Zero(t, fewestAllocs(func() { in.batch(burst) }))
@@ -174,7 +174,7 @@ func TestIngestingGoroutineIsItselfAfterwards(t *testing.T) {
 		_ = far.Close()
 	}()
 	from := net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}
-	require.NoError(t, m.udp.IngestPacket(near, &from, time.Now(), true))
+	require.NoError(t, m.transport.(*NetTransport).IngestPacket(near, &from, time.Now(), true))
 	require.True(t, receive(t, inside))
 	require.False(t, m.tasks.callers.inCallback())
 }
@@ -189,6 +189,6 @@ func TestAnswersGoToSendersOfAnyKind(t *testing.T) {
 		_, _ = far.Write((&ping{SeqNo: 7, Node: borrow("n1")}).appendTo(nil))
 		_ = far.Close()
 	}()
-	require.NoError(t, m.udp.IngestPacket(near, textAddress(at.String()), time.Now(), true))
+	require.NoError(t, m.transport.(*NetTransport).IngestPacket(near, textAddress(at.String()), time.Now(), true))
 	require.Equal(t, ackMsg, hear(t, m, conn)[0].kind())
 }

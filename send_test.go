@@ -106,7 +106,7 @@ func TestUserBroadcastsGetWhatIsLeft(t *testing.T) {
 			require.Equal(t, 3, e.asks[0][0])
 			return e.asks[0][1], len(p.heard(userMsg))
 		}
-		space := m.wire.piggybackSpace(mainLen)
+		space := m.outbound.wire.piggybackSpace(mainLen)
 		left, riders := ask()
 		require.Equal(t, space, left)
 		require.Equal(t, space/103, riders)

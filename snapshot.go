@@ -38,45 +38,8 @@ func (s *NodeStatus) Confirmations() int { return max(len(s.Accusers)-1, 0) }
 // name, and all of it is from one moment. It is meant for people and for
 // diagnosis; Members is cheaper.
 func (m *Memberlist) Snapshot() []NodeStatus {
-	m.locked.Lock()
-	all := m.locked.core.statuses(m.epoch)
-	m.locked.Unlock()
+	var all []NodeStatus
+	m.engine.read(func(c *core, _ instant) { all = c.statuses(m.engine.epoch) })
 	slices.SortFunc(all, func(a, b NodeStatus) int { return strings.Compare(a.Node.Name, b.Node.Name) })
 	return all
-}
-
-// selectNodes picks up to k nodes from those that the NodeSelectionDelegate
-// leaves, and the one that it prefers. What it returns is checked again:
-// nodes that are no candidates, other than a preferred one, stay out (P156).
-func (m *Memberlist) selectNodes(k int, targets func(*core, instant, time.Time) []*NodeState) []*Node {
-	m.locked.Lock()
-	candidates := targets(m.locked.core, m.now(), m.epoch)
-	m.locked.Unlock()
-	if len(candidates) == 0 {
-		return nil
-	}
-	selected, preferred := m.config.NodeSelection.SelectNodes(slices.Clone(candidates))
-	pool := make([]*NodeState, 0, len(selected))
-	for _, s := range selected {
-		if s != nil && s != preferred && slices.Contains(candidates, s) {
-			pool = append(pool, s)
-		}
-	}
-	var chosen []*Node
-	if preferred != nil && slices.Contains(candidates, preferred) {
-		chosen = append(chosen, &preferred.Node)
-	}
-	for _, i := range m.permutation(len(pool)) {
-		if len(chosen) >= k {
-			break
-		}
-		chosen = append(chosen, &pool[i].Node)
-	}
-	return chosen
-}
-
-func (m *Memberlist) permutation(n int) []int {
-	m.locked.Lock()
-	defer m.locked.Unlock()
-	return m.locked.core.permutation(n)
 }

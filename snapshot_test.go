@@ -298,7 +298,7 @@ func TestNodeSelectionPreferenceAndAll(t *testing.T) {
 			c.puppet(fmt.Sprint("p", i), nil).introduce(m)
 		}
 		names := func(k int) (names []string) {
-			for _, n := range m.selectNodes(k, (*core).gossipTargets) {
+			for _, n := range m.performer.nodes.choose(k, (*core).gossipTargets) {
 				names = append(names, n.Name)
 			}
 			slices.Sort(names)

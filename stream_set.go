@@ -162,52 +162,10 @@ func (s *streamSet) crowded() bool {
 	return s.mu.inbound > maxStreams/4
 }
 
-// firstByteTimeout is how long a stream may stay without a byte. Nodes write at once
-// after connecting, unless their LocalState takes long, so in a crowd it is less (P199).
-func (m *Memberlist) firstByteTimeout() time.Duration {
-	if m.streams.crowded() {
-		return m.config.TCPTimeout / 4
+// addrText is the address of the other end, empty if it has none.
+func addrText(conn net.Conn) string {
+	if addr := conn.RemoteAddr(); addr != nil {
+		return addr.String()
 	}
-	return m.config.TCPTimeout
-}
-
-// takeStream serves a stream on a goroutine of its own.
-func (m *Memberlist) takeStream(conn net.Conn) {
-	conn = keyable(conn)
-	serve := m.serveStream
-	if !m.streams.admit(conn) {
-		m.meter.countDropped("stream", 1)
-		m.log.warnf("Too many streams", logFields{addr: addrText(conn)}, "too many open streams, closing one %s", LogConn(conn))
-		serve = m.turnAway
-	}
-	if !m.tasks.start(func() { serve(conn) }) {
-		m.streams.remove(conn)
-	}
-}
-
-// turnAway tells somebody whose stream is one too many so, if that is quickly done.
-// What it sends meanwhile is read: to close a stream with something unread would
-// cancel the answer (P199, W89).
-func (m *Memberlist) turnAway(conn net.Conn) {
-	defer m.streams.remove(conn)
-	if m.streams.turnedAway.Add(1) <= maxTurnedAway {
-		_ = conn.SetDeadline(time.Now().Add(turnAwayTime))
-		m.answerError(conn, "too many open streams")
-		m.discardRest(conn)
-	}
-	m.streams.turnedAway.Add(-1)
-}
-
-// discardRest reads some of what is still to come, until the other side has had time
-// to read an answer.
-func (m *Memberlist) discardRest(conn net.Conn) {
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-		var rest [firstChunk]byte
-		for range pooledChunk / len(rest) {
-			if _, err := conn.Read(rest[:]); err != nil {
-				return
-			}
-		}
-	}
+	return ""
 }

@@ -12,6 +12,7 @@ type taskGroup struct {
 		closed  bool
 		running int
 		ended   chan struct{} // closed when nothing runs any more; nil if nobody waits
+		queues  []func()      // close the work queues of the group
 	}
 
 	// callers are the goroutines of the group that are inside a callback.
@@ -54,6 +55,23 @@ func (g *taskGroup) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.mu.closed = true
+}
+
+// addQueue tells how a work queue of the group is closed.
+func (g *taskGroup) addQueue(closeQueue func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.queues = append(g.mu.queues, closeQueue)
+}
+
+// closeQueues closes the work queues of the group.
+func (g *taskGroup) closeQueues() {
+	g.mu.Lock()
+	queues := g.mu.queues
+	g.mu.Unlock()
+	for _, closeQueue := range queues {
+		closeQueue()
+	}
 }
 
 // callbackGrace is how long Shutdown waits for user code that is running.

@@ -1,6 +1,7 @@
 package memberlist
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"time"
@@ -142,4 +143,26 @@ type datagram struct {
 	from  netip.AddrPort
 	other net.Addr // the sender, if it is ingested and from cannot say who that is
 	at    time.Time
+}
+
+// directTransport is a transport that hands over what it receives without a channel,
+// in memory that it lends, and sends without keeping the packet. [NetTransport] is one.
+type directTransport interface {
+	// claim reports whether the caller is the first node that uses the transport.
+	claim() bool
+
+	// receiveDirect and acceptDirect bring packets and streams straight to handlers.
+	receiveDirect(newHandler func(forGood bool) func([]datagram))
+	acceptDirect(handler func(net.Conn))
+
+	// sendDirect sends a packet, and sendDirectBatch several, without waiting for the
+	// network.
+	sendDirect(packet []byte, to netip.AddrPort) error
+	sendDirectBatch(batch []outDatagram)
+
+	// dial opens a stream, until ctx ends.
+	dial(ctx context.Context, addr string, timeout time.Duration) (net.Conn, error)
+
+	// streamAddrs are the addresses at which streams are accepted.
+	streamAddrs() []netip.AddrPort
 }

@@ -1,6 +1,10 @@
 package memberlist
 
-import "context"
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
 
 // userMessages are the user messages of one packet, in its order. When the program
 // has got them, the list is used again; the messages are the program's (P89).
@@ -18,31 +22,68 @@ type userBatch struct {
 // maxKept is how many bytes of user messages are kept until the end of a burst.
 const maxKept = 1 << 20
 
-// keepUserMessages keeps the user messages of a packet of so many bytes, for handing
-// over at the end of the burst.
-func (in *packetHandler) keepUserMessages(from sender, packetLen int) {
-	if len(in.userMessages) == 0 || in.m.config.Delegate == nil {
-		return
-	}
-	lent := from.other == nil || in.reader.copied
-	size := memoryOf(in.userMessages, lent, packetLen)
-	if !in.m.userQueue.hasRoom(size) {
-		in.m.drops.queueFull(userMsg, len(in.userMessages), from) // before a copy is made
-		return
-	}
-	u := in.m.userLists.Get().(*userMessages)
-	*u = append(*u, in.userMessages...)
+// userDelivery hands user messages over to the Delegate, on a goroutine of its own.
+type userDelivery struct {
+	services
+	config *Config
+	events *notifier
+	queue  *workQueue[userBatch]
+	lists  sync.Pool     // *userMessages
+	hung   atomic.Uint64 // events up to this number were waited for in vain
+}
+
+func newUserDelivery(s services, cfg *Config, events *notifier) *userDelivery {
+	d := &userDelivery{services: s, config: cfg, events: events}
+	d.lists.New = func() any { return new(userMessages) }
+	d.queue = newWorkQueue(s.tasks, cfg.HandoffQueueDepth, d.deliver).
+		bounded(cfg.queueBytes(), func(b *userBatch) int { return b.size })
+	return d
+}
+
+// userBurst gathers the user messages of packets that came together, so that the
+// goroutine that delivers them is woken once.
+type userBurst struct {
+	delivery *userDelivery
+	batches  []userBatch
+	senders  []sender // of batches
+	kept     int      // bytes that batches hold
+}
+
+// hasRoom reports whether messages of so many bytes could be queued now.
+func (b *userBurst) hasRoom(size int) bool { return b.delivery.queue.hasRoom(size) }
+
+// list makes a list of messages that outlives their packet. lent says that they lie in
+// memory that is only lent.
+func (b *userBurst) list(msgs [][]byte, lent bool) *userMessages {
+	u := b.delivery.lists.Get().(*userMessages)
+	*u = append(*u, msgs...)
 	if lent {
 		u.copyTogether()
 	}
-	if in.m.queueBehindMembers(u, size, from) {
+	return u
+}
+
+// add adds the messages of a packet.
+func (b *userBurst) add(batch userBatch, from sender) {
+	b.batches = append(b.batches, batch)
+	b.senders = append(b.senders, from)
+	if b.kept += batch.size; b.kept > maxKept {
+		b.handOver()
+	}
+}
+
+// handOver queues what was gathered.
+func (b *userBurst) handOver() {
+	if len(b.batches) == 0 {
 		return
 	}
-	in.users = append(in.users, userBatch{u, in.eventSeq, size})
-	in.senders = append(in.senders, from)
-	if in.kept += size; in.kept > maxKept {
-		in.handOverUserMessages()
+	taken := b.delivery.queue.putAll(b.batches)
+	for i, batch := range b.batches[taken:] {
+		b.delivery.drops.queueFull(userMsg, len(*batch.msgs), b.senders[taken+i])
 	}
+	clear(b.batches)
+	clear(b.senders)
+	b.batches, b.senders, b.kept = b.batches[:0], b.senders[:0], 0
 }
 
 // memoryOf is how many bytes messages and their list hold: copies of them, if they
@@ -74,60 +115,35 @@ func (u userMessages) copyTogether() {
 	}
 }
 
-// queueBehindMembers puts user messages behind the membership messages that wait for
-// the AliveDelegate, and reports whether it did. A flood of them leaves half of that
-// lane to membership.
-func (m *Memberlist) queueBehindMembers(u *userMessages, size int, from sender) bool {
-	l := m.memberQueue
-	if l == nil || l.waiting.Load() == 0 || !l.halfEmpty() {
-		return false
-	}
-	return l.put(heldMessage{users: u, size: size, from: from})
-}
-
-// handOverUserMessages puts what was kept into the lane of user messages.
-func (in *packetHandler) handOverUserMessages() {
-	if len(in.users) == 0 {
-		return
-	}
-	taken := in.m.userQueue.putAll(in.users)
-	for i, u := range in.users[taken:] {
-		in.m.drops.queueFull(userMsg, len(*u.msgs), in.senders[taken+i])
-	}
-	clear(in.users)
-	clear(in.senders)
-	in.users, in.senders, in.kept = in.users[:0], in.senders[:0], 0
-}
-
 // keepMessages is for how many user messages a list is used again.
 const keepMessages = 1024
 
-// deliverUserMessages tells the delegate of user messages that came in one packet,
+// deliver tells the delegate of user messages that came in one packet,
 // the last one first: broadcasts are drawn newest first (P78), so that this is the
 // order in which the sender queued them (P88).
-func (m *Memberlist) deliverUserMessages(b userBatch) {
-	m.awaitEventsBefore(m.life.ctx, b.after)
+func (d *userDelivery) deliver(b userBatch) {
+	d.awaitEventsBefore(d.life.ctx, b.after)
 	msgs := *b.msgs
-	for i := len(msgs) - 1; i >= 0 && !m.life.down.Load(); i-- {
-		m.config.Delegate.NotifyMsg(msgs[i])
+	for i := len(msgs) - 1; i >= 0 && !d.life.down.Load(); i-- {
+		d.config.Delegate.NotifyMsg(msgs[i])
 	}
 	if cap(msgs) > keepMessages {
 		return
 	}
 	clear(msgs)
 	*b.msgs = msgs[:0]
-	m.userLists.Put(b.msgs)
+	d.lists.Put(b.msgs)
 }
 
 // awaitEventsBefore waits for the delivery of events before user data that belongs behind
 // them is handed over. A program whose events hang gets it all the same.
-func (m *Memberlist) awaitEventsBefore(ctx context.Context, eventSeq uint64) {
-	if eventSeq <= m.hungEvents.Load() || m.notifier.reached(eventSeq) {
+func (d *userDelivery) awaitEventsBefore(ctx context.Context, eventSeq uint64) {
+	if eventSeq <= d.hung.Load() || d.events.reached(eventSeq) {
 		return
 	}
-	timeout, cancel := context.WithTimeout(ctx, m.config.TCPTimeout)
+	timeout, cancel := context.WithTimeout(ctx, d.config.TCPTimeout)
 	defer cancel()
-	if m.waitForEvents(timeout, eventSeq) != nil && ctx.Err() == nil {
-		m.hungEvents.Store(eventSeq)
+	if d.events.wait(timeout, eventSeq) != nil && ctx.Err() == nil {
+		d.hung.Store(eventSeq)
 	}
 }

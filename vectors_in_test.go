@@ -267,7 +267,7 @@ func (n *vectorNode) feed(packet []byte, from string) {
 	if n.lent {
 		addr, err := netip.ParseAddrPort(from)
 		require.NoError(n.t, err)
-		newPacketHandler(n.m).batch([]datagram{{buf: bytes.Clone(packet), from: addr, at: time.Now()}})
+		newPacketHandler(n.m.inbound).batch([]datagram{{buf: bytes.Clone(packet), from: addr, at: time.Now()}})
 	} else {
 		n.tr.packets <- &Packet{Buf: bytes.Clone(packet), From: vectorAddr(from), Timestamp: time.Now()}
 	}

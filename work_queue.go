@@ -28,8 +28,10 @@ type workQueue[T any] struct {
 	}
 }
 
-func newWorkQueue[T any](c *taskGroup, limit int, serve func(T)) *workQueue[T] {
-	return &workQueue[T]{tasks: c, limit: limit, serve: serve}
+func newWorkQueue[T any](tasks *taskGroup, limit int, serve func(T)) *workQueue[T] {
+	q := &workQueue[T]{tasks: tasks, limit: limit, serve: serve}
+	tasks.addQueue(q.close)
+	return q
 }
 
 // bounded sets a bound in bytes.

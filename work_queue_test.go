@@ -208,12 +208,12 @@ func TestUserMessagesOutliveTheirPackets(t *testing.T) {
 					m := c.node("n1", still, change, func(cfg *Config) {
 						cfg.Delegate = &hooks{msg: func(msg []byte) { kept = append(kept, msg) }}
 					})
-					in := newPacketHandler(m)
+					in := newPacketHandler(m.inbound)
 					var want []string
 					for i := range 50 {
 						texts := []string{strings.Repeat(fmt.Sprint(i, " "), 20), strings.Repeat(fmt.Sprint("and ", i), 20)}
 						parts := [][]byte{append([]byte{byte(userMsg)}, texts[1]...), append([]byte{byte(userMsg)}, texts[0]...)}
-						packet, err := m.wire.sealPacket(nil, appendCompound(nil, parts), false)
+						packet, err := m.outbound.wire.sealPacket(nil, appendCompound(nil, parts), false)
 						require.NoError(t, err)
 						if lent {
 							in.batch([]datagram{{buf: packet}})
@@ -241,7 +241,7 @@ func TestUserMessagesOfAPlainPacketAreNotCopied(t *testing.T) {
 		var got []byte
 		m := newMesh(t).node("n1", func(cfg *Config) { cfg.Delegate = &hooks{msg: func(msg []byte) { got = msg }} })
 		packet := append([]byte{byte(userMsg)}, "text"...)
-		in := newPacketHandler(m)
+		in := newPacketHandler(m.inbound)
 		in.packet(packet, sender{other: vectorAddr("192.0.2.1:1")}, time.Now())
 		in.finish()
 		synctest.Wait()
@@ -406,11 +406,11 @@ func TestEventsThatWereGivenUpAreStillWaitedFor(t *testing.T) {
 		p := c.puppet("p", nil)
 		p.send(m, p.alive(1).appendTo(nil))
 		synctest.Wait()
-		eventSeq := m.notifier.last()
+		eventSeq := m.events.last()
 		gone, cancel := context.WithCancel(context.Background())
 		cancel()
-		m.awaitEventsBefore(gone, eventSeq)
-		require.Empty(t, m.notifier.mu.waiters, "nobody waits any more")
+		m.inbound.users.awaitEventsBefore(gone, eventSeq)
+		require.Empty(t, m.events.mu.waiters, "nobody waits any more")
 		p.send(m, []byte{byte(userMsg), 'x'})
 		synctest.Wait()
 		require.Empty(t, messages)
@@ -437,7 +437,7 @@ func TestLanesAreBoundedInBytes(t *testing.T) {
 			})
 		})
 		blocking.Store(true)
-		in := newPacketHandler(m)
+		in := newPacketHandler(m.inbound)
 		flood := func(msg []byte) {
 			packet, shorter := appendShorter(nil, msg)
 			require.True(t, shorter)
@@ -448,16 +448,16 @@ func TestLanesAreBoundedInBytes(t *testing.T) {
 			synctest.Wait()
 		}
 		flood(append([]byte{byte(userMsg)}, make([]byte, 800<<10)...))
-		require.InDelta(t, minQueueBytes, m.userQueue.bytes.Load(), 1<<20)
+		require.InDelta(t, minQueueBytes, m.inbound.users.queue.bytes.Load(), 1<<20)
 		says := alive{Incarnation: 1, Node: borrow("x"), Addr: []byte{10, 0, 0, 1}, Port: 1, Meta: make([]byte, 800<<10), Vsn: testVersions()}
 		flood(says.appendTo(nil))
-		require.LessOrEqual(t, m.memberQueue.bytes.Load(), int64(minQueueBytes))
+		require.LessOrEqual(t, m.inbound.held.bytes.Load(), int64(minQueueBytes))
 		rtt := roundTrip{payload: make([]byte, 5<<20)}
 		m.config.Ping = &pingHooks{complete: func(*Node, time.Duration, []byte) { <-hold }}
 		for range 12 {
-			m.queueRoundTrips([]roundTrip{rtt})
+			m.performer.roundTrips.queueAll([]roundTrip{rtt})
 		}
-		require.InDelta(t, minQueueBytes, m.rttQueue.bytes.Load(), 6<<20)
+		require.InDelta(t, minQueueBytes, m.performer.roundTrips.queue.bytes.Load(), 6<<20)
 	})
 }
 
@@ -469,10 +469,10 @@ func TestBurstOfLargeMessagesIsNotGathered(t *testing.T) {
 			cfg.Delegate = &hooks{msg: func(msg []byte) { got.Add(int64(len(msg))) }}
 		})
 		packet, _ := appendShorter(nil, append([]byte{byte(userMsg)}, make([]byte, 800<<10)...))
-		in := newPacketHandler(m)
+		in := newPacketHandler(m.inbound)
 		for range 8 {
 			in.packet(packet, sender{}, time.Now())
-			require.LessOrEqual(t, in.kept, 1<<20)
+			require.LessOrEqual(t, in.userBurst.kept, 1<<20)
 		}
 		in.finish()
 		synctest.Wait()
