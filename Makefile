@@ -80,6 +80,10 @@ compare-full: ## the failure detector beside hashicorp/memberlist, the large gri
 compare-parts: ## what each part of the failure detector is worth; writes docs/detector-parts.*
 	cd compare && $(GO) run ./sim/cmd/compare -parts -seeds 1 -out ../docs
 
+.PHONY: hostile
+hostile: ## hostile input to both libraries; writes docs/hostile.md
+	cd compare && $(GO) run ./hostile/cmd/hostile -out ../docs
+
 .PHONY: interop
 interop: ## clusters of both libraries
 	cd compare && $(GO) test -race -timeout 60m ./interop/...
