@@ -180,7 +180,7 @@ func TestAccusedIsToldNowAndThen(t *testing.T) {
 		pause := max(interval, 100*time.Millisecond)
 		c := newDetectorCore(t, func(cfg *Config) { cfg.ProbeInterval = interval })
 		c.know("x", "y", "a")
-		say := func(name string) { c.forwardToAccused(c.now, c.table.get(name), []byte{byte(pingMsg)}) }
+		say := func(name string) { c.accusers.forward(c.now, c.table.get(name), []byte{byte(pingMsg)}) }
 		eventSeq := func() int { n := len(c.fx.packets); c.fx.packets = nil; return n }
 		for range 5 {
 			say("x")

@@ -58,6 +58,13 @@ func (m *member) addressHistory() *addressHistory {
 	return file.address
 }
 
+// silentAtNewAddress takes in that m, if it has moved, did not answer at its new address.
+func (m *member) silentAtNewAddress() {
+	if check := m.detectorView().address; check != nil {
+		check.movedAt = 0
+	}
+}
+
 // nameIsFree reports whether a node at another address may have the name of m
 // whatever there is at the old one.
 func (c *core) nameIsFree(now instant, m *member) bool {
@@ -96,7 +103,7 @@ func (c *core) recentlyRejected(now instant, m *member, a *alive) bool {
 	if check.rejectedAt == 0 || m.gone() || check.rejectedAddr != addrPortOf(a.Addr, a.Port) {
 		return false
 	}
-	pauses := now.sub(check.rejectedAt) / c.notifyInterval()
+	pauses := now.sub(check.rejectedAt) / notifyInterval(c.cfg)
 	return pauses < 1 || check.conflict && pauses < 10
 }
 

@@ -157,6 +157,9 @@ func (c *core) ownNode() *Node {
 	return c.self.node
 }
 
+// isLost reports whether a node of that name died here and is looked for.
+func (c *core) isLost(name borrowed) bool { return c.lost.has(name) }
+
 // hasLeft reports whether Leave was called and Join not since.
 func (c *core) hasLeft() bool { return c.leaving }
 

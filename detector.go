@@ -7,38 +7,43 @@ import "time"
 // it needs.
 type detector struct {
 	*common
-	health    awareness
-	pings     pings
-	relays    relays
-	indirect  indirectPings
-	selfCheck selfCheck
-	probing   prober
-	resync    resync
-	stall     stallGuard
-
-	rules detectorRules
+	health      awareness
+	pings       pings
+	relays      relays
+	indirect    indirectPings
+	selfCheck   selfCheck
+	probing     prober
+	accusers    accusers
+	suspicions  suspicions
+	finalProber finalProber
+	resync      resync
+	stall       stallGuard
 }
 
 // detectorRules are the rules of membership that the detector gives its conclusions to.
 type detectorRules interface {
-	// raiseSuspicion takes in that a member did not answer.
-	raiseSuspicion(now instant, f failedProbe)
-	// suspicionsStalled gives their time back to suspects.
-	suspicionsStalled(now instant, back time.Duration)
+	suspicionRules
+	// clearSuspicion takes in that a suspect answered its final probe.
+	clearSuspicion(now instant, m *member)
 	// reap forgets members that have been gone for long.
 	reap(now instant)
 	// hasLeft reports whether this node has left.
 	hasLeft() bool
+	// isLost reports whether a node of that name died here.
+	isLost(name borrowed) bool
 }
 
 func (d *detector) init(c *common, rules detectorRules) {
-	d.common, d.rules = c, rules
+	d.common = c
 	d.health = newAwareness(c.cfg.AwarenessMaxMultiplier, &c.fx.metrics)
 	d.pings = newPings(c, d.answerReceived)
 	d.relays = newRelays(c, &d.pings)
 	d.indirect = newIndirectPings(c, &d.selfCheck.packets, d.underProbe)
-	d.selfCheck = newSelfCheck(c, &d.pings, &d.indirect, rules.raiseSuspicion)
+	d.selfCheck = newSelfCheck(c, &d.pings, &d.indirect, d.suspicions.raise)
 	d.probing = newProber(c, &d.pings, &d.indirect, &d.selfCheck, &d.health, rules.reap)
+	d.accusers = newAccusers(c, rules.isLost)
+	d.finalProber = newFinalProber(c, &d.pings, &d.indirect, &d.selfCheck, rules.clearSuspicion)
+	d.suspicions = newSuspicions(c, &d.finalProber, rules)
 	d.resync = newResync(c, rules.hasLeft)
 	d.stall = newStallGuard(c, &d.health, d.stalled)
 }
@@ -97,7 +102,7 @@ func (d *detector) abandonProbe(now instant, m *member) {
 // stalled gives time back after a stall.
 func (d *detector) stalled(now instant, late, back time.Duration) {
 	d.selfCheck.stalled(late) // nobody listened meanwhile
-	d.rules.suspicionsStalled(now, back)
+	d.suspicions.stalled(now, back)
 	d.probing.stalled(now, back)
 	if late > isolatedAfter(d.cfg) {
 		d.resync.begin(now, nil)

@@ -219,7 +219,7 @@ func TestLastQuestionAnsweredLastsForAWhile(t *testing.T) {
 		want  string
 	}{
 		"the same accusation": {3999 * time.Millisecond, func(c *testCore) { c.hearSuspect("x", 1, "b") }, "alive@1"},
-		"the own probe":       {3999 * time.Millisecond, func(c *testCore) { c.raiseSuspicion(c.now, failedProbe{m: c.table.get("x"), incarnation: 1}) }, "alive@1"},
+		"the own probe":       {3999 * time.Millisecond, func(c *testCore) { c.suspicions.raise(c.now, failedProbe{m: c.table.get("x"), incarnation: 1}) }, "alive@1"},
 		"by a full exchange": {3999 * time.Millisecond, func(c *testCore) {
 			c.merge(c.now, []pushNodeState{{Name: borrow("x"), Incarnation: 1, State: StateDead}})
 		}, "alive@1"},

@@ -238,7 +238,7 @@ func TestTombstonesDoNotRenewThemselves(t *testing.T) {
 	c.now = c.now.add(23 * time.Hour)
 	c.hearAlive("x", 3)
 	c.hearAlive("x", 4)
-	require.True(t, c.recentlyJoined(c.now, borrow("x")), "it is known since it came back")
+	require.True(t, c.accusers.recentlyJoined(c.now, borrow("x")), "it is known since it came back")
 	c.hearDead("x", 4, "a")
 	c.now = c.now.add(time.Hour)
 	c.reap(c.now)

@@ -160,7 +160,7 @@ func TestAlibiIsNotGivenByTheAccused(t *testing.T) {
 		c.hearSuspect("y", 1, "a")
 		c.settle()
 		c.probe("x")
-		c.sendFinalProbe(c.now, c.table.get("y"))
+		c.finalProber.ask(c.now, c.table.get("y").suspicion())
 		require.Equal(t, []string{"a"}, c.targets("indirect ping y nack"))
 	})
 }

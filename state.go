@@ -204,7 +204,7 @@ func (c *core) addMember(now instant, n *Node, incarnation uint32) *member {
 func (c *core) markAlive(now instant, m *member, n *Node, incarnation uint32, by string) {
 	before, suspected, old := m.state(), m.suspicion(), m.node
 	change := c.change(now, m, StateAlive, by)
-	c.endSuspicion(m)
+	c.suspicions.close(m)
 	c.nodeReturned(now, m)
 	if before != StateAlive {
 		m.detectorState().returnedAt = max(now, 1)
@@ -248,11 +248,11 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 		c.ignoreFar(now, m, s.Incarnation)
 	case m == c.self:
 		c.refuteAccusation(now, s.Incarnation, s.From, suspectMsg)
-	case c.untrustedAccuser(now, s.From, m), c.aboutFormerProcess(now, m, s.Incarnation):
-		c.forwardToAccused(now, m, s.appendTo(nil))
+	case c.accusers.untrusted(now, s.From, m), c.aboutFormerProcess(now, m, s.Incarnation):
+		c.accusers.forward(now, m, s.appendTo(nil))
 	case m.suspicion() != nil:
 		c.confirm(now, m, s, raw)
-	case c.recentlyCleared(now, m, s.Incarnation):
+	case c.suspicions.recentlyCleared(now, m, s.Incarnation):
 	case m.state() == StateAlive || s.Incarnation > m.incarnation: // P105
 		// An accusation with a newer incarnation than that of a dead node proves
 		// that the node was back in between.
@@ -282,13 +282,9 @@ func (c *core) refuteAccusation(now instant, incarnation uint32, from borrowed, 
 // in whatever order the messages arrive.
 func (c *core) confirm(now instant, m *member, s *suspect, raw []byte) {
 	m.incarnation = max(m.incarnation, s.Incarnation)
-	suspicion := m.suspicion()
-	if !suspicion.confirm(s.From) {
-		return
+	if c.suspicions.confirm(now, m, s.From) {
+		c.gossip.gossipMessage(m.node.Name, raw, s)
 	}
-	c.timers.set(max(suspicion.deadline(), now), (*suspicionTimer)(m.suspicion()))
-	c.scheduleFinalProbeRepeat(now, m)
-	c.gossip.gossipMessage(m.node.Name, raw, s)
 }
 
 // beginSuspicion makes m a suspect and gossips that on (P107).
@@ -300,8 +296,6 @@ func (c *core) beginSuspicion(now instant, m *member, s *suspect, raw []byte) {
 
 // startSuspicion makes m a suspect with a deadline.
 func (c *core) startSuspicion(now instant, m *member, s *suspect) {
-	wanted := confirmationsWanted(c.cfg.SuspicionMult, len(c.table.order))
-
 	from := s.From.own()
 	change := c.change(now, m, StateSuspect, from)
 	change.Incarnation = s.Incarnation
@@ -310,30 +304,10 @@ func (c *core) startSuspicion(now instant, m *member, s *suspect) {
 		kind = eventJoin
 	}
 	m.incarnation = s.Incarnation
-	suspicion := newSuspicion(now, from, wanted, c.shortestSuspicion(), c.longestSuspicion())
-	suspicion.core, suspicion.m = c, m
-	m.detectorState().suspicion = suspicion
+	c.suspicions.open(now, m, from)
 	c.table.setNode(m, m.node.withState(StateSuspect), now)
-	c.timers.set(suspicion.deadline(), (*suspicionTimer)(m.suspicion()))
-	c.scheduleFinalProbe(now, m)
 	change.Node = m.node
 	c.emit(kind, change)
-}
-
-// suspicionOver declares a suspect dead when its time is really up (P65).
-func (c *core) suspicionOver(now instant, m *member) {
-	s := m.suspicion()
-	if s == nil || s.deadline() > now || !c.confirmedDead(now, m) {
-		return
-	}
-	count := s.confirmations()
-	if count < s.wanted {
-		c.fx.metrics.degradedTimeout++
-	}
-	c.logf(levelInfo, "Declaring a suspect failed",
-		logFields{node: m.node.Name, addr: m.node.Address(), incarnation: m.incarnation, more: []logAttr{{"confirmations", count}}},
-		"Marking %s as failed, suspect timeout reached (%d peer confirmations)", m.node.Name, count)
-	c.dead(now, &dead{Incarnation: m.incarnation, Node: borrow(m.node.Name), From: borrow(c.cfg.Name)}, nil)
 }
 
 // dead applies a dead message, which is a departure if it comes from the node
@@ -360,9 +334,9 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.updateGone(now, m, d.Incarnation, state)
 	case m == c.self:
 		c.refuteAccusation(now, d.Incarnation, d.From, deadMsg)
-	case state == StateDead && c.untrustedAccuser(now, d.From, m), c.aboutFormerProcess(now, m, d.Incarnation):
-		c.forwardToAccused(now, m, d.appendTo(nil))
-	case state == StateDead && c.recentlyJoined(now, d.From):
+	case state == StateDead && c.accusers.untrusted(now, d.From, m), c.aboutFormerProcess(now, m, d.Incarnation):
+		c.accusers.forward(now, m, d.appendTo(nil))
+	case state == StateDead && c.accusers.recentlyJoined(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
 	default:
 		c.gossip.gossipMessage(m.node.Name, raw, d)
@@ -390,7 +364,7 @@ func (c *core) updateGone(now instant, m *member, incarnation uint32, state Node
 func (c *core) markGone(now instant, m *member, incarnation uint32, state NodeStateType, by string) {
 	c.fx.metrics.dead++
 	change := c.change(now, m, state, by)
-	c.endSuspicion(m)
+	c.suspicions.close(m)
 	m.incarnation = incarnation
 	c.table.setNode(m, m.node.withState(state), now)
 	if m.detector != nil {
@@ -442,7 +416,7 @@ func (c *core) notifyAccused(now instant, m *member) {
 		s := suspect(d)
 		msg = s.appendTo(nil)
 	}
-	c.forwardToAccused(now, m, msg)
+	c.accusers.forward(now, m, msg)
 }
 
 // merge applies the node list of a push/pull (P114). The gates have been passed
@@ -533,7 +507,7 @@ func (c *core) mergeAccused(now instant, s *pushNodeState) {
 		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
 		c.suspect(now, &said, nil)
 		if s.Incarnation >= m.incarnation && m.mayBeAccused(s.Incarnation) {
-			c.forwardToAccused(now, m, said.appendTo(nil))
+			c.accusers.forward(now, m, said.appendTo(nil))
 		}
 	}
 }
@@ -570,7 +544,7 @@ func (c *core) mergeElsewhere(now instant, m *member, s *pushNodeState) {
 	}
 	if s.Incarnation >= m.incarnation {
 		said := suspect{Incarnation: s.Incarnation, Node: s.Name, From: borrow(c.cfg.Name)}
-		c.forwardToAccused(now, m, said.appendTo(nil))
+		c.accusers.forward(now, m, said.appendTo(nil))
 	}
 }
 
@@ -587,4 +561,18 @@ func (c *core) reap(now instant) {
 	}
 	c.table.shuffle(c.rng)
 	c.gossip.turns.shuffle()
+}
+
+// clearSuspicion makes a suspect that answered its final probe alive again, here. No
+// incarnation has changed: it is up to the member to refute what others say (P173).
+func (c *core) clearSuspicion(now instant, m *member) {
+	if m.suspicion() == nil {
+		return
+	}
+	change := c.change(now, m, StateAlive, c.cfg.Name)
+	c.suspicions.close(m)
+	m.detectorState().clearedAt = max(now, 1)
+	c.table.setNode(m, m.node.withState(StateAlive), now)
+	change.Node = m.node
+	c.emit(eventNone, change)
 }

@@ -19,8 +19,9 @@ type suspicion struct {
 	finalProbe *finalProbe   // the last one, if there was any
 	probes     []*finalProbe // all of them; any answer counts
 
-	core *core
-	m    *member // the suspect
+	m           *member // the suspect
+	suspicions  *suspicions
+	finalProber *finalProber
 }
 
 func newSuspicion(start instant, from string, wanted int, shortest, longest time.Duration) *suspicion {
@@ -62,49 +63,12 @@ func (s *suspicion) timeout() time.Duration {
 // closed reports whether the suspicion is over.
 func (s *suspicion) closed() bool { return s.m.suspicion() != s }
 
-// suspicionTimer declares a suspect dead.
-type suspicionTimer suspicion
-
-func (t *suspicionTimer) expire(now instant) {
-	if !t.stale() {
-		t.core.suspicionOver(now, t.m)
-	}
-}
-
-func (t *suspicionTimer) stale() bool { return (*suspicion)(t).closed() }
-
 // shortestSuspicion and longestSuspicion bound the time that a suspect has in a
 // cluster of this size (P61).
-func (c *core) shortestSuspicion() time.Duration {
+func (c *common) shortestSuspicion() time.Duration {
 	return suspicionTimeout(c.cfg.SuspicionMult, len(c.table.order), c.cfg.ProbeInterval)
 }
 
-func (c *core) longestSuspicion() time.Duration {
+func (c *common) longestSuspicion() time.Duration {
 	return times(c.shortestSuspicion(), c.cfg.SuspicionMaxTimeoutMult)
-}
-
-// raiseSuspicion makes m a suspect on the own word (P57), unless the table has moved on since
-// the probe began: then the silence is old news.
-func (c *core) raiseSuspicion(now instant, a failedProbe) {
-	if a.m.gone() || a.incarnation < a.m.incarnation || !c.table.holds(a.m) {
-		return
-	}
-	name := a.m.node.Name
-	if check := a.m.detectorView().address; check != nil {
-		check.movedAt = 0 // it was the new address that was asked
-	}
-	c.logf(levelInfo, "Suspecting a node that did not answer", logFields{node: name, addr: a.m.node.Address(), incarnation: a.incarnation},
-		"Suspect %s has failed, no acks received", name)
-	c.suspect(now, &suspect{Incarnation: a.incarnation, Node: borrow(name), From: borrow(c.cfg.Name)}, nil)
-}
-
-// stalled gives their time back to suspects whose time ran out while nobody looked.
-func (c *core) suspicionsStalled(now instant, back time.Duration) {
-	for _, m := range c.table.order {
-		if s := m.suspicion(); s != nil && s.deadline() <= now {
-			s.start = s.start.add(back)
-			c.timers.set(s.deadline(), (*suspicionTimer)(s))
-			c.scheduleFinalProbe(now, m)
-		}
-	}
 }
