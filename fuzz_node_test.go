@@ -38,7 +38,7 @@ func newFuzzedNode(t *testing.T, s *script) *fuzzedNode {
 	bits := uint16(s.next())<<8 | uint16(s.next())
 	on := func(bit int) bool { return bits>>bit&1 == 1 }
 	cfg := DefaultLANConfig()
-	cfg.Name, cfg.LogOutput = "node", io.Discard
+	cfg.Name, cfg.LogOutput, cfg.TCPTimeout = "node", io.Discard, 2*time.Second
 	cfg.DisableTcpPings = on(0)
 	cfg.EnableCompression = !on(1)
 	if on(2) {
@@ -464,9 +464,12 @@ type observer struct {
 	mu      sync.Mutex
 	members map[string]*Node
 	states  map[string]NodeStateType
-	inside  int
 	wrong   []string
+	news    int // broadcasts so far
 }
+
+// manyNews is how many broadcasts the program has.
+const manyNews = 64
 
 func newObserver() *observer {
 	return &observer{members: make(map[string]*Node), states: make(map[string]NodeStateType)}
@@ -525,9 +528,12 @@ var errObserverRefuses = errors.New("the program does not want that node")
 func (o *observer) NodeMeta(int) []byte { return []byte("meta") }
 func (o *observer) NotifyMsg([]byte)    { o.rest() }
 func (o *observer) GetBroadcasts(overhead, limit int) [][]byte {
-	if limit < 100 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if limit < 100 || o.news == manyNews {
 		return nil
 	}
+	o.news++
 	return [][]byte{[]byte("news of the program")}
 }
 func (o *observer) LocalState(bool) []byte                          { return []byte("state of the program") }

@@ -61,7 +61,7 @@ var (
 	scriptedPort = uint16(7946)
 )
 
-const hugeText = 40 << 10
+const hugeText = 20 << 10
 
 func (s *script) name() borrowed {
 	switch s.below(20) {

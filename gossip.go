@@ -134,18 +134,24 @@ func (d *dissemination) nextForGossip(now instant, k int) []*member {
 	return chosen
 }
 
-// shuffle lets another order begin as soon as nothing is queued.
-func (g *gossipTurns) shuffle() { g.stale = true }
+// reaped gives up the turns of nodes that are not in the table any more. The next pass
+// that begins while nothing is queued has another order. It is called where nodes are
+// forgotten, since there may never be another round of gossip.
+func (d *dissemination) reaped() {
+	g := &d.turns
+	forgotten := func(m *member) bool { return !d.table.holds(m) }
+	passed := slices.DeleteFunc(slices.Clone(g.order[:g.next]), forgotten)
+	g.order = slices.DeleteFunc(g.order, forgotten)
+	g.next, g.stale = len(passed), true
+}
 
-// beginTurns begins the next pass, without the nodes that are forgotten.
+// beginTurns begins the next pass.
 func (d *dissemination) beginTurns() {
 	g := &d.turns
 	g.next = 0
-	known := slices.DeleteFunc(g.order, func(m *member) bool { return !d.table.holds(m) })
-	g.order = known
 	if g.stale && d.queue.NumQueued() == 0 {
 		g.stale = false
-		d.rng.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+		d.rng.Shuffle(len(g.order), func(i, j int) { g.order[i], g.order[j] = g.order[j], g.order[i] })
 	}
 }
 

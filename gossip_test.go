@@ -108,6 +108,31 @@ func TestGossipReachesAllBeforeAnybodyTwice(t *testing.T) {
 	require.Greater(t, len(orders), 3)
 }
 
+// Nodes that are forgotten have no turn of gossip any more, also where there is no gossip
+// or the program chooses its targets.
+func TestForgottenNodesHaveNoTurn(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"no gossip":       func(cfg *Config) { cfg.GossipInterval = 0 },
+		"chosen targets":  func(cfg *Config) { cfg.NodeSelection = selectFunc(nil) },
+		"rounds as usual": func(*Config) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCore(t, change)
+			c.know("stays")
+			c.gossip.nextForGossip(c.now, 1)
+			for life := range 100 {
+				name := fmt.Sprintf("life-%d", life)
+				c.hearAlive(name, 1)
+				c.hearDead(name, 1, name)
+				c.now = c.now.add(time.Minute)
+				c.reap(c.now)
+			}
+			require.Len(t, c.gossip.turns.order, len(c.table.order))
+			require.Len(t, c.table.order, 2)
+		})
+	}
+}
+
 // TestNothingToSayNoTargets checks P70.
 func TestNothingToSayNoTargets(t *testing.T) {
 	c := newTestCore(t)

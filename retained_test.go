@@ -57,7 +57,9 @@ func (k *retainer) check(t *testing.T) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, text := range k.kept {
-		require.Equal(t, text.was, text.now(), "%s has changed", text.what)
+		if now := text.now(); now != text.was { // asserting costs more than comparing
+			require.Equal(t, text.was, now, "%s has changed", text.what)
+		}
 	}
 }
 

@@ -560,7 +560,7 @@ func (c *core) reap(now instant) {
 		c.table.remove(i)
 	}
 	c.table.shuffle(c.rng)
-	c.gossip.turns.shuffle()
+	c.gossip.reaped()
 }
 
 // clearSuspicion makes a suspect that answered its final probe alive again, here. No
