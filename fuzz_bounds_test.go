@@ -112,7 +112,7 @@ func (b *fuzzBounds) checkTable(c *core) {
 	b.same(len(t.order), t.byName.used, "names")
 	b.same(len(t.order), t.view.used-len(t.view.free), "slots")
 	b.same(t.live(), b.m.NumMembers(), "members")
-	b.atMost(2*len(t.order)+fewTurns, len(c.gossip.turns.order), "turns of gossip")
+	b.same(len(t.order), len(c.gossip.turns.order), "turns of gossip")
 	b.atMost(4*len(t.order)+4096, cap(t.order), "room for records")
 	b.atMost(4*len(t.order)+4096, len(t.byName.tags), "room for names")
 	b.atMost(b.words+hostileNames+2, b.m.broadcasts.NumQueued(), "broadcasts")
@@ -122,12 +122,8 @@ func (b *fuzzBounds) checkTable(c *core) {
 	}
 }
 
-const (
-	// hostileNames is how many names the hostile one lists.
-	hostileNames = 5
-	// fewTurns is how many turns of gossip may be those of nodes that are forgotten.
-	fewTurns = 64
-)
+// hostileNames is how many names the hostile one lists.
+const hostileNames = 5
 
 func (b *fuzzBounds) checkMember(m *member) {
 	b.atMost(maxNameLen, len(m.node.Name), "name")
