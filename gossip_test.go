@@ -396,8 +396,10 @@ func TestBroadcastsAreDrawnForEachTarget(t *testing.T) {
 			p.forget()
 			q.forget()
 			m.spread(news(50, 1))
-			time.Sleep(110 * time.Millisecond)
-			require.Len(t, append(p.heard(suspectMsg), q.heard(suspectMsg)...), want)
+			both := func() []heard { return append(p.heard(suspectMsg), q.heard(suspectMsg)...) }
+			within(t, time.Second, "the first round", func() bool { return len(both()) > 0 })
+			synctest.Wait()
+			require.Len(t, both(), want)
 			if want == 2 {
 				require.Len(t, p.heard(suspectMsg), 1)
 			}
