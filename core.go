@@ -120,6 +120,10 @@ func (c *core) pingUnsent(now instant, seq uint32, remote bool) { c.pings.unsent
 // streamAnswered takes in that the target of a ping answered on a stream.
 func (c *core) streamAnswered(now instant, seq uint32) { c.pings.streamAnswered(now, seq) }
 
+// streamPeerAnswered takes in that another member answered on a stream what it was asked
+// together with the target of p.
+func (c *core) streamPeerAnswered(p *indirectProbe) { p.streamPeerAck = true }
+
 // streamUnanswered takes in that the target of a ping was not asked on a stream after all.
 func (c *core) streamUnanswered(seq uint32) { c.pings.streamUnanswered(seq) }
 

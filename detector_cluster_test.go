@@ -675,21 +675,38 @@ func TestClusterFindsTheDeadWherePacketsAreBlocked(t *testing.T) {
 }
 
 // A node that is cut off altogether accuses nobody, also where packets have been
-// blocked for so long that it could take itself for the survivor.
+// blocked for so long that it could take itself for the survivor, and whenever the
+// network comes back: between two questions, or while an answer is awaited (P171).
 func TestClusterOneThatIsCutOffWherePacketsAreBlockedAccusesNobody(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		c := newMesh(t)
-		var on atomic.Bool
-		nodes, traces := c.watched(5, blocked(&on))
-		on.Store(true)
-		time.Sleep(2 * time.Minute)
-		c.network.Partition([]string{"n5"})
-		time.Sleep(8 * time.Second)
-		c.network.Heal()
-		time.Sleep(time.Minute)
-		require.True(t, whole(nodes))
-		require.Zero(t, traces["n5"].states(StateSuspect, names(nodes)...))
-	})
+	moments := []time.Duration{8 * time.Second}
+	for at := 700 * time.Millisecond; at < 1900*time.Millisecond; at += 150 * time.Millisecond {
+		moments = append(moments, at)
+	}
+	for _, apart := range moments {
+		t.Run(apart.String(), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T) {
+				c := newMesh(t)
+				var on atomic.Bool
+				nodes, traces := c.watched(5, blocked(&on))
+				on.Store(true)
+				time.Sleep(30 * time.Second)
+				require.Greater(t, 30*time.Second, selfCheckWaivedAfter(nodes[4]))
+				c.network.Partition([]string{"n5"})
+				time.Sleep(apart)
+				c.network.Heal()
+				time.Sleep(20 * time.Second)
+				require.True(t, whole(nodes))
+				require.Zero(t, traces["n5"].states(StateSuspect, names(nodes)...))
+			})
+		})
+	}
+}
+
+// selfCheckWaivedAfter is when a node takes itself for the survivor.
+func selfCheckWaivedAfter(m *Memberlist) (d time.Duration) {
+	m.engine.step(func(c *core, _ instant) { d = c.selfCheck.waivedAfter() })
+	return d
 }
 
 // A process that hangs takes streams and answers nothing. The stream pings of probe

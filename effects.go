@@ -98,8 +98,9 @@ type streamTask struct {
 	timeout time.Duration // streamProbe, streamLeave, streamIdentify
 	quiet   bool          // streamProbe: failing is nothing to tell
 
-	departure *departure // streamLeave
-	notice    *notice    // streamLeave
+	checkFor  *indirectProbe // streamProbe: whose target was asked at the same moment; nil if it is the target
+	departure *departure     // streamLeave
+	notice    *notice        // streamLeave
 }
 
 // roundTrip is a direct ack in time, for the ping delegate (P53).

@@ -99,7 +99,7 @@ func (f *finalProber) ask(now instant, s *suspicion) {
 	})
 	f.indirect.askOthers(now, &p.indirectProbe, f.answerTime())
 	if p.streamSent != 0 && f.selfCheck.packetsFail(now) {
-		f.selfCheck.askByStream(m)
+		f.selfCheck.askByStream(&p.indirectProbe)
 	}
 	if !f.cfg.Detector.NoSecondPing {
 		for i := range finalProbeRepeats {
@@ -145,5 +145,8 @@ func (f *finalProber) confirms(now instant, s *suspicion) (again instant, confir
 		return 0, true
 	}
 	f.ask(now, s)
+	if p := &s.finalProbe.indirectProbe; p.streamSent != 0 && !f.selfCheck.packetsFail(now) {
+		f.selfCheck.askByStream(p) // the check was not passed: perhaps packets begin to get lost
+	}
 	return now.add(f.answerTime()), false
 }

@@ -6,13 +6,14 @@ import "time"
 // and on a stream. It is embedded in the kinds of such pings.
 type indirectProbe struct {
 	pendingPing
-	msg         []byte  // the ping, for sending it again
-	asked       instant // when the relays were asked
-	streamSent  instant // when the target was asked on a stream; 0 = it was not
-	nacksWanted int
-	nacks       int
-	quiet       bool // failing on a stream is nothing to tell
-	streamAck   bool // the target answered on a stream (P56)
+	msg           []byte  // the ping, for sending it again
+	asked         instant // when the relays were asked
+	streamSent    instant // when the target was asked on a stream; 0 = it was not
+	nacksWanted   int
+	nacks         int
+	quiet         bool // failing on a stream is nothing to tell
+	streamAck     bool // the target answered on a stream (P56)
+	streamPeerAck bool // so did another member, which was asked at the same moment
 }
 
 func (p *indirectProbe) nacked() (asked instant, expected bool) {

@@ -56,7 +56,7 @@ func (s *selfCheck) judge(now instant, f failedProbe, p *indirectProbe) {
 	case f.streamSent != 0:
 		f.streamSent = now
 		s.indirect.sendStreamPing(now, p, s.answerTime())
-		s.askByStream(f.m)
+		s.askByStream(p)
 		p.setTimer(now.add(s.answerTime()))
 	}
 	f.seq = p.seq
@@ -66,11 +66,12 @@ func (s *selfCheck) judge(now instant, f failedProbe, p *indirectProbe) {
 }
 
 // verify decides about the target of a failed probe that was asked once more on a
-// stream, together with others, and has had its time to answer. Without that a network
-// that begins to work again between the two would look like a dead member (P171).
+// stream, together with others, and has had its time to answer. No other answer counts:
+// if a network began to work again between the two questions, the target would look like
+// a dead member (P171).
 func (s *selfCheck) verify(now instant, p *indirectProbe) {
 	f := s.unverified
-	if f.seq == p.seq && f.streamSent != 0 && now <= f.validUntil && s.streams.heardSince(f.streamSent, f.m) {
+	if f.seq == p.seq && f.streamSent != 0 && now <= f.validUntil && p.streamPeerAck {
 		s.unverified = failedProbe{}
 		s.confirmed(now, f)
 	}
@@ -138,20 +139,21 @@ func (s *selfCheck) passed(now instant, p *indirectProbe) bool {
 
 // passedByStream is passed for what the target was asked on a stream.
 func (s *selfCheck) passedByStream(p *indirectProbe) bool {
-	return p.transmitted && p.streamSent != 0 && s.streams.heardSince(p.streamSent, p.m)
+	return p.transmitted && p.streamSent != 0 && p.streamPeerAck
 }
 
 // streamPeers is how many members are asked on a stream: one of them may be gone as
 // well.
 const streamPeers = 2
 
-// askByStream asks other members on a stream, where packets are not answered.
-func (s *selfCheck) askByStream(accused *member) {
+// askByStream asks other members on a stream, where packets are not answered. It is
+// called at the moment when the target of the probe is asked there.
+func (s *selfCheck) askByStream(p *indirectProbe) {
 	for _, m := range s.chooseResponsive(&s.streams, streamPeers, func(m *member) bool {
-		return s.indirect.mayHelp(m, accused) && m.node.PMax >= 3
+		return s.indirect.mayHelp(m, p.m) && m.node.PMax >= 3
 	}) {
 		s.openStream(streamTask{
-			kind: streamProbe, node: m.node, seq: s.pings.unusedSeq(), timeout: s.answerTime(), quiet: true,
+			kind: streamProbe, node: m.node, seq: s.pings.unusedSeq(), timeout: s.answerTime(), quiet: true, checkFor: p,
 		})
 	}
 }

@@ -299,6 +299,16 @@ func (c *testCore) streamsTo() []string {
 	return list
 }
 
+// witnesses lets those who were asked on a stream together with a target answer now.
+func (c *testCore) witnesses() {
+	for _, s := range c.fx.streams {
+		if s.checkFor != nil {
+			c.streamAnswerReceived(c.now, s.node, c.now, false)
+			c.streamPeerAnswered(s.checkFor)
+		}
+	}
+}
+
 // onStream is an answer of a member, now, to something sent on a stream at the given
 // time.
 func (c *testCore) onStream(name string, sent instant) {
@@ -309,6 +319,7 @@ func (c *testCore) onStream(name string, sent instant) {
 // others. It is accused if one of them answers and it does not.
 func TestAlibiOnStreams(t *testing.T) {
 	nobody := func(*testCore, *probe) {}
+	witness := func(c *testCore, _ *probe) { c.witnesses() }
 	answers := func(name string) func(*testCore, *probe) {
 		return func(c *testCore, _ *probe) { c.onStream(name, c.now) }
 	}
@@ -317,12 +328,13 @@ func TestAlibiOnStreams(t *testing.T) {
 		want           string
 	}{
 		"nobody answers":                       {nobody, nobody, "alive@1"},
-		"a witness answers":                    {nobody, answers("a"), "suspect@1"},
+		"a witness answers":                    {nobody, witness, "suspect@1"},
+		"somebody answers a later question":    {nobody, answers("a"), "alive@1"},
 		"somebody answered in the round":       {answers("a"), nobody, "alive@1"},
 		"the target answers":                   {nobody, answers("x"), "alive@1"},
-		"the target answers after the witness": {nobody, func(c *testCore, _ *probe) { c.onStream("a", c.now); c.onStream("x", c.now) }, "alive@1"},
+		"the target answers after the witness": {nobody, func(c *testCore, _ *probe) { c.witnesses(); c.onStream("x", c.now) }, "alive@1"},
 		"the witness answers an old question":  {nobody, func(c *testCore, _ *probe) { c.onStream("a", c.now-instant(time.Second)) }, "alive@1"},
-		"the target was not asked after all":   {func(c *testCore, p *probe) { c.streamUnanswered(p.seq) }, answers("a"), "alive@1"},
+		"the target was not asked after all":   {func(c *testCore, p *probe) { c.streamUnanswered(p.seq) }, witness, "alive@1"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t)
@@ -387,6 +399,7 @@ func TestAlibiOnStreamsIsForThoseAskedOnStreams(t *testing.T) {
 		c.hearSuspect("x", 1, "a")
 		c.live(3900*time.Millisecond, nil)
 		c.onStream("a", c.now)
+		c.witnesses()
 		c.live(100*time.Millisecond, nil)
 		require.Equal(t, disabled, c.view("x") == "suspect@1", c.view("x"))
 	}

@@ -21,6 +21,10 @@ func (x *exchanges) probe(t streamTask) {
 	}
 	x.engine.step(func(c *core, now instant) {
 		c.streamAnswerReceived(now, t.node, asked, false)
+		if t.checkFor != nil {
+			c.streamPeerAnswered(t.checkFor)
+			return
+		}
 		c.streamAnswered(now, t.seq)
 	})
 }
