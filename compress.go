@@ -83,15 +83,22 @@ func appendCompressed(dst, msg []byte, most int) ([]byte, bool) {
 // given (W23). After an error what was appended is of no use, and says what the
 // attempt has cost.
 func (m *compressed) expand(dst []byte, most int) ([]byte, error) {
+	return m.expandInto(growFreely, dst, most)
+}
+
+// expandInto is expand with memory that grow gives.
+func (m *compressed) expandInto(grow growFunc, dst []byte, most int) ([]byte, error) {
 	if m.Algo != algorithmLZW {
 		return dst, newKindError(ErrMalformed, "cannot decompress unknown algorithm %d", m.Algo)
 	}
-	out, err := expandLZW(dst, m.Buf, most)
+	out, err := expandLZWInto(grow, dst, m.Buf, most)
 	switch {
 	case errors.Is(err, errLZWLimit):
 		return out, newKindError(ErrTooLarge, "decompressed message is larger than limit (%d)", most)
-	case err != nil:
+	case errors.Is(err, errLZWCode), errors.Is(err, errLZWEnd):
 		return out, newKindError(ErrMalformed, "%w", err)
+	case err != nil:
+		return out, err
 	case len(out) == len(dst):
 		return dst, newKindError(ErrMalformed, "decompressed message is empty")
 	}

@@ -247,17 +247,29 @@ type lzwString struct{ start, size uint32 }
 // Bytes after the end code are ignored. After an error what was appended is of no
 // use.
 func expandLZW(dst, src []byte, most int) ([]byte, error) {
-	d := lzwDecoders.Get().(*lzwDecoder)
-	defer lzwDecoders.Put(d)
-	return d.decode(dst, src, len(dst)+most)
+	return expandLZWInto(growFreely, dst, src, most)
 }
 
+// expandLZWInto is expandLZW with memory that grow gives.
+func expandLZWInto(grow growFunc, dst, src []byte, most int) ([]byte, error) {
+	d := lzwDecoders.Get().(*lzwDecoder)
+	defer lzwDecoders.Put(d)
+	return d.decode(grow, dst, src, len(dst)+most)
+}
+
+// growFunc moves bytes to memory with room for so many in all.
+type growFunc func(b []byte, size int) ([]byte, error)
+
+func growFreely(b []byte, size int) ([]byte, error) { return slices.Grow(b, size-len(b)), nil }
+
 // decode appends to out up to a length of most.
-func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
+func (d *lzwDecoder) decode(grow growFunc, out, src []byte, most int) ([]byte, error) {
 	var bits uint64                                   // of src, not yet taken, the next lowest
 	var n uint8                                       // how many of them
 	width, last := uint8(lzwMinWidth), uint32(lzwEnd) // last is the newest entry
 	var previous lzwString                            // size 0: there is none to be extended
+	var err error
+	room := min(most, cap(out))
 	for {
 		if n < width {
 			if bits, n, src = lzwFill(bits, n, src); n < width {
@@ -273,8 +285,14 @@ func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
 		}
 		switch {
 		case code < lzwClear:
-			if at == most {
-				return out, errLZWLimit
+			if at == room {
+				if at == most {
+					return out, errLZWLimit
+				}
+				if out, err = grow(out, lzwRoom(at+1, most)); err != nil {
+					return out, err
+				}
+				room = min(most, cap(out))
 			}
 			out = append(out, byte(code))
 		case code == lzwClear:
@@ -286,10 +304,17 @@ func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
 			return out, errLZWCode
 		default:
 			s := d.entries[code%lzwCodes]
-			if at+int(s.size) > most {
+			end := at + int(s.size)
+			if end > most {
 				return out, errLZWLimit
 			}
-			out = appendWithin(out, s, most)
+			if cap(out) < end+lzwShort {
+				if out, err = grow(out, lzwRoom(end, most)); err != nil {
+					return out, err
+				}
+				room = min(most, cap(out))
+			}
+			out = appendWithin(out, s)
 		}
 		previous = lzwString{uint32(at), uint32(len(out) - at)}
 		last++
@@ -304,23 +329,26 @@ func (d *lzwDecoder) decode(out, src []byte, most int) ([]byte, error) {
 	}
 }
 
+// lzwShort is the length up to which a string is copied in two fixed moves, which may
+// write as many bytes beyond it.
+const lzwShort = 16
+
+// lzwRoom is the size of the memory for output that has to grow to a length: it at
+// least doubles, as far as most allows.
+func lzwRoom(need, most int) int { return max(need, min(2*need, most)) + lzwShort }
+
 // appendWithin appends a piece of out to it, the last byte of which may be the
-// first that it appends. The memory at least doubles when it has to grow, as far as
-// most allows.
-func appendWithin(out []byte, s lzwString, most int) []byte {
-	const short = 16
+// first that it appends. There is room for it and lzwShort bytes more.
+func appendWithin(out []byte, s lzwString) []byte {
 	at, start, size := len(out), int(s.start), int(s.size)
-	if cap(out)-at < size+short {
-		out = slices.Grow(out, max(size+short, min(at, most-at)))
-	}
 	end := at + size
-	room := out[:end+short]
-	if size > short {
+	room := out[:end+lzwShort]
+	if size > lzwShort {
 		copy(room[at:end], room[start:])
 	} else {
 		// Most strings are short. Two fixed moves take half the time of a call of
 		// copy; what they write beyond the end is written over by the next.
-		from, to := (*[short]byte)(room[start:]), (*[short]byte)(room[at:])
+		from, to := (*[lzwShort]byte)(room[start:]), (*[lzwShort]byte)(room[at:])
 		low, high := binary.LittleEndian.Uint64(from[:]), binary.LittleEndian.Uint64(from[8:])
 		binary.LittleEndian.PutUint64(to[:], low)
 		binary.LittleEndian.PutUint64(to[8:], high)

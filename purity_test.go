@@ -59,6 +59,7 @@ var worldlyFiles = []string{
 	// Sockets, name servers and interfaces.
 	"advertise.go",
 	"label.go",
+	"memory_budget.go",
 	"mock_transport.go",
 	"net_transport.go",
 	"net_transport_linux.go",

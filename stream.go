@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"unsafe"
 )
 
 // Limits of what is accepted on a stream (W62). Lengths below zero are refused
@@ -157,7 +158,7 @@ func (w *wire) openInboundFrom(r *streamReader) (messageType, error) {
 // An answer carries no label (W61), though the label is authenticated with it
 // (W49): one that does has the type of a label header.
 func (w *wire) openReply(conn net.Conn) (*streamReader, messageType, error) {
-	r := &streamReader{conn: conn, spent: w.spent}
+	r := w.newReader(conn)
 	kind, err := w.openContent(r)
 	if err != nil {
 		return nil, 0, err
@@ -215,7 +216,9 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 	if len(keys) == 1 && len(box) >= boxHeadLen {
 		dst = box[boxHeadLen:boxHeadLen]
 	} else {
-		dst = newStreamMemory(len(box))
+		if dst, err = r.newMemory(len(box)); err != nil {
+			return err
+		}
 	}
 	plain, _, err := w.openBox(dst, box, keys, 0, data)
 	switch {
@@ -226,7 +229,7 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 	}
 	if len(keys) > 1 {
 		r.drop() // the box
-		r.held = append(r.held, plain)
+		r.hold(plain, cap(dst))
 	}
 	r.continueWith(plain)
 	return nil
@@ -236,7 +239,7 @@ func (w *wire) openFrame(r *streamReader, keys []sealingKey) error {
 // than one Read of the connection happens to go: nothing follows the message
 // (W45). What its methods return are views of its memory, which are valid until
 // release. It takes more memory as bytes arrive, never because some were announced
-// (W82).
+// (W82), and charges it before.
 type streamReader struct {
 	conn io.Reader // nil: everything is in buf
 	buf  []byte    // buf[at:] has been read from conn and not been consumed
@@ -244,6 +247,10 @@ type streamReader struct {
 	done int      // bytes consumed so far
 	held [][]byte // memory for release
 	lent bool     // somebody has a view of it
+
+	account *memoryAccount // nil: nothing is charged
+	charged int            // for what is held
+	entries int            // for so many entries of a push/pull a list was charged
 
 	packed int // length of the compressed data, 0 if there was none
 
@@ -277,7 +284,9 @@ func (r *streamReader) fill(want int) error {
 		return io.EOF
 	}
 	if len(r.buf) == cap(r.buf) {
-		r.grow(want)
+		if err := r.grow(want); err != nil {
+			return err
+		}
 	}
 	for range emptyReads {
 		n, err := r.conn.Read(r.buf[len(r.buf):cap(r.buf)])
@@ -294,7 +303,7 @@ func (r *streamReader) fill(want int) error {
 
 // grow leaves the memory, which is full, to those who have views of it, if any, and
 // goes on with a larger one.
-func (r *streamReader) grow(want int) {
+func (r *streamReader) grow(want int) error {
 	have := len(r.unread())
 	full := len(r.held) > 0 && !r.lent
 	size := firstChunk
@@ -304,12 +313,33 @@ func (r *streamReader) grow(want int) {
 	if have < want {
 		size = min(size, max(want, firstChunk))
 	}
-	larger := append(newStreamMemory(size), r.unread()...)
+	larger, err := r.newMemory(size)
+	if err != nil {
+		return err
+	}
+	larger = append(larger, r.unread()...)
 	if full {
 		r.drop()
 	}
 	r.buf, r.at = larger, 0
-	r.held = append(r.held, r.buf)
+	r.hold(larger, cap(larger))
+	return nil
+}
+
+// newMemory is newStreamMemory for memory that is charged before it is allocated.
+func (r *streamReader) newMemory(size int) ([]byte, error) {
+	if err := r.account.charge(size); err != nil {
+		return nil, err
+	}
+	memory := newStreamMemory(size)
+	r.account.release(size - cap(memory)) // what is more comes from the pool
+	return memory, nil
+}
+
+// hold keeps memory for release, which so many bytes were charged for.
+func (r *streamReader) hold(memory []byte, charged int) {
+	r.held = append(r.held, memory)
+	r.charged += charged
 }
 
 // newStreamMemory returns room for so many bytes, from the pool if they are many.
@@ -329,7 +359,7 @@ func newStreamMemory(size int) []byte {
 // again.
 func (r *streamReader) release() {
 	r.drop()
-	*r = streamReader{remoteSize: r.remoteSize}
+	*r = streamReader{remoteSize: r.remoteSize, account: r.account}
 }
 
 // drop gives back all memory, of which nobody has a view any more.
@@ -344,6 +374,8 @@ func (r *streamReader) drop() {
 	}
 	clear(r.held)
 	r.held = r.held[:0]
+	r.account.release(r.charged)
+	r.charged = 0
 }
 
 // Peek returns the next n bytes without consuming them. If the stream ends before,
@@ -374,16 +406,25 @@ func (r *streamReader) take(n int) ([]byte, error) {
 }
 
 // own consumes n bytes and returns them in memory of their own, which is the
-// caller's.
+// caller's. It stays charged to the account.
 func (r *streamReader) own(n int) ([]byte, error) {
 	if n <= max(maxChunk, len(r.unread())) {
 		// A copy costs less than the garbage of memory that grows.
 		b, err := r.take(n)
-		return slices.Clone(b), err
+		if err == nil {
+			err = r.account.charge(n)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return slices.Clone(b), nil
 	}
 	taken := r.unread()
 	taken = taken[:min(n, len(taken))]
-	b := make([]byte, 0, min(n, max(len(taken), pooledChunk)))
+	b, err := r.account.grow(nil, min(n, max(len(taken), pooledChunk)))
+	if err != nil {
+		return nil, err
+	}
 	b = append(b, taken...)
 	r.advance(len(taken))
 	for len(b) < n {
@@ -391,7 +432,9 @@ func (r *streamReader) own(n int) ([]byte, error) {
 			return nil, io.EOF
 		}
 		if len(b) == cap(b) {
-			b = slices.Grow(b, min(n-len(b), len(b)))
+			if b, err = r.account.grow(b, min(n, 2*len(b))); err != nil {
+				return nil, err
+			}
 		}
 		read, err := io.ReadAtLeast(r.conn, b[len(b):min(n, cap(b))], 1)
 		b = b[:len(b)+read]
@@ -453,13 +496,16 @@ func (r *streamReader) expand() error {
 	if _, err := m.decode(value); err != nil {
 		return unreadable{err}
 	}
-	content, err := m.expand(newStreamMemory(2*len(m.Buf)), maxUnpacked)
+	content, err := r.newMemory(2 * len(m.Buf))
 	if err != nil {
+		return err
+	}
+	if content, err = m.expandInto(r.account.grow, content, maxUnpacked); err != nil {
 		return unreadable{err}
 	}
 	r.packed = len(m.Buf)
 	r.drop() // what it was made of
-	r.held = append(r.held, content)
+	r.hold(content, cap(content))
 	r.continueWith(content)
 	return nil
 }
@@ -522,7 +568,9 @@ func readPushPull(r *streamReader, list []pushNodeState) (header pushPullHeader,
 	}
 	start := r.done
 	for left := header.Nodes; left > 0; left-- {
-		list = withRoom(list, left)
+		if list, err = r.withRoom(list, left); err != nil {
+			return header, list, nil, err
+		}
 		next := &list[:len(list)+1][len(list)]
 		if err := next.decodeFrom(r); err != nil {
 			*next = pushNodeState{}
@@ -569,16 +617,28 @@ func (r *streamReader) canHold(header *pushPullHeader) error {
 
 // withRoom makes room for another node: for three times as many as have come, but
 // not for more than are left. Memory grows with what has come, not with what was
-// announced (W82).
-func withRoom(list []pushNodeState, left int) []pushNodeState {
+// announced (W82). A list that has been used before is charged as if it were new.
+func (r *streamReader) withRoom(list []pushNodeState, left int) ([]pushNodeState, error) {
 	const first = 64
-	if len(list) < cap(list) {
-		return list
+	if len(list) < min(r.entries, cap(list)) {
+		return list, nil
 	}
-	longer := make([]pushNodeState, len(list), len(list)+min(left, max(first, 3*len(list))))
-	copy(longer, list)
-	return longer
+	most := len(list) + min(left, max(first, 3*len(list)))
+	if err := r.account.charge(most * entrySize); err != nil {
+		return list, err
+	}
+	if most > cap(list) {
+		longer := make([]pushNodeState, len(list), most)
+		copy(longer, list)
+		list = longer
+	}
+	r.account.release(r.entries * entrySize)
+	r.entries = most
+	return list, nil
 }
+
+// entrySize is how many bytes an entry of a push/pull takes when it is decoded.
+const entrySize = int(unsafe.Sizeof(pushNodeState{}))
 
 // writeUserMessage writes a user message to a stream that this node opened (W58).
 func (w *wire) writeUserMessage(conn net.Conn, payload []byte) (sent int, err error) {
