@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"unsafe"
 )
 
 // admission decides what may take effect of what others say: messages and entries of a
@@ -123,6 +124,9 @@ func (ad *admission) judge(ctx context.Context, remote *remoteState, local []nod
 		return err
 	}
 	if remote.join && ad.config.Merge != nil {
+		if err := remote.account().charge(memoryOfNodes(remote.nodes)); err != nil {
+			return err
+		}
 		if err := ad.config.Merge.NotifyMerge(nodesOf(remote.nodes)); err != nil {
 			return &RejectedError{Reason: err}
 		}
@@ -193,6 +197,16 @@ func (ad *admission) admitEntry(ctx context.Context, n *pushNodeState, a *alive)
 // alive is what an entry says as a message of its own.
 func (m *pushNodeState) alive() alive {
 	return alive{Incarnation: m.Incarnation, Node: m.Name, Addr: m.Addr, Port: m.Port, Meta: m.Meta, Vsn: m.Vsn}
+}
+
+// memoryOfNodes is how many bytes nodesOf takes.
+func memoryOfNodes(states []pushNodeState) int {
+	const pointer = 8
+	size := len(states) * (pointer + int(unsafe.Sizeof(Node{})))
+	for i := range states {
+		size += states[i].Name.len() + len(states[i].Addr) + len(states[i].Meta)
+	}
+	return size
 }
 
 // nodesOf are the nodes as a MergeDelegate sees them, with the sender's view of

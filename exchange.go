@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 )
 
 // take serves a stream that another node opened, on a goroutine of its own.
@@ -29,9 +28,7 @@ func (x *exchanges) take(conn net.Conn) {
 func (x *exchanges) turnAway(c *session) {
 	defer c.close()
 	if x.set.turnedAway.Add(1) <= maxTurnedAway {
-		_ = c.SetDeadline(time.Now().Add(turnAwayTime))
-		c.answerError("too many open streams")
-		c.discardRest()
+		c.refuse("too many open streams", pooledChunk, turnAwayTime)
 	}
 	x.set.turnedAway.Add(-1)
 }
@@ -46,6 +43,7 @@ func (x *exchanges) serve(c *session) {
 	}
 	r, kind, err := c.readOpening()
 	if err != nil {
+		c.account.close()
 		x.refuse(c, err)
 		return
 	}
@@ -67,23 +65,30 @@ func (x *exchanges) serve(c *session) {
 }
 
 // refuse tells the other side why its stream could not be read, where W48
-// wants that.
+// wants that, and if there was no room for it.
 func (x *exchanges) refuse(c *session, err error) {
 	if errors.Is(err, io.EOF) || x.life.down.Load() {
 		return
 	}
 	x.log.errorf("Failed to receive", logFields{addr: addrText(c.Conn), err: err}, "failed to receive: %v %s", err, LogConn(c.Conn))
-	if answersWithError(err) {
-		c.answerError(err.Error())
+	if answersWithError(err) || errors.Is(err, errNoRoom) {
+		c.refuse(err.Error(), maxFrame, x.firstByteTimeout())
 	}
 }
 
 // serveUserMessage delivers a user message (W58); an empty one is not delivered. The
 // stream is closed before: there is no answer, and slow user code shall not make
-// streams scarce.
+// streams scarce. It is closed only when there is room for the message beside those
+// that are being delivered.
 func (x *exchanges) serveUserMessage(c *session, r *streamReader) error {
 	msg, err := readUserMessage(r)
 	if err != nil {
+		return err
+	}
+	delivery := x.deliveries.account(x.life.ctx, c.account.source, c.account.until)
+	defer delivery.close()
+	if err := delivery.charge(max(len(msg), deliveryCost)); err != nil {
+		x.meter.countDropped(userMsg.String(), 1)
 		return err
 	}
 	c.close()

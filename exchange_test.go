@@ -524,7 +524,7 @@ func TestErrorAnswers(t *testing.T) {
 			node: func(cfg *Config) { cfg.Label = "x" }, sent: []byte{byte(labelMsg), 1, 'y', byte(pingMsg), 0x80},
 		},
 		"bad body": {
-			node: func(*Config) {}, sent: []byte{byte(pushPullMsg), 0xc3},
+			node: func(*Config) {}, sent: []byte{byte(pushPullMsg), 0xc3}, want: "malformed",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

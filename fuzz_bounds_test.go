@@ -306,7 +306,15 @@ func (b *fuzzBounds) idle() bool {
 	n := m.events
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return waiting == 0 && len(n.mu.queue) == 0 && !n.mu.busy && m.exchanges.set.pushPulls.Load() == 0
+	return waiting == 0 && len(n.mu.queue) == 0 && !n.mu.busy && b.exchanges() == 0
+}
+
+// exchanges is how many full exchanges of others are being answered.
+func (b *fuzzBounds) exchanges() int {
+	set := &b.m.exchanges.set
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	return set.mu.exchanges
 }
 
 // checkIdle is about what must be gone when nothing has come for a while.

@@ -140,6 +140,8 @@ func (m *Memberlist) makeParts() {
 	m.outbound = newOutbound(m.services, m.config, m.engine, m.broadcasts, m.transport)
 	m.outbound.queueOutgoing()
 	streams := &sessions{services: m.services, config: m.config, wire: m.outbound.wire, transport: m.transport, direct: m.outbound.direct}
+	streams.memory = &memoryBudget{limit: maxStreamMemory, free: freeStreamMemory}
+	streams.deliveries = &memoryBudget{limit: maxDeliveryMemory}
 	m.exchanges = &exchanges{sessions: streams, engine: m.engine, admission: m.admission, users: users}
 	m.inbound = &inbound{
 		services: m.services, config: m.config, transport: m.transport, engine: m.engine, events: m.events,

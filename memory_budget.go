@@ -28,7 +28,7 @@ const (
 // errNoRoom is why a stream fails that waited in vain for others to give memory back.
 var errNoRoom = errors.New("too much memory is in use by streams")
 
-// memoryBudget bounds the bytes that many may hold together. Who needs more than there
+// memoryBudget bounds the bytes that many may hold together (P201). Who needs more than there
 // is waits until somebody gives some back. All but one do: one at a time may go beyond
 // the budget, so that those who wait for each other come to an end, and so that what
 // needs most of the budget can pass.
@@ -87,13 +87,13 @@ func (a *memoryAccount) charge(size int) error {
 	return nil
 }
 
-// release gives bytes back.
+// release gives bytes back; less than none takes some that are there already.
 func (a *memoryAccount) release(size int) {
 	if a == nil {
 		return
 	}
 	a.held -= size
-	if less := a.counted - max(0, a.held-a.budget.free); less > 0 {
+	if less := a.counted - max(0, a.held-a.budget.free); less != 0 {
 		a.counted -= less
 		a.budget.give(a, less)
 	}
@@ -103,6 +103,13 @@ func (a *memoryAccount) release(size int) {
 func (a *memoryAccount) close() {
 	if a != nil {
 		a.release(a.held)
+	}
+}
+
+// extend gives the account another time.
+func (a *memoryAccount) extend(until time.Time) {
+	if a != nil {
+		a.until = until
 	}
 }
 

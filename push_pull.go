@@ -33,6 +33,14 @@ type remoteState struct {
 	asked string // with which member; empty if it is a seed
 }
 
+// account is what the memory of the state is charged to.
+func (s *remoteState) account() *memoryAccount {
+	if s.reader == nil {
+		return nil
+	}
+	return s.reader.account
+}
+
 // readState reads the body of a push/pull.
 func (x *exchanges) readState(r *streamReader) (remoteState, error) {
 	s := remoteState{reader: r}
@@ -52,10 +60,11 @@ const keepRecords = 16 << 10
 
 // done gives the memory of a state back, user state excepted.
 func (x *exchanges) done(s *remoteState) {
-	if s.nodes != nil && cap(s.nodes) <= keepRecords {
-		clear(s.nodes)
-		x.nodeLists.Put(&s.nodes)
+	if list := s.nodes; list != nil && cap(list) <= keepRecords {
+		clear(list)
+		x.nodeLists.Put(&list)
 	}
+	s.nodes = nil
 	if s.reader != nil {
 		s.reader.release()
 	}
@@ -71,9 +80,15 @@ func (x *exchanges) servePushPull(c *session, r *streamReader) error {
 	remote, err := x.readState(r)
 	defer x.done(&remote)
 	if err != nil {
+		told := r.canBeTold(err)
+		x.done(&remote)
+		c.account.close()
+		if told {
+			c.refuse(err.Error(), maxStates, x.firstByteTimeout())
+		}
 		return err
 	}
-	give, ok := x.set.takePlace()
+	give, ok := x.set.takePlace(c.account.source)
 	if !ok {
 		c.answerError(errTooManyPushPulls.Error())
 		return errTooManyPushPulls
@@ -87,8 +102,9 @@ func (x *exchanges) servePushPull(c *session, r *streamReader) error {
 		c.answerError(rejectionPrefix + rejected.Error())
 		return fmt.Errorf("push/pull refused: %w", refusal)
 	}
-	if err := x.sendState(c, local, remote.join, false); err != nil {
-		if errors.Is(err, ErrTooLarge) { // nothing was sent
+	if err := x.sendState(c, local.records, remote.join, false); err != nil {
+		if errors.Is(err, ErrTooLarge) || errors.Is(err, errNoRoom) { // nothing was sent
+			c.extend(x.life.ctx)
 			c.answerError(err.Error())
 		}
 		return err
@@ -103,7 +119,6 @@ func (x *exchanges) servePushPull(c *session, r *streamReader) error {
 // localState is the own side of a push/pull, in memory that is used again.
 type localState struct {
 	records []nodeRecord
-	msg     []byte
 }
 
 // takeLocalState reads the member table.
@@ -118,7 +133,7 @@ func (x *exchanges) takeLocalState() *localState {
 
 func (x *exchanges) giveLocalState(local *localState) {
 	clear(local.records)
-	if cap(local.records) <= keepRecords && cap(local.msg) <= keepStreamBuffer {
+	if cap(local.records) <= keepRecords {
 		x.localStates.Put(local)
 	}
 }
@@ -129,23 +144,57 @@ func (x *exchanges) readTable(local *localState) {
 }
 
 // sendState writes the own side of a push/pull. State that no node would take is an
-// error (W62).
-func (x *exchanges) sendState(c *session, local *localState, join, opener bool) error {
-	var user []byte
-	if x.config.Delegate != nil {
-		user = x.config.Delegate.LocalState(join)
+// error (W62). What it takes in memory is charged: the user state, the message, and its
+// compressed or sealed form.
+func (x *exchanges) sendState(c *session, records []nodeRecord, join, opener bool) error {
+	user, err := x.localUserState(c.account, join)
+	defer c.account.release(len(user))
+	if err != nil {
+		return err
 	}
+	size := stateSize(records, len(user))
+	if err := c.account.charge(2 * size); err != nil {
+		return err
+	}
+	defer c.account.release(2 * size)
+	buf := streamBuffers.Get().(*[]byte)
+	msg := x.appendLocalState(slices.Grow((*buf)[:0], size), records, user, join)
+	defer keepForStreams(buf, msg)
+	return c.write(msg, opener)
+}
+
+// localUserState asks the program for its state. It is charged; what it took the last
+// time is charged before.
+func (x *exchanges) localUserState(account *memoryAccount, join bool) ([]byte, error) {
+	if x.config.Delegate == nil {
+		return nil, nil
+	}
+	expected := int(x.userStateLen.Load())
+	if err := account.charge(expected); err != nil {
+		return nil, err
+	}
+	user := x.config.Delegate.LocalState(join)
+	account.release(expected - len(user))
+	x.userStateLen.Store(int64(min(len(user), maxUserState)))
 	if len(user) > maxUserState {
-		return newKindError(ErrTooLarge, "user state of %d bytes is over the limit of %d", len(user), maxUserState)
+		return user, newKindError(ErrTooLarge, "user state of %d bytes is over the limit of %d", len(user), maxUserState)
 	}
-	local.msg = x.appendLocalState(local.msg[:0], local.records, user, join)
-	return c.write(local.msg, opener)
+	return user, nil
+}
+
+// stateSize is how many bytes the own side of a push/pull takes, or a few more.
+func stateSize(records []nodeRecord, userLen int) int {
+	const fixed = 96 // of an entry
+	size := fixed*(len(records)+1) + userLen
+	for i := range records {
+		n := records[i].node
+		size += len(n.Name) + len(n.Meta)
+	}
+	return size
 }
 
 // appendLocalState encodes the own side of a push/pull (W51, W54, P118).
 func (x *exchanges) appendLocalState(dst []byte, records []nodeRecord, user []byte, join bool) []byte {
-	const typicalRecord = 128
-	dst = slices.Grow(dst, typicalRecord*(len(records)+1)+len(user))
 	header := pushPullHeader{Nodes: len(records), UserStateLen: len(user), Join: join}
 	dst = header.appendTo(dst)
 	var counts [4]int
@@ -212,7 +261,7 @@ func (x *exchanges) exchange(ctx context.Context, to Address, join bool, look fu
 	defer x.giveLocalState(local)
 	// Who refuses a stream says why and closes it, perhaps before it has read all
 	// of it. So there can be an answer even if not everything could be sent.
-	unsent := x.sendState(c, local, join, true)
+	unsent := x.sendState(c, local.records, join, true)
 	if unsent != nil && !closedByPeer(unsent) {
 		return 0, unsent
 	}

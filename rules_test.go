@@ -36,7 +36,7 @@ const (
 	rulesList     = "testdata/rules.txt"
 	specification = "docs/spec"
 	lastWireRule  = 90
-	lastBehaviour = 200
+	lastBehaviour = 201
 	widestRange   = 8
 )
 
@@ -45,7 +45,7 @@ const (
 var rulesSources = []string{".", "transporttest"}
 
 type rule struct {
-	id     string // "W1" … "P200"
+	id     string // "W1" … "P201"
 	title  string
 	noCode string          // why nothing implements it
 	noTest string          // why nothing proves it

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,10 @@ type sessions struct {
 	transport NodeAwareTransport
 	direct    directTransport // the transport, if it is one; nil otherwise
 	set       streamSet
+
+	memory       *memoryBudget // of streams
+	deliveries   *memoryBudget // of user messages that came on streams
+	userStateLen atomic.Int64  // of the last LocalState
 }
 
 // session is an open stream. It ends with close, or when Shutdown closes all streams.
@@ -24,6 +29,7 @@ type session struct {
 	net.Conn
 	of      *sessions
 	unwatch func() bool // ends the watch over the context; nil if there is none
+	account *memoryAccount
 }
 
 // open opens a stream. When ctx ends, reading and writing fail.
@@ -33,6 +39,7 @@ func (s *sessions) open(ctx context.Context, to Address, timeout time.Duration) 
 		return nil, err
 	}
 	c := &session{Conn: conn, of: s}
+	c.account = s.memory.account(ctx, streamSource{}, time.Now().Add(timeout/2))
 	if ctx != s.life.ctx { // at Shutdown the stream is closed anyway
 		c.unwatch = context.AfterFunc(ctx, c.interrupt)
 	}
@@ -41,11 +48,14 @@ func (s *sessions) open(ctx context.Context, to Address, timeout time.Duration) 
 
 // accepted is the session of a stream that another node opened. It is in the set.
 func (s *sessions) accepted(conn net.Conn) *session {
-	return &session{Conn: conn, of: s}
+	account := s.memory.account(s.life.ctx, sourceOf(conn), time.Now().Add(s.config.TCPTimeout/2))
+	return &session{Conn: conn, of: s, account: account}
 }
 
-// close closes the stream. It may be closed already.
+// close closes the stream, and gives back the memory that was charged to it. It may be
+// closed already.
 func (c *session) close() {
+	c.account.close()
 	if c.unwatch != nil {
 		c.unwatch()
 	}
@@ -57,7 +67,9 @@ func (c *session) interrupt() { _ = c.SetDeadline(time.Unix(1, 0)) }
 
 // extend gives the session a fresh TCPTimeout, unless ctx has ended.
 func (c *session) extend(ctx context.Context) {
-	_ = c.SetDeadline(time.Now().Add(c.of.config.TCPTimeout))
+	now := time.Now()
+	c.account.extend(now.Add(c.of.config.TCPTimeout / 2))
+	_ = c.SetDeadline(now.Add(c.of.config.TCPTimeout))
 	if ctx.Err() != nil {
 		c.interrupt()
 	}
@@ -77,7 +89,7 @@ func (s *sessions) firstByteTimeout() time.Duration {
 func (c *session) readOpening() (*streamReader, messageType, error) {
 	start := time.Now()
 	_ = c.SetDeadline(start.Add(c.of.firstByteTimeout()))
-	r := c.of.wire.newReader(c.Conn)
+	r := c.newReader()
 	if _, err := r.Peek(1); err != nil {
 		return nil, 0, err
 	}
@@ -88,7 +100,15 @@ func (c *session) readOpening() (*streamReader, messageType, error) {
 
 // readReply reads the beginning of the answer to what was sent.
 func (c *session) readReply() (*streamReader, messageType, error) {
-	return c.of.wire.openReply(c.Conn)
+	r := c.newReader()
+	kind, err := c.of.wire.openContent(r)
+	return r, kind, err
+}
+
+func (c *session) newReader() *streamReader {
+	r := c.of.wire.newReader(c.Conn)
+	r.account = c.account
+	return r
 }
 
 // write sends a message; opener says that this side opened the stream.
@@ -127,18 +147,44 @@ func (c *session) noteRemoteSize(r *streamReader) {
 	}
 }
 
-// discardRest reads some of what is still to come, until the other side has had time
-// to read an answer.
-func (c *session) discardRest() {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+// refuse tells the other side why its stream is of no use, before the stream is closed.
+// Up to so many bytes of what it sends meanwhile are read: it may read the answer only
+// when it has sent everything, and to close a stream with something unread would cancel
+// the answer.
+func (c *session) refuse(text string, most int, timeout time.Duration) {
+	_ = c.SetDeadline(time.Now().Add(timeout))
+	discarded := make(chan struct{})
+	reading := c.of.tasks.start(func() {
+		defer close(discarded)
+		discard(c.Conn, most)
+	})
+	c.answerError(text)
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && reading {
 		_ = half.CloseWrite()
-		var rest [firstChunk]byte
-		for range pooledChunk / len(rest) {
-			if _, err := c.Read(rest[:]); err != nil {
-				return
-			}
-		}
+		<-discarded
 	}
+}
+
+// discard reads up to so many bytes.
+func discard(conn net.Conn, most int) {
+	var rest [firstChunk]byte
+	for most > 0 {
+		n, err := conn.Read(rest[:])
+		if err != nil {
+			return
+		}
+		most -= n
+	}
+}
+
+// canBeTold reports whether the other side can be told why its push/pull could not be
+// read: not if the stream has ended or failed. v0.7.0 takes an error for an answer at
+// any time, though it sends none here.
+func (r *streamReader) canBeTold(err error) bool {
+	if r.conn != nil && errors.Is(err, io.ErrUnexpectedEOF) {
+		return false
+	}
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrMalformed) || errors.Is(err, errNoRoom)
 }
 
 // closedByPeer reports whether a stream failed because the other side closed it.

@@ -33,7 +33,6 @@ const (
 // streamSet holds the open streams, so that they can be counted, and closed by
 // Shutdown.
 type streamSet struct {
-	pushPulls  atomic.Int32 // incoming full exchanges that are answered
 	turnedAway atomic.Int32 // streams that are being told that they are too many
 
 	mu struct {
@@ -42,6 +41,9 @@ type streamSet struct {
 		inbound  int
 		bySource map[streamSource]int
 		closed   bool
+
+		exchanges         int // incoming full exchanges that are answered
+		exchangesBySource map[streamSource]int
 	}
 }
 
@@ -146,13 +148,35 @@ func (s *streamSet) closeAll() {
 }
 
 // takePlace takes one of the places for full exchanges, if one is free. give gives
-// it back.
-func (s *streamSet) takePlace() (give func(), ok bool) {
-	if s.pushPulls.Add(1) > maxPushPulls {
-		s.pushPulls.Add(-1)
+// it back. A source may have as many as are left free, as with relays; nodes on the
+// same machine count only for the whole.
+func (s *streamSet) takePlace(source streamSource) (give func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free := maxPushPulls - s.mu.exchanges
+	if free <= 0 || s.mu.exchangesBySource[source] >= free {
 		return nil, false
 	}
-	return func() { s.pushPulls.Add(-1) }, true
+	s.addExchange(source, 1)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.addExchange(source, -1)
+	}, true
+}
+
+// addExchange counts a full exchange. The lock is held.
+func (s *streamSet) addExchange(source streamSource, n int) {
+	s.mu.exchanges += n
+	if source.network.IsValid() {
+		if s.mu.exchangesBySource == nil {
+			s.mu.exchangesBySource = make(map[streamSource]int)
+		}
+		s.mu.exchangesBySource[source] += n
+		if s.mu.exchangesBySource[source] == 0 {
+			delete(s.mu.exchangesBySource, source)
+		}
+	}
 }
 
 // crowded reports whether so many streams are open that most of them must be idle.
