@@ -27,7 +27,7 @@ type addressCheck struct {
 	m           *member
 	latest      *alive // the newest word of it
 	claimant    *Node  // the name at the claimed address
-	core        *core
+	checks      *addressChecks
 	knownPing   *addressPing // the question at the known address; nil if it does not matter
 	claimedPing *addressPing // the question at the claimed address
 	due         instant      // when the silence counts
@@ -58,6 +58,30 @@ func (m *member) addressHistory() *addressHistory {
 	return file.address
 }
 
+// addressChecks are the checks of names that are said to be at another address. Each is
+// kept with the record of the member that has the name.
+type addressChecks struct {
+	*common
+	pings    *pings
+	indirect *indirectPings
+	rules    addressRules
+}
+
+// addressRules are the rules of membership that the outcome of a check goes to.
+type addressRules interface {
+	// changeAddress takes over the new address of m.
+	changeAddress(now instant, m *member, said *alive, raw []byte)
+	// conflict takes in that two nodes have the name of m.
+	conflict(m *member, said *alive)
+	// refuteStale refutes news about an earlier process of this node, if they are newer
+	// than its own.
+	refuteStale(now instant, incarnation uint32)
+}
+
+func newAddressChecks(c *common, p *pings, i *indirectPings, rules addressRules) addressChecks {
+	return addressChecks{common: c, pings: p, indirect: i, rules: rules}
+}
+
 // silentAtNewAddress takes in that m, if it has moved, did not answer at its new address.
 func (m *member) silentAtNewAddress() {
 	if check := m.detectorView().address; check != nil {
@@ -67,72 +91,72 @@ func (m *member) silentAtNewAddress() {
 
 // nameIsFree reports whether a node at another address may have the name of m
 // whatever there is at the old one.
-func (c *core) nameIsFree(now instant, m *member) bool {
-	reclaim := c.cfg.DeadNodeReclaimTime
+func (a *addressChecks) nameIsFree(now instant, m *member) bool {
+	reclaim := a.cfg.DeadNodeReclaimTime
 	return m.state() == StateLeft ||
 		m.state() == StateDead && reclaim > 0 && now.sub(m.since) > reclaim
 }
 
-// checkAddress handles an alive message about m at another address. There is one check
+// check handles an alive message about m at another address. There is one check
 // of a name at a time, and after a claim was refused, a pause before the same one is
 // checked again.
-func (c *core) checkAddress(now instant, m *member, a *alive) {
+func (a *addressChecks) check(now instant, m *member, said *alive) {
 	check := m.addressHistory()
 	switch {
 	case check.running != nil:
-		check.running.update(a)
-	case !c.recentlyRejected(now, m, a):
-		c.startAddressCheck(now, m, a)
+		check.running.update(said)
+	case !a.recentlyRejected(now, m, said):
+		a.start(now, m, said)
 	case check.conflict:
-		c.conflict(m, a)
+		a.rules.conflict(m, said)
 	}
 }
 
 // update takes over a newer word of the same claim.
-func (k *addressCheck) update(a *alive) {
-	if a.Incarnation > k.latest.Incarnation && k.claimant.at(a.Addr, a.Port) {
-		k.latest = a.clone()
+func (k *addressCheck) update(said *alive) {
+	if said.Incarnation > k.latest.Incarnation && k.claimant.at(said.Addr, said.Port) {
+		k.latest = said.clone()
 	}
 }
 
 // recentlyRejected reports whether the same claim was refused a short time ago. Two nodes
 // of one name stay that for a while. Old news can come true soon: a node can move
 // back (P179).
-func (c *core) recentlyRejected(now instant, m *member, a *alive) bool {
+func (a *addressChecks) recentlyRejected(now instant, m *member, said *alive) bool {
 	check := m.addressHistory()
-	if check.rejectedAt == 0 || m.gone() || check.rejectedAddr != addrPortOf(a.Addr, a.Port) {
+	if check.rejectedAt == 0 || m.gone() || check.rejectedAddr != addrPortOf(said.Addr, said.Port) {
 		return false
 	}
-	pauses := now.sub(check.rejectedAt) / notifyInterval(c.cfg)
+	pauses := now.sub(check.rejectedAt) / notifyInterval(a.cfg)
 	return pauses < 1 || check.conflict && pauses < 10
 }
 
 // addressCheckPings is how often a ping of a check is sent.
 const addressCheckPings = 4
 
-// startAddressCheck asks for the name at both addresses. This node itself need not be asked
+// start asks for the name at both addresses. This node itself need not be asked
 // whether it is where it is, nor a name that is free whether it is still in use (P179).
-func (c *core) startAddressCheck(now instant, m *member, a *alive) {
-	timeout := c.answerTime()
+func (a *addressChecks) start(now instant, m *member, said *alive) {
+	timeout := a.answerTime()
 	k := &addressCheck{
-		core: c, m: m, latest: a.clone(),
-		claimant: newNode(m.node.Name, a.Addr, a.Port, a.Meta, a.Vsn, StateAlive),
+		checks: a, m: m, latest: said.clone(),
+		claimant: newNode(m.node.Name, said.Addr, said.Port, said.Meta, said.Vsn, StateAlive),
 	}
 	m.addressHistory().running = k
-	if m != c.self && !c.nameIsFree(now, m) {
-		k.knownPing = c.pingByName(now, k, m.node)
+	if m != a.self && !a.nameIsFree(now, m) {
+		k.knownPing = a.pingByName(now, k, m.node)
 		k.knownPing.m = m
-		c.indirect.askOthers(now, &k.knownPing.indirectProbe, timeout)
+		a.indirect.askOthers(now, &k.knownPing.indirectProbe, timeout)
 	}
-	k.claimedPing = c.pingByName(now, k, k.claimant)
-	c.indirect.pingByStream(now, &k.claimedPing.indirectProbe, timeout)
-	c.scheduleAddressVerdict(k, now.add(timeout))
+	k.claimedPing = a.pingByName(now, k, k.claimant)
+	a.indirect.pingByStream(now, &k.claimedPing.indirectProbe, timeout)
+	a.schedule(k, now.add(timeout))
 }
 
-// scheduleAddressVerdict sets the time until which answers are awaited.
-func (c *core) scheduleAddressVerdict(k *addressCheck, at instant) {
+// schedule sets the time until which answers are awaited.
+func (a *addressChecks) schedule(k *addressCheck, at instant) {
 	k.due = at
-	c.timers.set(at, k)
+	a.timers.set(at, k)
 	for _, p := range []*addressPing{k.knownPing, k.claimedPing} {
 		if p != nil { // it is forgotten then if the member was reaped
 			p.setTimer(at)
@@ -141,31 +165,31 @@ func (c *core) scheduleAddressVerdict(k *addressCheck, at instant) {
 }
 
 // pingByName pings a node by name, for the first time.
-func (c *core) pingByName(now instant, k *addressCheck, n *Node) *addressPing {
+func (a *addressChecks) pingByName(now instant, k *addressCheck, n *Node) *addressPing {
 	p := &addressPing{check: k}
 	p.node, p.quiet = n, true
-	c.pings.register(now, &p.pendingPing, p)
-	p.setTimer(now.add(c.answerTime() / addressCheckPings))
+	a.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(a.answerTime() / addressCheckPings))
 	p.msg = p.message(n.Name)
-	c.sendAddressPing(p)
+	a.sendPing(p)
 	return p
 }
 
-func (c *core) sendAddressPing(p *addressPing) {
-	c.send(outPacket{
+func (a *addressChecks) sendPing(p *addressPing) {
+	a.send(outPacket{
 		to: toNode(p.node), msg: p.msg, urgent: urgentProbe, seq: p.seq,
 	})
 }
 
 // timedOut repeats a ping of a check until that is due.
 func (p *addressPing) timedOut(now instant) {
-	c := p.check.core
+	a := p.check.checks
 	switch k := p.check; {
 	case !k.open():
 		p.forget()
 	case now < k.due:
-		c.sendAddressPing(p)
-		p.setTimer(now.add(c.answerTime() / addressCheckPings))
+		a.sendPing(p)
+		p.setTimer(now.add(a.answerTime() / addressCheckPings))
 	}
 }
 
@@ -182,17 +206,17 @@ type addressPing struct {
 }
 
 func (p *addressPing) acked(now instant, _ []byte, _ instant) {
-	p.check.core.addressPingAnswered(now, p)
+	p.check.checks.answered(now, p)
 }
 
 func (p *addressPing) streamAnswered(now instant) {
 	p.streamAck = true
 	p.forget()
-	p.check.core.addressPingAnswered(now, p)
+	p.check.checks.answered(now, p)
 }
 
-// addressPingAnswered takes in that the name was found at one of the addresses.
-func (c *core) addressPingAnswered(now instant, p *addressPing) {
+// answered takes in that the name was found at one of the addresses.
+func (a *addressChecks) answered(now instant, p *addressPing) {
 	k := p.check
 	if !k.open() {
 		return
@@ -204,42 +228,42 @@ func (c *core) addressPingAnswered(now instant, p *addressPing) {
 	}
 	switch {
 	case !k.claimedAnswered:
-	case k.knownAnswered, k.m == c.self:
-		c.identifyOwner(now, k)
+	case k.knownAnswered, k.m == a.self:
+		a.identify(now, k)
 	case k.knownPing == nil:
-		c.acceptClaimedAddress(now, k)
+		a.accept(now, k)
 	}
 }
 
 func (k *addressCheck) expire(now instant) {
 	if k.open() {
-		k.core.addressCheckDue(now, k)
+		k.checks.due(now, k)
 	}
 }
 
 func (k *addressCheck) stale() bool { return !k.open() }
 
-// addressCheckDue judges by the answers that have come (P179).
-func (c *core) addressCheckDue(now instant, k *addressCheck) {
+// due judges by the answers that have come (P179).
+func (a *addressChecks) due(now instant, k *addressCheck) {
 	if now < k.due || k.identifying != nil {
 		return
 	}
-	if late := now.sub(k.due); late > timerTolerance(c.cfg) && !c.cfg.Detector.NoStallGuard {
-		c.scheduleAddressVerdict(k, now.add(timerTolerance(c.cfg))) // the answers may wait to be read
+	if late := now.sub(k.due); late > timerTolerance(a.cfg) && !a.cfg.Detector.NoStallGuard {
+		a.schedule(k, now.add(timerTolerance(a.cfg))) // the answers may wait to be read
 		return
 	}
 	switch {
 	case k.claimedAnswered:
-		c.acceptClaimedAddress(now, k)
-	case k.m == c.self:
-		c.refuteStaleAddress(now, k)
+		a.accept(now, k)
+	case k.m == a.self:
+		a.refuteStale(now, k)
 	default:
-		c.rejectClaimedAddress(now, k, false)
+		a.reject(now, k, false)
 	}
 }
 
-// endAddressCheck ends a check.
-func (c *core) endAddressCheck(k *addressCheck) {
+// end ends a check.
+func (a *addressChecks) end(k *addressCheck) {
 	k.claimedPing.forget()
 	if k.knownPing != nil {
 		k.knownPing.forget()
@@ -247,21 +271,21 @@ func (c *core) endAddressCheck(k *addressCheck) {
 	k.m.addressHistory().running = nil
 }
 
-// acceptClaimedAddress takes over the new address, unless m was reaped or moved meanwhile.
-func (c *core) acceptClaimedAddress(now instant, k *addressCheck) {
-	c.endAddressCheck(k)
+// accept takes over the new address, unless m was reaped or moved meanwhile.
+func (a *addressChecks) accept(now instant, k *addressCheck) {
+	a.end(k)
 	m := k.m
 	asked := k.knownPing == nil || m.node.at(k.knownPing.node.Addr, k.knownPing.node.Port)
-	if c.table.get(k.claimant.Name) != m || !asked || m.node.at(k.latest.Addr, k.latest.Port) {
+	if a.table.get(k.claimant.Name) != m || !asked || m.node.at(k.latest.Addr, k.latest.Port) {
 		return
 	}
-	c.changeAddress(now, m, k.latest, nil)
+	a.rules.changeAddress(now, m, k.latest, nil)
 }
 
-// rejectClaimedAddress keeps the known address. If nobody at all answered, the next word of the
+// reject keeps the known address. If nobody at all answered, the next word of the
 // claim is checked at once.
-func (c *core) rejectClaimedAddress(now instant, k *addressCheck, conflict bool) {
-	c.endAddressCheck(k)
+func (a *addressChecks) reject(now instant, k *addressCheck, conflict bool) {
+	a.end(k)
 	if !k.knownAnswered && !k.claimedAnswered {
 		return
 	}
@@ -269,42 +293,40 @@ func (c *core) rejectClaimedAddress(now instant, k *addressCheck, conflict bool)
 	check.rejectedAt, check.conflict = max(now, 1), conflict
 	check.rejectedAddr = addrPortOf(k.latest.Addr, k.latest.Port)
 	if conflict {
-		c.conflict(k.m, k.latest)
+		a.rules.conflict(k.m, k.latest)
 	}
 }
 
-// refuteStaleAddress handles a word about this node at another address where it is not: it is
+// refuteStale handles a word about this node at another address where it is not: it is
 // about a process of the name that this one has followed. Newer news than the own are
 // overruled, so that nothing that is said of the old one counts against the new one (P179).
-func (c *core) refuteStaleAddress(now instant, k *addressCheck) {
-	c.endAddressCheck(k)
-	if !c.leaving && k.latest.Incarnation >= c.self.incarnation && c.mayRefute(now, k.latest.Incarnation) {
-		c.refute(now, k.latest.Incarnation)
-	}
+func (a *addressChecks) refuteStale(now instant, k *addressCheck) {
+	a.end(k)
+	a.rules.refuteStale(now, k.latest.Incarnation)
 }
 
-// identifyOwner finds out, after the name was found at both addresses, whether that
+// identify finds out, after the name was found at both addresses, whether that
 // is one node. It takes full exchanges, and everybody would make them with the two: so
 // they are not made again before the periodic one would be due.
-func (c *core) identifyOwner(now instant, k *addressCheck) {
+func (a *addressChecks) identify(now instant, k *addressCheck) {
 	check := k.m.addressHistory()
-	pause := pushPullWait(max(c.cfg.PushPullInterval, 10*time.Second), len(c.table.order))
+	pause := pushPullWait(max(a.cfg.PushPullInterval, 10*time.Second), len(a.table.order))
 	if check.duplicateFoundAt != 0 && now.sub(check.duplicateFoundAt) < pause {
-		c.rejectClaimedAddress(now, k, true)
+		a.reject(now, k, true)
 		return
 	}
-	c.identifyBy(k, k.claimant)
+	a.identifyBy(k, k.claimant)
 }
 
-func (c *core) identifyBy(k *addressCheck, n *Node) {
+func (a *addressChecks) identifyBy(k *addressCheck, n *Node) {
 	k.identifying = n
-	c.openStream(streamTask{kind: streamIdentify, node: n, timeout: 2 * c.answerTime()})
+	a.openStream(streamTask{kind: streamIdentify, node: n, timeout: 2 * a.answerTime()})
 }
 
 // identified takes in which address a node gives itself that was asked for it; none
 // if it could not be asked (P179).
-func (c *core) identified(now instant, asked *Node, own netip.AddrPort) {
-	m := c.table.get(asked.Name)
+func (a *addressChecks) identified(now instant, asked *Node, own netip.AddrPort) {
+	m := a.table.get(asked.Name)
 	if m == nil || m.detectorView().address == nil {
 		return
 	}
@@ -316,28 +338,28 @@ func (c *core) identified(now instant, asked *Node, own netip.AddrPort) {
 	isClaimed := own == addrPortOf(k.latest.Addr, k.latest.Port)
 	switch {
 	case !own.IsValid():
-		c.rejectClaimedAddress(now, k, true)
-	case !isClaimed && m == c.self:
-		c.refuteStaleAddress(now, k) // the transport finds nodes by name, and has found this one
+		a.reject(now, k, true)
+	case !isClaimed && m == a.self:
+		a.refuteStale(now, k) // the transport finds nodes by name, and has found this one
 	case !isClaimed && asked == k.claimant:
-		c.rejectClaimedAddress(now, k, false)
+		a.reject(now, k, false)
 	case isClaimed && asked != k.claimant:
-		c.acceptClaimedAddress(now, k)
-	case asked == k.claimant && m != c.self:
-		c.identifyBy(k, k.knownPing.node)
+		a.accept(now, k)
+	case asked == k.claimant && m != a.self:
+		a.identifyBy(k, k.knownPing.node)
 	default:
 		m.addressHistory().duplicateFoundAt = max(now, 1)
-		c.rejectClaimedAddress(now, k, true)
+		a.reject(now, k, true)
 	}
 }
 
 // aboutFormerProcess reports whether an accusation with this incarnation, soon after m moved,
 // is about the process that was at the old address: the new one starts from 1 again,
 // until it hears of that and refutes it (P180).
-func (c *core) aboutFormerProcess(now instant, m *member, incarnation uint32) bool {
+func (a *addressChecks) aboutFormerProcess(now instant, m *member, incarnation uint32) bool {
 	check := m.detectorView().address
 	return check != nil && check.movedAt != 0 && !m.gone() &&
-		incarnation <= check.formerIncarnation && now.sub(check.movedAt) < c.shortestSuspicion()
+		incarnation <= check.formerIncarnation && now.sub(check.movedAt) < a.shortestSuspicion()
 }
 
 // clone is a copy that does not borrow from the packet.

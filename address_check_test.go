@@ -54,10 +54,10 @@ func (c *testCore) identify(at, own uint16) {
 	asked := tasks[0].node
 	require.Equal(c.t, at, asked.Port)
 	if own == 0 {
-		c.identified(c.now, asked, netip.AddrPort{})
+		c.addresses.identified(c.now, asked, netip.AddrPort{})
 		return
 	}
-	c.identified(c.now, asked, addrPortOf(asked.Addr, own))
+	c.addresses.identified(c.now, asked, addrPortOf(asked.Addr, own))
 }
 
 // areTwo lets each of the nodes at the two addresses give its own.

@@ -2,6 +2,7 @@ package memberlist
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -123,6 +124,12 @@ func (c *core) streamAnswered(now instant, seq uint32) { c.pings.streamAnswered(
 // streamPeerAnswered takes in that another member answered on a stream what it was asked
 // together with the target of p.
 func (c *core) streamPeerAnswered(p *indirectProbe) { p.streamPeerAck = true }
+
+// identified takes in which address a node gives itself that was asked for it; none
+// if it could not be asked.
+func (c *core) identified(now instant, asked *Node, own netip.AddrPort) {
+	c.addresses.identified(now, asked, own)
+}
 
 // streamUnanswered takes in that the target of a ping was not asked on a stream after all.
 func (c *core) streamUnanswered(seq uint32) { c.pings.streamUnanswered(seq) }

@@ -16,6 +16,7 @@ type detector struct {
 	accusers    accusers
 	suspicions  suspicions
 	finalProber finalProber
+	addresses   addressChecks
 	resync      resync
 	stall       stallGuard
 }
@@ -23,6 +24,7 @@ type detector struct {
 // detectorRules are the rules of membership that the detector gives its conclusions to.
 type detectorRules interface {
 	suspicionRules
+	addressRules
 	// clearSuspicion takes in that a suspect answered its final probe.
 	clearSuspicion(now instant, m *member)
 	// reap forgets members that have been gone for long.
@@ -44,6 +46,7 @@ func (d *detector) init(c *common, rules detectorRules) {
 	d.accusers = newAccusers(c, rules.isLost)
 	d.finalProber = newFinalProber(c, &d.pings, &d.indirect, &d.selfCheck, rules.clearSuspicion)
 	d.suspicions = newSuspicions(c, &d.finalProber, rules)
+	d.addresses = newAddressChecks(c, &d.pings, &d.indirect, rules)
 	d.resync = newResync(c, rules.hasLeft)
 	d.stall = newStallGuard(c, &d.health, d.stalled)
 }

@@ -133,13 +133,13 @@ func (c *core) addFromVerdict(now instant, n *Node, said verdict) *member {
 // words only if they prove true.
 func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
 	unchecked := c.cfg.Detector.NoAddressCheck
-	switch free := c.nameIsFree(now, m); {
+	switch free := c.addresses.nameIsFree(now, m); {
 	case free && (unchecked || a.Incarnation > m.incarnation):
 		c.changeAddress(now, m, a, raw)
 	case unchecked:
 		c.conflict(m, a)
 	default:
-		c.checkAddress(now, m, a)
+		c.addresses.check(now, m, a)
 	}
 }
 
@@ -248,7 +248,7 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 		c.ignoreFar(now, m, s.Incarnation)
 	case m == c.self:
 		c.refuteAccusation(now, s.Incarnation, s.From, suspectMsg)
-	case c.accusers.untrusted(now, s.From, m), c.aboutFormerProcess(now, m, s.Incarnation):
+	case c.accusers.untrusted(now, s.From, m), c.addresses.aboutFormerProcess(now, m, s.Incarnation):
 		c.accusers.forward(now, m, s.appendTo(nil))
 	case m.suspicion() != nil:
 		c.confirm(now, m, s, raw)
@@ -334,7 +334,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 		c.updateGone(now, m, d.Incarnation, state)
 	case m == c.self:
 		c.refuteAccusation(now, d.Incarnation, d.From, deadMsg)
-	case state == StateDead && c.accusers.untrusted(now, d.From, m), c.aboutFormerProcess(now, m, d.Incarnation):
+	case state == StateDead && c.accusers.untrusted(now, d.From, m), c.addresses.aboutFormerProcess(now, m, d.Incarnation):
 		c.accusers.forward(now, m, d.appendTo(nil))
 	case state == StateDead && c.accusers.recentlyJoined(now, d.From):
 		c.suspect(now, (*suspect)(d), nil)
@@ -539,7 +539,7 @@ func (c *core) accusedElsewhere(m *member, s *pushNodeState) bool {
 func (c *core) mergeElsewhere(now instant, m *member, s *pushNodeState) {
 	if s.State == StateSuspect {
 		a := s.alive()
-		c.checkAddress(now, m, &a)
+		c.addresses.check(now, m, &a)
 		return
 	}
 	if s.Incarnation >= m.incarnation {
@@ -575,4 +575,12 @@ func (c *core) clearSuspicion(now instant, m *member) {
 	c.table.setNode(m, m.node.withState(StateAlive), now)
 	change.Node = m.node
 	c.emit(eventNone, change)
+}
+
+// refuteStale refutes news about an earlier process of this node, if they are newer than
+// its own.
+func (c *core) refuteStale(now instant, incarnation uint32) {
+	if !c.leaving && incarnation >= c.self.incarnation && c.mayRefute(now, incarnation) {
+		c.refute(now, incarnation)
+	}
 }
