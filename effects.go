@@ -61,14 +61,14 @@ type destination struct {
 type outPacket struct {
 	to        destination
 	msg       []byte  // the encoded main message
-	piggyback bool    // broadcasts may ride along (P75)
-	urgent    urgency // the lane it takes where sending may block
+	piggyback bool    // broadcasts may go with it (P75)
+	urgent    urgency // the queue it takes where sending may block
 	seq       uint32  // of the ping in it, 0 = none: its sending is reported back
 
 	passed chan struct{} // not a packet: to be closed when those before it were sent
 }
 
-// urgency is the lane of a packet on transports whose sending may block, so
+// urgency is the queue of a packet on transports whose sending may block, so
 // that slow gossip does not hold up probes, nor probes answers.
 type urgency uint8
 

@@ -46,8 +46,8 @@ func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, e
 	return m.joining.contactAll(ctx, existing)
 }
 
-// comeBack makes a node that has left alive again. One that is refused by its own
-// gates can still exchange state (P20).
+// comeBack makes a node that has left alive again. One that is refused by its
+// own AliveDelegate can still exchange state (P20).
 func (m *Memberlist) comeBack(ctx context.Context) error {
 	var left bool
 	m.engine.read(func(c *core, _ instant) { left = c.hasLeft() })

@@ -256,8 +256,7 @@ func (m *Memberlist) nodeMeta() ([]byte, error) {
 	return meta, nil
 }
 
-// admitSelf lets the own node pass the gates that every alive message has to
-// pass (P12, P14).
+// admitSelf decides about the own node as about every alive message (P12, P14).
 func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta []byte) error {
 	a := alive{Node: borrow(m.config.Name), Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
 	return m.admission.admit(ctx, &a)

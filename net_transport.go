@@ -644,8 +644,3 @@ func addrPortFrom(addr net.Addr) netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
-
-// unmapAddrPort reduces IPv4 addresses in IPv6 form to IPv4.
-func unmapAddrPort(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}

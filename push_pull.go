@@ -256,19 +256,11 @@ func (x *exchanges) exchange(ctx context.Context, to Address, join bool, look fu
 	x.meter.count(metricTCPConnect, 1)
 	defer x.meter.measureSince(metricPushPull, start)
 
-	c.extend(ctx)
 	local := x.takeLocalState()
 	defer x.giveLocalState(local)
-	// Who refuses a stream says why and closes it, perhaps before it has read all
-	// of it. So there can be an answer even if not everything could be sent.
-	unsent := x.sendState(c, local.records, join, true)
-	if unsent != nil && !closedByPeer(unsent) {
-		return 0, unsent
-	}
-	c.extend(ctx)
-	remote, err := x.readAnswer(c, to)
+	remote, err := x.swapStates(ctx, c, to, local.records, join)
 	defer x.done(&remote)
-	if err = cmp.Or(err, unsent); err != nil {
+	if err != nil {
 		return 0, err
 	}
 	remote.join, remote.begun = join, true
@@ -282,6 +274,20 @@ func (x *exchanges) exchange(ctx context.Context, to Address, join bool, look fu
 		return 0, err
 	}
 	return x.merge(ctx, &remote), nil
+}
+
+// swapStates sends the own state and reads that of the other side. Each may take
+// TCPTimeout. Who refuses a stream says why and closes it, perhaps before it has read
+// all of it, so there can be an answer even if not everything could be sent.
+func (x *exchanges) swapStates(ctx context.Context, c *session, to Address, local []nodeRecord, join bool) (remoteState, error) {
+	c.extend(ctx)
+	unsent := x.sendState(c, local, join, true)
+	if unsent != nil && !closedByPeer(unsent) {
+		return remoteState{}, unsent
+	}
+	c.extend(ctx)
+	remote, err := x.readAnswer(c, to)
+	return remote, cmp.Or(err, unsent)
 }
 
 // readAnswer reads the other side's push/pull, or its refusal (W50).

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 )
 
@@ -96,4 +97,9 @@ func jitter(rng *rand.Rand, d time.Duration) time.Duration {
 		return d
 	}
 	return d - d/10 + time.Duration(rng.Int64N(int64(d/5)))
+}
+
+// unmapAddrPort reduces IPv4 addresses in IPv6 form to IPv4.
+func unmapAddrPort(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
