@@ -648,6 +648,7 @@ func TestClusterFindsTheDeadWherePacketsAreBlocked(t *testing.T) {
 	for _, since := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, 5 * time.Minute} {
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprint(since, " seed ", seed), func(t *testing.T) {
+				t.Parallel()
 				inBubble(t, func(t *testing.T) {
 					c := newMesh(t)
 					c.network.Seed(seed)
