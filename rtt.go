@@ -20,7 +20,7 @@ func (m *member) recordRTT(rtt time.Duration) {
 // backOffRTT notes an answer whose round trip time is not known, since the ping was
 // repeated.
 func (m *member) backOffRTT() {
-	const most = 3 // from the least patience to the longest
+	const most = 3 // from the shortest timeout to the longest
 	file := m.detectorState()
 	file.backoff = min(file.backoff+1, most)
 }
