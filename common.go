@@ -90,3 +90,7 @@ func (c *common) filter(fits func(*member) bool) []*member {
 
 // isPeer reports whether m is another node in good standing.
 func (c *common) isPeer(m *member) bool { return m.state() == StateAlive && m != c.self }
+
+// hasLeft reports whether this node has left: Leave was called and Join not since, or it
+// was refused when it was made.
+func (c *common) hasLeft() bool { return c.self != nil && c.self.gone() }

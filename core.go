@@ -20,16 +20,11 @@ type core struct {
 	detector
 	verdicts verdicts // about names that are not in the table
 	gossip   dissemination
+	healing  healing
 
 	incarnation uint32 // the highest that this node has used or was accused with
-	leaving     bool   // Leave was called and Join not since
 	departure   *departure
 
-	lost           lostNodes
-	reunion        reunion
-	nextReconnect  instant
-	seeding        bool    // the seeds are being tried
-	nextSeeding    instant // not before
 	lastRefutation instant // last time the own refutation was queued
 	nextLeap       instant // the next advance by more than one may not come before
 }
@@ -41,6 +36,7 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 	}
 	c.detector.init(&c.common, c)
 	c.gossip = newDissemination(&c.common)
+	c.healing = newHealing(&c.common, &c.pings)
 	return c
 }
 
@@ -91,7 +87,7 @@ func (c *core) start(now instant) {
 	if c.cfg.QueueCheckInterval > 0 {
 		c.timers.set(now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c))
 	}
-	c.startReconnecting(now)
+	c.healing.start(now)
 }
 
 // ack applies an ack that arrived at the given time.
@@ -169,10 +165,7 @@ func (c *core) ownNode() *Node {
 }
 
 // isLost reports whether a node of that name died here and is looked for.
-func (c *core) isLost(name borrowed) bool { return c.lost.has(name) }
-
-// hasLeft reports whether Leave was called and Join not since.
-func (c *core) hasLeft() bool { return c.leaving }
+func (c *core) isLost(name borrowed) bool { return c.healing.lost.has(name) }
 
 // healthScore is the local health score.
 func (c *core) healthScore() int { return c.health.score }
@@ -242,7 +235,7 @@ func (c *core) permutation(n int) []int { return c.rng.Perm(n) }
 func (c *core) syncRoundEnded(instant) { c.gossip.syncEnded() }
 
 // seedsContacted tells that the seeds have been tried.
-func (c *core) seedsContacted(instant) { c.seeding = false }
+func (c *core) seedsContacted(instant) { c.healing.seeding = false }
 
 // status copies a record.
 func (m *member) status(epoch time.Time) NodeStatus {

@@ -154,9 +154,9 @@ func (b *fuzzBounds) checkMemory(c *core) {
 			b.atMost(maxNameLen, len(said.from), what)
 		}
 	}
-	b.atMost(maxLost, len(c.lost.order), "lost nodes")
-	b.atMost(len(c.lost.order), len(c.lost.byName), "lost nodes")
-	b.atMost(len(c.lost.order), len(c.lost.neverAnswered), "lost nodes")
+	b.atMost(maxLost, len(c.healing.lost.order), "lost nodes")
+	b.atMost(len(c.healing.lost.order), len(c.healing.lost.byName), "lost nodes")
+	b.atMost(len(c.healing.lost.order), len(c.healing.lost.neverAnswered), "lost nodes")
 }
 
 // checkPending is about pings, timers and effects.

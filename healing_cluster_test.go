@@ -46,15 +46,15 @@ func (d *textSet) MergeRemoteState(state []byte, _ bool) {
 	}
 }
 
-// healing is how long it takes, from the end of a partition, until …
-type healing struct {
+// healingTimes is how long it takes, from the end of a partition, until …
+type healingTimes struct {
 	met     time.Duration // … user state of either side is on the other
 	members time.Duration // … everybody is a member everywhere
 	state   time.Duration // … everybody has everybody's user state
 }
 
 // heal parts a cluster in the middle for a time and measures how it becomes whole.
-func heal(t *testing.T, size int, apart time.Duration, seed uint64, changes ...func(*Config)) (h healing) {
+func heal(t *testing.T, size int, apart time.Duration, seed uint64, changes ...func(*Config)) (h healingTimes) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
 		var pads []*textSet

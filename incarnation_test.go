@@ -100,7 +100,6 @@ func TestFarWordsAboutOneselfAreNotFollowed(t *testing.T) {
 			require.Empty(t, c.broadcasts(), what)
 			c.leave(c.now)
 			say(c, incarnation)
-			c.rejoin()
 			c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 			require.Equal(t, "alive@2", c.view("me"), "%s, while it leaves", what)
 		}

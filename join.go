@@ -190,9 +190,6 @@ func (m *Memberlist) announce(ctx context.Context, ip net.IP, port uint16, retur
 			left = true
 			return
 		}
-		if c.hasLeft() {
-			c.rejoin()
-		}
 		var finished func()
 		if done != nil {
 			finished = func() { close(done) }

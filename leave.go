@@ -56,13 +56,12 @@ const (
 // pings that carry it go out one gossip interval later, so that they do not
 // overtake a user broadcast of the same intent that has just gone out.
 func (c *core) leave(now instant) <-chan struct{} {
-	if c.leaving {
+	if c.hasLeft() {
 		if c.departure != nil && !c.departure.givenUp {
 			return c.departure.done
 		}
 		return nil
 	}
-	c.leaving = true
 	msg := c.departureMessage()
 	c.gossip.broadcast(c.self.node.Name, msg, nil)
 	c.markGone(now, c.self, c.self.incarnation, StateLeft, c.self.node.Name)
@@ -90,14 +89,6 @@ func (c *core) departureState() []byte {
 	header := pushPullHeader{Nodes: 1}
 	self := nodeRecord{node: c.self.node, incarnation: c.self.incarnation}
 	return self.appendTo(header.appendTo(nil))
-}
-
-// rejoin takes back an earlier Leave: the node may announce itself again,
-// with an incarnation above all that was said about it.
-func (c *core) rejoin() {
-	c.leaving = false
-	c.departure = nil
-	c.incarnation = max(c.incarnation, c.self.incarnation)
 }
 
 // spreadDeparture tells members that have not confirmed the departure, until enough

@@ -225,7 +225,6 @@ func TestReturningBeatsWhatWasSaid(t *testing.T) {
 		c.leaves()
 		say(c)
 		c.settle()
-		c.rejoin()
 		c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 		want := "alive@51"
 		if name == "nothing" {
@@ -242,7 +241,6 @@ func TestAnswersOfAnEarlierDepartureDoNotCount(t *testing.T) {
 	c.know("x")
 	c.leaves()
 	earlier := c.departurePings()
-	c.rejoin()
 	c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	c.settle()
 	done := c.leaves()
@@ -441,7 +439,6 @@ func TestDepartureStreamOfAnEarlierOneDoesNotCount(t *testing.T) {
 	c.know("x")
 	c.leaves()
 	earlier := c.calls()["x"]
-	c.rejoin()
 	c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	c.settle()
 	done := c.leaves()

@@ -4,8 +4,13 @@ import "slices"
 
 // announceSelf makes this node a member of its own table, or announces a new
 // address or meta of it (P12, P27). done, if not nil, is called when the
-// announcement has been sent often enough or was replaced.
+// announcement has been sent often enough or was replaced. After Leave it takes that back,
+// with an incarnation above all that was said about this node.
 func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, done func()) {
+	if c.hasLeft() {
+		c.departure = nil
+		c.incarnation = max(c.incarnation, c.self.incarnation)
+	}
 	c.incarnation = nextIncarnation(c.incarnation)
 	versions := c.cfg.BuildVsnArray()
 	n := newNode(c.cfg.Name, ip, port, meta, versions, StateAlive)
@@ -23,7 +28,6 @@ func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, do
 func (c *core) startAsLeft(now instant, ip []byte, port uint16, meta []byte) {
 	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
 	c.self = c.addRecord(now, n)
-	c.leaving = true
 }
 
 // broadcastSelf queues an alive message about this node under the given name.
@@ -69,7 +73,7 @@ func (c *core) aliveAbout(now instant, m *member, a *alive, raw []byte) {
 func (c *core) aliveSelf(now instant, a *alive) {
 	n := c.self.node
 	switch {
-	case c.leaving:
+	case c.hasLeft():
 		c.noteUsed(a.Incarnation)
 	case !n.at(a.Addr, a.Port):
 		c.aliveElsewhere(now, c.self, a, nil)
@@ -192,7 +196,7 @@ func (c *core) acceptIncarnation(m *member, a *alive, raw []byte) {
 func (c *core) addMember(now instant, n *Node, incarnation uint32) *member {
 	m := c.addRecord(now, n)
 	m.incarnation = incarnation
-	c.nodeReturned(now, m)
+	c.healing.nodeReturned(now, m)
 	c.emit(eventJoin, Change{
 		Node: n, From: StateDead, To: StateAlive, New: true, By: n.Name, Incarnation: incarnation,
 	})
@@ -205,7 +209,7 @@ func (c *core) markAlive(now instant, m *member, n *Node, incarnation uint32, by
 	before, suspected, old := m.state(), m.suspicion(), m.node
 	change := c.change(now, m, StateAlive, by)
 	c.suspicions.close(m)
-	c.nodeReturned(now, m)
+	c.healing.nodeReturned(now, m)
 	if before != StateAlive {
 		m.detectorState().returnedAt = max(now, 1)
 	}
@@ -240,7 +244,7 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 	switch {
 	case m == nil: // P103
 		c.verdicts.record(now, s.Node, s.From, verdict{
-			incarnation: s.Incarnation, state: StateSuspect, hasAnswered: c.lost.hasAnswered(s.Node),
+			incarnation: s.Incarnation, state: StateSuspect, hasAnswered: c.healing.lost.hasAnswered(s.Node),
 		})
 	case s.Incarnation < m.incarnation: // P103
 		c.rebroadcastRefutation(now, m)
@@ -263,7 +267,7 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 // refuteAccusation refutes what is said about this node, unless it is on its way out or
 // the accusation is out of date (P106, P111).
 func (c *core) refuteAccusation(now instant, incarnation uint32, from borrowed, kind messageType) {
-	if c.leaving {
+	if c.hasLeft() {
 		c.noteUsed(incarnation)
 		return
 	}
@@ -321,10 +325,10 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 	switch {
 	case m == nil: // P108
 		if state == StateLeft {
-			c.lost.left(d.Node, d.Incarnation)
+			c.healing.lost.left(d.Node, d.Incarnation)
 		}
 		c.verdicts.record(now, d.Node, d.From, verdict{
-			incarnation: d.Incarnation, state: state, hasAnswered: c.lost.hasAnswered(d.Node),
+			incarnation: d.Incarnation, state: state, hasAnswered: c.healing.lost.hasAnswered(d.Node),
 		})
 	case d.Incarnation < m.incarnation: // P108
 		c.rebroadcastRefutation(now, m)
@@ -350,7 +354,7 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 // does not matter.
 func (c *core) updateGone(now instant, m *member, incarnation uint32, state NodeStateType) {
 	if state == StateLeft {
-		c.lost.remove(m.node.Name)
+		c.healing.lost.remove(m.node.Name)
 	}
 	if state != m.state() && (state == StateLeft || incarnation > m.incarnation) {
 		since := m.since
@@ -371,7 +375,7 @@ func (c *core) markGone(now instant, m *member, incarnation uint32, state NodeSt
 		m.detector.reaped = 0
 	}
 	if state == StateDead {
-		c.trackLost(now, m)
+		c.healing.trackLost(now, m)
 	}
 	change.Node, change.Incarnation = m.node, incarnation
 	c.emit(eventLeave, change)
@@ -391,7 +395,7 @@ func (c *core) refute(now instant, accusation uint32) {
 // rebroadcastRefutation repeats the own refutation for somebody who has missed it, at most once
 // in a probe interval: an accusation of this node that is out of date says that.
 func (c *core) rebroadcastRefutation(now instant, accused *member) {
-	if accused != c.self || c.leaving || now.sub(c.lastRefutation) < c.cfg.ProbeInterval {
+	if accused != c.self || c.hasLeft() || now.sub(c.lastRefutation) < c.cfg.ProbeInterval {
 		return
 	}
 	c.lastRefutation = now
@@ -439,7 +443,7 @@ func (c *core) merge(now instant, states []pushNodeState) {
 			c.pingForRefutation(now, c.table.find(s.Name))
 		case StateLeft:
 			if c.table.find(s.Name) == nil {
-				c.lost.left(s.Name, s.Incarnation)
+				c.healing.lost.left(s.Name, s.Incarnation)
 				continue
 			}
 			c.dead(now, &dead{Incarnation: s.Incarnation, Node: s.Name, From: s.Name}, nil)
@@ -580,7 +584,7 @@ func (c *core) clearSuspicion(now instant, m *member) {
 // refuteStale refutes news about an earlier process of this node, if they are newer than
 // its own.
 func (c *core) refuteStale(now instant, incarnation uint32) {
-	if !c.leaving && incarnation >= c.self.incarnation && c.mayRefute(now, incarnation) {
+	if !c.hasLeft() && incarnation >= c.self.incarnation && c.mayRefute(now, incarnation) {
 		c.refute(now, incarnation)
 	}
 }

@@ -125,21 +125,35 @@ func (l *lostNodes) swap(i, j int) {
 	l.order[i].place, l.order[j].place = i, j
 }
 
-// startReconnecting sets the first alarms.
-func (c *core) startReconnecting(now instant) {
-	if c.cfg.ReconnectInterval > 0 {
-		c.nextReconnect = c.withinPeriod(now, c.cfg.ReconnectInterval)
-		c.timers.set(c.nextReconnect, (*reconnectTimer)(c))
+// healing makes the cluster whole again: it looks for lost nodes, lets state be exchanged
+// with those that come back, and contacts the seeds.
+type healing struct {
+	*common
+	pings         *pings
+	lost          lostNodes
+	nextReconnect instant
+	reunion       reunion
+	seeding       bool    // the seeds are being tried
+	nextSeeding   instant // not before
+}
+
+func newHealing(c *common, p *pings) healing { return healing{common: c, pings: p} }
+
+// start sets the first timers.
+func (h *healing) start(now instant) {
+	if h.cfg.ReconnectInterval > 0 {
+		h.nextReconnect = h.withinPeriod(now, h.cfg.ReconnectInterval)
+		h.timers.set(h.nextReconnect, (*reconnectTimer)(h))
 	}
-	if c.cfg.RejoinInterval > 0 && c.hasSeeds() {
-		c.timers.set(c.withinPeriod(now, c.cfg.RejoinInterval), (*rejoinTimer)(c))
+	if h.cfg.RejoinInterval > 0 && h.hasSeeds() {
+		h.timers.set(h.withinPeriod(now, h.cfg.RejoinInterval), (*rejoinTimer)(h))
 	}
 }
 
 // reconnectDelay is the least time between two pings to lost nodes, so that a node
 // that looks for many sends no more of them than of probes (P185).
-func (c *core) reconnectDelay() time.Duration {
-	return min(max(c.cfg.ProbeInterval, time.Millisecond), c.cfg.ReconnectInterval)
+func (h *healing) reconnectDelay() time.Duration {
+	return min(max(h.cfg.ProbeInterval, time.Millisecond), h.cfg.ReconnectInterval)
 }
 
 // The search for a lost node slows down with the time since its death: it is due every
@@ -153,13 +167,13 @@ const (
 // each does its part of what is to be done: a node that was away for a time is found
 // within that time divided by searchAge. It is at most ReconnectInterval, for a lost node
 // may be within reach of this member alone (P185).
-func (c *core) searchPeriod(now instant, lost *lostNode) time.Duration {
-	interval := c.cfg.ReconnectInterval
-	if c.cfg.ProbeInterval <= 0 || c.cfg.ProbeInterval >= interval/searchProbes {
+func (h *healing) searchPeriod(now instant, lost *lostNode) time.Duration {
+	interval := h.cfg.ReconnectInterval
+	if h.cfg.ProbeInterval <= 0 || h.cfg.ProbeInterval >= interval/searchProbes {
 		return interval
 	}
-	period := max(searchProbes*c.cfg.ProbeInterval, now.sub(lost.since)/searchAge)
-	members := time.Duration(max(c.table.live(), 1))
+	period := max(searchProbes*h.cfg.ProbeInterval, now.sub(lost.since)/searchAge)
+	members := time.Duration(max(h.table.live(), 1))
 	if period >= interval/members {
 		return interval
 	}
@@ -168,77 +182,77 @@ func (c *core) searchPeriod(now instant, lost *lostNode) time.Duration {
 
 // reconnectDue asks one of the lost nodes, by name, whether it is back, and lets
 // the seeds be tried when few members are left.
-func (c *core) reconnectDue(now instant) {
-	if now < c.nextReconnect {
+func (h *healing) reconnectDue(now instant) {
+	if now < h.nextReconnect {
 		return // put forward since
 	}
-	if !c.leaving {
-		c.seedsDue(now)
-		c.searchLost(now)
+	if !h.hasLeft() {
+		h.seedsDue(now)
+		h.searchLost(now)
 	}
-	c.nextReconnect = c.nextSearch(now)
-	c.timers.set(c.nextReconnect, (*reconnectTimer)(c))
+	h.nextReconnect = h.nextSearch(now)
+	h.timers.set(h.nextReconnect, (*reconnectTimer)(h))
 }
 
 // searchLost pings the lost node whose turn it is.
-func (c *core) searchLost(now instant) {
-	lost := c.nextLostNode(now)
+func (h *healing) searchLost(now instant) {
+	lost := h.nextLostNode(now)
 	if lost == nil {
 		return
 	}
-	lost.due = now.add(jitter(c.rng, c.searchPeriod(now, lost)))
-	p := &searchPing{core: c}
+	lost.due = now.add(jitter(h.rng, h.searchPeriod(now, lost)))
+	p := &searchPing{healing: h}
 	p.node = lost.node
-	c.pings.register(now, &p.pendingPing, p)
-	p.setTimer(now.add(max(c.cfg.ProbeTimeout, c.cfg.ProbeInterval)))
-	c.send(outPacket{
+	h.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(max(h.cfg.ProbeTimeout, h.cfg.ProbeInterval)))
+	h.send(outPacket{
 		to: toNode(lost.node), msg: p.message(lost.node.Name), urgent: urgentProbe,
 	})
 }
 
 // nextSearch is when the next lost node is due, a pause from now at the earliest.
-func (c *core) nextSearch(now instant) instant {
-	at := now.add(jitter(c.rng, c.cfg.ReconnectInterval))
-	for _, lost := range c.lost.order {
+func (h *healing) nextSearch(now instant) instant {
+	at := now.add(jitter(h.rng, h.cfg.ReconnectInterval))
+	for _, lost := range h.lost.order {
 		at = min(at, lost.due)
 	}
-	return max(at, now.add(jitter(c.rng, c.reconnectDelay())))
+	return max(at, now.add(jitter(h.rng, h.reconnectDelay())))
 }
 
 // rejoinDue lets the seeds be looked up and those be contacted that are no members: there may
 // be a part of the cluster that this one never met (P188).
-func (c *core) rejoinDue(now instant) {
-	c.timers.set(now.add(jitter(c.rng, c.cfg.RejoinInterval)), (*rejoinTimer)(c))
-	c.contactSeeds(now)
+func (h *healing) rejoinDue(now instant) {
+	h.timers.set(now.add(jitter(h.rng, h.cfg.RejoinInterval)), (*rejoinTimer)(h))
+	h.contactSeeds(now)
 }
 
 // seedsDue does the same while few members are left, once in ReconnectInterval, unless that
 // is done anyway (P189).
-func (c *core) seedsDue(now instant) {
-	always := c.cfg.RejoinInterval > 0 && c.cfg.RejoinInterval <= c.cfg.ReconnectInterval
-	if !always && now >= c.nextSeeding && c.fewLeft() {
-		c.contactSeeds(now)
+func (h *healing) seedsDue(now instant) {
+	always := h.cfg.RejoinInterval > 0 && h.cfg.RejoinInterval <= h.cfg.ReconnectInterval
+	if !always && now >= h.nextSeeding && h.fewLeft() {
+		h.contactSeeds(now)
 	}
 }
 
-func (c *core) contactSeeds(now instant) {
-	if !c.hasSeeds() || c.seeding || c.leaving {
+func (h *healing) contactSeeds(now instant) {
+	if !h.hasSeeds() || h.seeding || h.hasLeft() {
 		return
 	}
-	c.seeding = true
-	c.nextSeeding = now.add(c.cfg.ReconnectInterval * 9 / 10) // the alarm is jittered by a tenth
-	c.openStream(streamTask{kind: streamSeeds})
+	h.seeding = true
+	h.nextSeeding = now.add(h.cfg.ReconnectInterval * 9 / 10) // the timer is jittered by a tenth
+	h.openStream(streamTask{kind: streamSeeds})
 }
 
-func (c *core) hasSeeds() bool { return len(c.cfg.Seeds) > 0 || c.cfg.SeedSource != nil }
+func (h *healing) hasSeeds() bool { return len(h.cfg.Seeds) > 0 || h.cfg.SeedSource != nil }
 
 // fewLeft reports whether this node is alone, or has at most two others left and has
 // lost more than that. A small cluster that is whole, or has lost its smaller part,
 // leaves the seeds in peace, and so does a large one, whatever happens to it (P189).
-func (c *core) fewLeft() bool {
+func (h *healing) fewLeft() bool {
 	const few = 2
-	others := c.table.live() - 1
-	return others <= 0 || others <= few && others < len(c.lost.order)
+	others := h.table.live() - 1
+	return others <= 0 || others <= few && others < len(h.lost.order)
 }
 
 // skippedInTurn bounds the lost nodes that are passed over in one turn since a member
@@ -247,14 +261,14 @@ const skippedInTurn = 8
 
 // nextLostNode is the next lost node that is due; nil if none is. Those that were dead for
 // too long are forgotten on the way, and those whose address a member has are put off.
-func (c *core) nextLostNode(now instant) *lostNode {
-	l := &c.lost
+func (h *healing) nextLostNode(now instant) *lostNode {
+	l := &h.lost
 	for passed, skipped := 0, 0; passed < len(l.order) && skipped < skippedInTurn; {
 		if l.next >= len(l.order) {
 			l.next = 0
 		}
 		lost := l.order[l.next]
-		if now.sub(lost.since) > c.lostNodeLifetime() {
+		if now.sub(lost.since) > h.lostNodeLifetime() {
 			l.remove(lost.node.Name)
 			continue
 		}
@@ -263,10 +277,10 @@ func (c *core) nextLostNode(now instant) *lostNode {
 		if lost.due > now {
 			continue
 		}
-		if !c.replaced(lost) {
+		if !h.replaced(lost) {
 			return lost
 		}
-		lost.due = now.add(jitter(c.rng, c.searchPeriod(now, lost)))
+		lost.due = now.add(jitter(h.rng, h.searchPeriod(now, lost)))
 		skipped++
 	}
 	return nil
@@ -275,44 +289,42 @@ func (c *core) nextLostNode(now instant) *lostNode {
 // replaced reports whether a member has the address of a lost node: a process that was
 // started there under another name. It would answer each ping by warning of it. The
 // member must have answered once, or a made-up one could keep the lost node out (P185).
-func (c *core) replaced(lost *lostNode) bool {
+func (h *healing) replaced(lost *lostNode) bool {
 	succeeds := func(m *member) bool {
-		return !m.gone() && m.node.Name != lost.node.Name && (m == c.self || m.hasAnswered()) &&
+		return !m.gone() && m.node.Name != lost.node.Name && (m == h.self || m.hasAnswered()) &&
 			m.node.at(lost.node.Addr, lost.node.Port)
 	}
 	if lost.successor != nil && succeeds(lost.successor) {
 		return true
 	}
 	lost.successor = nil
-	if i := slices.IndexFunc(c.table.order, succeeds); i >= 0 {
-		lost.successor = c.table.order[i]
+	if i := slices.IndexFunc(h.table.order, succeeds); i >= 0 {
+		lost.successor = h.table.order[i]
 	}
 	return lost.successor != nil
 }
 
 // lostNodeLifetime is how long a node that died is looked for (P184).
-func (c *core) lostNodeLifetime() time.Duration {
-	if c.cfg.ReconnectTimeout > 0 {
-		return c.cfg.ReconnectTimeout
+func (h *healing) lostNodeLifetime() time.Duration {
+	if h.cfg.ReconnectTimeout > 0 {
+		return h.cfg.ReconnectTimeout
 	}
-	return c.cfg.GossipToTheDeadTime
+	return h.cfg.GossipToTheDeadTime
 }
 
 // searchPing is a ping to a lost node.
 type searchPing struct {
 	pendingPing
-	core *core
+	healing *healing
 }
 
 // acked makes a full exchange with a node that answered under its own name:
 // it learns what is said about it and refutes, and each side learns of the rest
 // of the other (P186).
 func (p *searchPing) acked(instant, []byte, instant) {
-	c := p.core
-	if c.leaving {
-		return
+	if !p.healing.hasLeft() {
+		p.healing.openStream(streamTask{kind: streamVisit, node: p.node})
 	}
-	c.openStream(streamTask{kind: streamVisit, node: p.node})
 }
 
 // reunion is what is known of the lost nodes that came back a moment ago.
@@ -328,69 +340,69 @@ const reunionPartners = 3
 // nodeReturned takes in that a node is a member. After a partition each side has state that the
 // other has not heard of, and what is gossiped is who is there, not what programs keep: so
 // those that were lost and came back get a full exchange with a few of the members soon.
-func (c *core) nodeReturned(now instant, m *member) {
-	if c.lost.byName[m.node.Name] == nil {
+func (h *healing) nodeReturned(now instant, m *member) {
+	if h.lost.byName[m.node.Name] == nil {
 		return
 	}
-	c.lost.remove(m.node.Name)
-	r := &c.reunion
+	h.lost.remove(m.node.Name)
+	r := &h.reunion
 	r.returned++
-	if c.rng.IntN(r.returned) == 0 {
+	if h.rng.IntN(r.returned) == 0 {
 		r.m = m
 	}
 	if r.returned == 1 {
-		at := c.withinPeriod(now, max(c.cfg.ProbeInterval, time.Millisecond))
-		c.timers.set(at, (*reunionTimer)(c))
+		at := h.withinPeriod(now, max(h.cfg.ProbeInterval, time.Millisecond))
+		h.timers.set(at, (*reunionTimer)(h))
 	}
 }
 
 // reunionDue exchanges state with one of those that came back. Where many members got few
 // back, most leave it to the others (P187).
-func (c *core) reunionDue(instant) {
-	r := c.reunion
-	c.reunion = reunion{}
-	if c.leaving || c.cfg.NodeSelection != nil || r.m.gone() {
+func (h *healing) reunionDue(instant) {
+	r := h.reunion
+	h.reunion = reunion{}
+	if h.hasLeft() || h.cfg.NodeSelection != nil || r.m.gone() {
 		return
 	}
-	if c.rng.IntN(max(c.table.live(), 1)) < reunionPartners*r.returned {
-		c.openStream(streamTask{kind: streamVisit, node: r.m.node})
+	if h.rng.IntN(max(h.table.live(), 1)) < reunionPartners*r.returned {
+		h.openStream(streamTask{kind: streamVisit, node: r.m.node})
 	}
 }
 
 // trackLost remembers a node that died, and sees to it that it is looked for.
-func (c *core) trackLost(now instant, m *member) {
-	if c.cfg.ReconnectInterval <= 0 {
+func (h *healing) trackLost(now instant, m *member) {
+	if h.cfg.ReconnectInterval <= 0 {
 		return
 	}
-	c.lost.add(c.rng, lostNode{node: m.node, incarnation: m.incarnation, hasAnswered: m.hasAnswered(), since: now})
-	lost := c.lost.byName[m.node.Name]
+	h.lost.add(h.rng, lostNode{node: m.node, incarnation: m.incarnation, hasAnswered: m.hasAnswered(), since: now})
+	lost := h.lost.byName[m.node.Name]
 	if lost == nil {
 		return // no room
 	}
-	lost.due = c.withinPeriod(now, c.searchPeriod(now, lost))
-	if sooner := max(lost.due, now.add(jitter(c.rng, c.reconnectDelay()))); sooner < c.nextReconnect {
-		c.nextReconnect = sooner
-		c.timers.set(sooner, (*reconnectTimer)(c))
+	lost.due = h.withinPeriod(now, h.searchPeriod(now, lost))
+	if sooner := max(lost.due, now.add(jitter(h.rng, h.reconnectDelay()))); sooner < h.nextReconnect {
+		h.nextReconnect = sooner
+		h.timers.set(sooner, (*reconnectTimer)(h))
 	}
 }
 
 // reconnectTimer tries a lost node.
-type reconnectTimer core
+type reconnectTimer healing
 
-func (t *reconnectTimer) expire(now instant) { (*core)(t).reconnectDue(now) }
+func (t *reconnectTimer) expire(now instant) { (*healing)(t).reconnectDue(now) }
 
 func (*reconnectTimer) stale() bool { return false }
 
 // rejoinTimer lets the seeds be looked up.
-type rejoinTimer core
+type rejoinTimer healing
 
-func (t *rejoinTimer) expire(now instant) { (*core)(t).rejoinDue(now) }
+func (t *rejoinTimer) expire(now instant) { (*healing)(t).rejoinDue(now) }
 
 func (*rejoinTimer) stale() bool { return false }
 
 // reunionTimer exchanges state with one that came back.
-type reunionTimer core
+type reunionTimer healing
 
-func (t *reunionTimer) expire(now instant) { (*core)(t).reunionDue(now) }
+func (t *reunionTimer) expire(now instant) { (*healing)(t).reunionDue(now) }
 
 func (*reunionTimer) stale() bool { return false }

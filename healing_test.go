@@ -26,9 +26,9 @@ func quietDetector(t testing.TB, changes ...func(*Config)) *testCore {
 func (c *testCore) lookFor(d time.Duration) map[string][]instant {
 	c.t.Helper()
 	found := map[string][]instant{}
-	for end := c.now.add(d); c.nextReconnect <= end; {
-		c.now = max(c.now, c.nextReconnect)
-		c.reconnectDue(c.now)
+	for end := c.now.add(d); c.healing.nextReconnect <= end; {
+		c.now = max(c.now, c.healing.nextReconnect)
+		c.healing.reconnectDue(c.now)
 		require.LessOrEqual(c.t, len(c.fx.packets), 1)
 		for _, p := range c.fx.packets {
 			require.Equal(c.t, "ping "+p.to.name, inWords(c.t, p.msg), "by name")
@@ -42,8 +42,8 @@ func (c *testCore) lookFor(d time.Duration) map[string][]instant {
 
 // searchNow makes all lost nodes due.
 func (c *testCore) searchNow() {
-	c.nextReconnect = c.now
-	for _, lost := range c.lost.order {
+	c.healing.nextReconnect = c.now
+	for _, lost := range c.healing.lost.order {
 		lost.due = c.now
 	}
 }
@@ -95,7 +95,7 @@ func TestReconnectLooksForTheDeadAndNotForThoseThatLeft(t *testing.T) {
 			c.know("x", "a", "b")
 			run.fate(c)
 			c.settle()
-			c.nextReconnect = c.now
+			c.healing.nextReconnect = c.now
 			found := c.lookFor(10 * time.Minute)
 			require.Equal(t, run.want, len(found["x"]) > 0)
 		})
@@ -123,12 +123,12 @@ func TestSearchSlowsDownWithTheTimeSinceTheDeath(t *testing.T) {
 		c := quietDetector(t)
 		c.know(nodeNames("n", run.others)...)
 		c.die("x")
-		require.Equal(t, run.want, c.searchPeriod(c.now.add(run.age), c.lost.byName["x"]), "%+v", run)
+		require.Equal(t, run.want, c.healing.searchPeriod(c.now.add(run.age), c.healing.lost.byName["x"]), "%+v", run)
 	}
 	for interval, want := range map[time.Duration]time.Duration{0: 30 * time.Second, -1: 30 * time.Second, time.Hour: 30 * time.Second, math.MaxInt64: 30 * time.Second, 5 * time.Second: 10 * time.Second} {
 		c := quietDetector(t, func(cfg *Config) { cfg.ProbeInterval = interval })
 		c.die("x")
-		require.Equal(t, want, c.searchPeriod(c.now, c.lost.byName["x"]), "probes each %v", interval)
+		require.Equal(t, want, c.healing.searchPeriod(c.now, c.healing.lost.byName["x"]), "probes each %v", interval)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestReconnectPauseFollowsTheProbes(t *testing.T) {
 		time.Second: time.Second, time.Hour: 30 * time.Second, 0: time.Millisecond,
 	} {
 		c := quietDetector(t, func(cfg *Config) { cfg.ProbeInterval = interval })
-		require.Equal(t, want, c.reconnectDelay())
+		require.Equal(t, want, c.healing.reconnectDelay())
 	}
 }
 
@@ -187,7 +187,7 @@ func TestReconnectBeginsSoonAfterManyWereLost(t *testing.T) {
 	c.start(c.now)
 	c.live(time.Minute, c.othersThan())
 	c.die("one")
-	require.LessOrEqual(t, c.nextReconnect.sub(c.now), 4*time.Second)
+	require.LessOrEqual(t, c.healing.nextReconnect.sub(c.now), 4*time.Second)
 	names := nodeNames("n", 100)
 	c.die(names...)
 	var pings []instant
@@ -232,14 +232,14 @@ func TestReconnectOrderIsRandom(t *testing.T) {
 // a pass.
 func TestReconnectPassesAreFair(t *testing.T) {
 	c := quietDetector(t)
-	l := &c.lost
+	l := &c.healing.lost
 	node := func(i int) *Node { return &Node{Name: fmt.Sprint(i)} }
 	for i := range 50 {
 		l.add(c.rng, lostNode{node: node(i), incarnation: 1, since: c.now})
 	}
 	asked := map[string]int{}
 	for i := range 200 {
-		if lost := c.nextLostNode(c.now); lost != nil {
+		if lost := c.healing.nextLostNode(c.now); lost != nil {
 			asked[lost.node.Name]++
 		}
 		switch {
@@ -257,10 +257,10 @@ func TestReconnectPassesAreFair(t *testing.T) {
 	}
 	tried := map[string]bool{}
 	for l.next < len(l.order) { // to the end of the pass
-		c.nextLostNode(c.now)
+		c.healing.nextLostNode(c.now)
 	}
 	for range l.order {
-		name := c.nextLostNode(c.now).node.Name
+		name := c.healing.nextLostNode(c.now).node.Name
 		require.False(t, tried[name], "nobody twice")
 		tried[name] = true
 	}
@@ -304,10 +304,10 @@ func TestReconnectGivesUpInTheEnd(t *testing.T) {
 		c.die("x", "y")
 		died := c.now
 		c.now = died.add(run.looks)
-		require.NotNil(t, c.nextLostNode(c.now), "%v", run.timeout)
+		require.NotNil(t, c.healing.nextLostNode(c.now), "%v", run.timeout)
 		c.now++
-		require.Nil(t, c.nextLostNode(c.now), "%v", run.timeout)
-		require.Empty(t, c.lost.order)
+		require.Nil(t, c.healing.nextLostNode(c.now), "%v", run.timeout)
+		require.Empty(t, c.healing.lost.order)
 	}
 }
 
@@ -320,7 +320,7 @@ func TestReconnectIsOffWithoutAnInterval(t *testing.T) {
 	c.start(c.now)
 	c.die(nodeNames("n", 100)...)
 	c.hearDead("a", 1, "b")
-	require.Empty(t, c.lost.order)
+	require.Empty(t, c.healing.lost.order)
 	for range 1000 {
 		c.now = c.now.add(time.Second)
 		c.tick(c.now)
@@ -335,7 +335,7 @@ func TestReconnectAnswerLeadsToAFullExchange(t *testing.T) {
 	c.know("a")
 	c.die("x")
 	c.searchNow()
-	c.reconnectDue(c.now)
+	c.healing.reconnectDue(c.now)
 	p := c.pendingFor("searchPing", "x")
 	require.NotNil(t, p)
 	require.Empty(t, c.syncs())
@@ -345,7 +345,7 @@ func TestReconnectAnswerLeadsToAFullExchange(t *testing.T) {
 	c.answer(p)
 	require.Empty(t, c.syncs(), "it counts once")
 	c.hearAlive("x", 2)
-	require.Empty(t, c.lost.order)
+	require.Empty(t, c.healing.lost.order)
 }
 
 // Without an answer nothing happens, and the ping is forgotten.
@@ -354,7 +354,7 @@ func TestReconnectWithoutAnswerChangesNothing(t *testing.T) {
 	c.know("a")
 	c.die("x")
 	c.searchNow()
-	c.reconnectDue(c.now)
+	c.healing.reconnectDue(c.now)
 	c.settle()
 	c.pass(time.Second)
 	require.Empty(t, c.pings.pending)
@@ -415,7 +415,7 @@ func TestReconnectEndsWithLeave(t *testing.T) {
 	c.know("a")
 	c.die("x")
 	c.searchNow()
-	c.reconnectDue(c.now)
+	c.healing.reconnectDue(c.now)
 	p := c.pendingFor("searchPing", "x")
 	c.leave(c.now)
 	c.settle()
@@ -423,7 +423,7 @@ func TestReconnectEndsWithLeave(t *testing.T) {
 	require.Empty(t, c.syncs())
 	require.Empty(t, c.lookFor(10*time.Minute))
 	require.Empty(t, c.syncs())
-	c.rejoin()
+	c.announceSelf(c.now, addrOfTestNode("me"), 7946, nil, nil)
 	require.NotEmpty(t, c.lookFor(10 * time.Minute)["x"])
 }
 
@@ -447,13 +447,13 @@ func TestSeedsAreTriedWhenFewAreLeft(t *testing.T) {
 		c := quietDetector(t, seedsForFew)
 		c.know(nodeNames("alive", run.others)...)
 		c.die(nodeNames("dead", run.lost)...)
-		c.nextReconnect = c.now
-		c.reconnectDue(c.now)
+		c.healing.nextReconnect = c.now
+		c.healing.reconnectDue(c.now)
 		require.Equal(t, run.want, len(c.syncs()) > 0, "%+v", run)
 	}
 	c := quietDetector(t)
-	c.nextReconnect = c.now
-	c.reconnectDue(c.now)
+	c.healing.nextReconnect = c.now
+	c.healing.reconnectDue(c.now)
 	require.Empty(t, c.syncs(), "there are none")
 }
 
@@ -478,7 +478,7 @@ func TestSeedsAreContactedEachRejoinInterval(t *testing.T) {
 		for range 3600 {
 			c.pass(time.Second)
 			tries += len(c.syncs())
-			c.seeding = false // the attempt has ended
+			c.healing.seeding = false // the attempt has ended
 		}
 		require.InDelta(t, run.want, tries, float64(run.want)/12, "%+v", run)
 	}
@@ -501,14 +501,14 @@ func TestSeedsAreTriedOncePerInterval(t *testing.T) {
 	for _, lost := range []int{0, 1, 100} {
 		c := quietDetector(t, seedsForFew)
 		c.die(nodeNames("n", lost)...)
-		c.nextReconnect = c.now
+		c.healing.nextReconnect = c.now
 		var tries []instant
 		for end := c.now.add(10 * time.Minute); c.now < end; {
-			c.now = max(c.nextReconnect, c.now)
-			c.reconnectDue(c.now)
+			c.now = max(c.healing.nextReconnect, c.now)
+			c.healing.reconnectDue(c.now)
 			if len(c.syncs()) > 0 {
 				tries = append(tries, c.now)
-				c.seeding = false // the attempt has ended
+				c.healing.seeding = false // the attempt has ended
 			}
 		}
 		require.InDelta(t, 20, len(tries), 3, "%d lost", lost)
@@ -518,8 +518,8 @@ func TestSeedsAreTriedOncePerInterval(t *testing.T) {
 		}
 	}
 	c := quietDetector(t, seedsForFew)
-	c.nextReconnect = c.now
-	c.reconnectDue(c.now)
+	c.healing.nextReconnect = c.now
+	c.healing.reconnectDue(c.now)
 	require.Len(t, c.syncs(), 1)
 	c.lookFor(time.Hour)
 	require.Empty(t, c.syncs(), "the first attempt has not ended")
@@ -541,14 +541,14 @@ func TestMadeUpNodesDoNotEndTheSearchForARealOne(t *testing.T) {
 		}
 		c.die(nodeNames("made-up", 2*maxLost)...)
 		c.hearDead("real", 1, "a")
-		require.Len(t, c.lost.order, maxLost)
-		for _, lost := range slices.Clone(c.lost.order) {
+		require.Len(t, c.healing.lost.order, maxLost)
+		for _, lost := range slices.Clone(c.healing.lost.order) {
 			if lost.node.Name != "real" {
-				c.lost.remove(lost.node.Name) // waiting for its turn takes an hour
+				c.healing.lost.remove(lost.node.Name) // waiting for its turn takes an hour
 			}
 		}
 		c.settle()
-		c.nextReconnect = c.now
+		c.healing.nextReconnect = c.now
 		require.NotEmpty(t, c.lookFor(time.Minute)["real"], when)
 	}
 }
@@ -639,7 +639,7 @@ func TestLostNodesAreNotLookedForWhereAMemberLives(t *testing.T) {
 		c.hearAlive("y", 1, func(a *alive) { a.Addr = addrOfTestNode("x").To16() })
 		run.happens(c)
 		c.settle()
-		c.nextReconnect = c.now
+		c.healing.nextReconnect = c.now
 		require.Equal(t, run.want, len(c.lookFor(10 * time.Minute)["x"]) > 0, what)
 		c.settle()
 		require.Equal(t, what == "one that died", len(c.lookFor(10 * time.Minute)["y"]) > 0, what)
@@ -657,7 +657,7 @@ func TestLostNodesWhoseAddressIsTakenArePassedOver(t *testing.T) {
 		c.hearDead(name, 1, "a")
 	}
 	c.settle()
-	c.nextReconnect = c.now
+	c.healing.nextReconnect = c.now
 	found := c.lookFor(10 * time.Minute)
 	require.Len(t, found, 1)
 	require.Greater(t, len(found["real"]), 20)
