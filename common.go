@@ -94,3 +94,10 @@ func (c *common) isPeer(m *member) bool { return m.state() == StateAlive && m !=
 // hasLeft reports whether this node has left: Leave was called and Join not since, or it
 // was refused when it was made.
 func (c *common) hasLeft() bool { return c.self != nil && c.self.gone() }
+
+// departureMessage is the dead message of this node about itself.
+func (c *common) departureMessage() []byte {
+	name := borrow(c.self.node.Name)
+	d := dead{Incarnation: c.self.incarnation, Node: name, From: name}
+	return d.appendTo(nil)
+}

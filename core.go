@@ -18,12 +18,12 @@ type core struct {
 	noReasons bool // nobody wants to hear their reasons
 
 	detector
-	verdicts verdicts // about names that are not in the table
-	gossip   dissemination
-	healing  healing
+	verdicts   verdicts // about names that are not in the table
+	gossip     dissemination
+	healing    healing
+	departures departures
 
 	incarnation uint32 // the highest that this node has used or was accused with
-	departure   *departure
 
 	lastRefutation instant // last time the own refutation was queued
 	nextLeap       instant // the next advance by more than one may not come before
@@ -37,6 +37,7 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 	c.detector.init(&c.common, c)
 	c.gossip = newDissemination(&c.common)
 	c.healing = newHealing(&c.common, &c.pings)
+	c.departures = newDepartures(&c.common, &c.pings, c.selfCheck.packetsFail)
 	return c
 }
 
@@ -88,6 +89,26 @@ func (c *core) start(now instant) {
 		c.timers.set(now.add(c.cfg.QueueCheckInterval), (*queueSampleTimer)(c))
 	}
 	c.healing.start(now)
+}
+
+// leave announces the departure of this node (P21). The channel is closed when it has
+// provably arrived; nil if there is nobody to tell or nothing to wait for.
+func (c *core) leave(now instant) <-chan struct{} {
+	if c.hasLeft() {
+		return c.departures.awaited()
+	}
+	msg := c.departureMessage()
+	c.gossip.broadcast(c.self.node.Name, msg, nil)
+	c.markGone(now, c.self, c.self.incarnation, StateLeft, c.self.node.Name)
+	return c.departures.begin(now, msg)
+}
+
+// giveUpDeparture lets later calls of leave return at once.
+func (c *core) giveUpDeparture(now instant) { c.departures.giveUp(now) }
+
+// callEnded takes in how the departure fared on a stream.
+func (c *core) callEnded(now instant, t *streamTask, outcome callOutcome) {
+	c.departures.callEnded(now, t, outcome)
 }
 
 // ack applies an ack that arrived at the given time.

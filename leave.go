@@ -1,7 +1,5 @@
 package memberlist
 
-import "time"
-
 // departure is a Leave that somebody waits for. The dead message about this
 // node goes out by gossip as any other; besides, it rides on pings to a few
 // members, whose acks prove that it arrived. Those that do not acknowledge get it on
@@ -51,74 +49,79 @@ const (
 	maxDeparting = 32
 )
 
-// leave announces the own departure (P21). The channel is closed when it has
-// provably arrived; nil if there is nobody to tell or nothing to wait for. The
-// pings that carry it go out one gossip interval later, so that they do not
-// overtake a user broadcast of the same intent that has just gone out.
-func (c *core) leave(now instant) <-chan struct{} {
-	if c.hasLeft() {
-		if c.departure != nil && !c.departure.givenUp {
-			return c.departure.done
-		}
-		return nil
-	}
-	msg := c.departureMessage()
-	c.gossip.broadcast(c.self.node.Name, msg, nil)
-	c.markGone(now, c.self, c.self.incarnation, StateLeft, c.self.node.Name)
-	if c.table.live() == 0 {
-		c.tellDeparting(now)
-		return nil
-	}
-	first := now.add(max(c.cfg.GossipInterval, 0))
-	c.departure = &departure{
-		msg: msg, state: c.departureState(), notices: make(map[*member]*notice),
-		turn: 1, next: first, done: make(chan struct{}),
-	}
-	c.timers.set(first, (*departureTimer)(c))
-	return c.departure.done
+// departures is the Leave of this node: what of it is still to be told, and to whom.
+type departures struct {
+	*common
+	pings       *pings
+	packetsFail func(now instant) bool // no packet has been answered for long
+	running     *departure             // nil if nobody waits
 }
 
-func (c *core) departureMessage() []byte {
-	name := borrow(c.self.node.Name)
-	d := dead{Incarnation: c.self.incarnation, Node: name, From: name}
-	return d.appendTo(nil)
+func newDepartures(c *common, p *pings, packetsFail func(now instant) bool) departures {
+	return departures{common: c, pings: p, packetsFail: packetsFail}
+}
+
+// awaited is closed when the departure has provably arrived; nil if nobody waits any more.
+func (l *departures) awaited() <-chan struct{} {
+	if l.running != nil && !l.running.givenUp {
+		return l.running.done
+	}
+	return nil
+}
+
+// begin tells others of this node's departure, which has just been gossiped as msg. The
+// channel is closed when it has provably arrived; nil if there is nobody to tell. The
+// pings that carry it go out one gossip interval later, so that they do not overtake a
+// user broadcast of the same intent that has just gone out.
+func (l *departures) begin(now instant, msg []byte) <-chan struct{} {
+	if l.table.live() == 0 {
+		l.tellDeparting(now)
+		return nil
+	}
+	first := now.add(max(l.cfg.GossipInterval, 0))
+	l.running = &departure{
+		msg: msg, state: l.departureState(), notices: make(map[*member]*notice),
+		turn: 1, next: first, done: make(chan struct{}),
+	}
+	l.timers.set(first, (*departureTimer)(l))
+	return l.running.done
 }
 
 // departureState is a push/pull whose only entry is this node, which has left (W90).
-func (c *core) departureState() []byte {
+func (l *departures) departureState() []byte {
 	header := pushPullHeader{Nodes: 1}
-	self := nodeRecord{node: c.self.node, incarnation: c.self.incarnation}
+	self := nodeRecord{node: l.self.node, incarnation: l.self.incarnation}
 	return self.appendTo(header.appendTo(nil))
 }
 
-// spreadDeparture tells members that have not confirmed the departure, until enough
+// spread tells members that have not confirmed the departure, until enough
 // have. Those that have let their time pass are called on a stream as well (P192).
-func (c *core) spreadDeparture(now instant) {
-	d := c.departure
+func (l *departures) spread(now instant) {
+	d := l.running
 	if d == nil {
 		return
 	}
 	d.early = false
-	if c.departureProved(now) {
+	if l.proved(now) {
 		return
 	}
-	confirmed, _, awaited := d.count(now.add(-c.departureAckTimeout()))
+	confirmed, _, awaited := d.count(now.add(-l.answerTime()))
 	wanted := departureProofs - confirmed - awaited
 	if now < d.next {
-		c.tellMembers(now, wanted)
+		l.tellMembers(now, wanted)
 		return
 	}
-	c.tellByStream(now)
-	if d.waves > 0 && c.departing(now) > 0 {
+	l.tellByStream(now)
+	if d.waves > 0 && l.departing(now) > 0 {
 		wanted = min(wanted<<d.waves, departureWave)
 	}
-	if c.tellMembers(now, wanted) == 0 && wanted > 0 { // all have been asked: once more
+	if l.tellMembers(now, wanted) == 0 && wanted > 0 { // all have been asked: once more
 		d.turn++
-		c.tellMembers(now, wanted)
+		l.tellMembers(now, wanted)
 	}
 	d.waves = min(d.waves+1, 8)
-	d.next = now.add(c.departureAckTimeout())
-	c.timers.set(d.next, (*departureTimer)(c))
+	d.next = now.add(l.answerTime())
+	l.timers.set(d.next, (*departureTimer)(l))
 }
 
 // count counts the members that were told and are still here: how many have
@@ -140,23 +143,14 @@ func (d *departure) count(after instant) (confirmed, settled, awaited int) {
 	return confirmed, settled, awaited
 }
 
-// departureAckTimeout is how long one member may take to confirm before another is
-// asked as well.
-func (c *core) departureAckTimeout() time.Duration {
-	if c.cfg.ProbeTimeout > 0 {
-		return c.cfg.ProbeTimeout
-	}
-	return 500 * time.Millisecond
-}
-
 // tellMembers pings up to k members that have not been asked in this turn, and
 // returns how many those are. It calls them at once where packets seem to get lost, or
 // others were found gone (P192).
-func (c *core) tellMembers(now instant, k int) int {
-	d := c.departure
-	targets := c.choose(k, func(m *member) bool {
+func (l *departures) tellMembers(now instant, k int) int {
+	d := l.running
+	targets := l.choose(k, func(m *member) bool {
 		n := d.notices[m]
-		return !m.gone() && m != c.self && (n == nil || !n.acked && !n.absent && n.turn < d.turn)
+		return !m.gone() && m != l.self && (n == nil || !n.acked && !n.absent && n.turn < d.turn)
 	})
 	for _, m := range targets {
 		n := d.notices[m]
@@ -165,9 +159,9 @@ func (c *core) tellMembers(now instant, k int) int {
 			d.notices[m] = n
 		}
 		n.turn, n.pinged = d.turn, now
-		c.pingWithDeparture(now, m)
-		if d.empty || c.selfCheck.packetsFail(now) {
-			c.tellOneByStream(m, n)
+		l.pingWithDeparture(now, m)
+		if d.empty || l.packetsFail(now) {
+			l.tellOneByStream(m, n)
 		}
 	}
 	return len(targets)
@@ -177,41 +171,41 @@ func (c *core) tellMembers(now instant, k int) int {
 type departurePing struct {
 	pendingPing
 	departure *departure
-	core      *core
+	all       *departures
 }
 
-func (c *core) pingWithDeparture(now instant, m *member) {
-	p := &departurePing{departure: c.departure, core: c}
+func (l *departures) pingWithDeparture(now instant, m *member) {
+	p := &departurePing{departure: l.running, all: l}
 	p.m = m
-	c.pings.register(now, &p.pendingPing, p)
-	p.setTimer(now.add(4 * c.departureAckTimeout()))
-	msg := appendCompound(nil, [][]byte{p.message(m.node.Name), c.departure.msg})
-	c.send(outPacket{
+	l.pings.register(now, &p.pendingPing, p)
+	p.setTimer(now.add(4 * l.answerTime()))
+	msg := appendCompound(nil, [][]byte{p.message(m.node.Name), l.running.msg})
+	l.send(outPacket{
 		to: toNode(m.node), msg: msg, urgent: urgentProbe,
 	})
 }
 
 // tellByStream calls the members on a stream that have not confirmed in time (P193).
-func (c *core) tellByStream(now instant) {
-	timeout := c.departureAckTimeout()
-	for m, n := range c.departure.notices {
+func (l *departures) tellByStream(now instant) {
+	timeout := l.answerTime()
+	for m, n := range l.running.notices {
 		late := now.sub(n.pinged) >= timeout && (n.called == 0 || now.sub(n.called) >= timeout)
 		if late && !m.gone() && !n.acked && !n.absent {
-			c.tellOneByStream(m, n)
+			l.tellOneByStream(m, n)
 		}
 	}
 }
 
 // tellOneByStream tells a member of the departure on a stream.
-func (c *core) tellOneByStream(m *member, n *notice) {
-	d := c.departure
+func (l *departures) tellOneByStream(m *member, n *notice) {
+	d := l.running
 	if n.calling || d.givenUp || d.calls >= departureCalls {
 		return
 	}
 	n.calling = true
 	d.calls++
-	c.openStream(streamTask{
-		kind: streamLeave, node: m.node, timeout: 3 * c.departureAckTimeout(), departure: d, notice: n,
+	l.openStream(streamTask{
+		kind: streamLeave, node: m.node, timeout: 3 * l.answerTime(), departure: d, notice: n,
 	})
 }
 
@@ -228,11 +222,11 @@ const (
 // callEnded takes in how the departure fared on a stream. Where the connection was
 // refused nobody is left to be told. Silence means that only when at least as many have
 // just left as there are members silent: else the fault may be here (P194).
-func (c *core) callEnded(now instant, t *streamTask, outcome callOutcome) {
+func (l *departures) callEnded(now instant, t *streamTask, outcome callOutcome) {
 	d, n := t.departure, t.notice
 	n.calling, n.called = false, now
 	d.calls--
-	if d != c.departure {
+	if d != l.running {
 		return
 	}
 	switch outcome {
@@ -242,74 +236,74 @@ func (c *core) callEnded(now instant, t *streamTask, outcome callOutcome) {
 		n.absent, d.empty = true, true
 	case callSilent:
 		_, settled, _ := d.count(now)
-		n.absent = n.absent || c.departing(now) >= c.table.live()-settled
+		n.absent = n.absent || l.departing(now) >= l.table.live()-settled
 	}
-	c.hurryDeparture(now)
+	l.hurry(now)
 }
 
 // acked counts a member that acked the ping with the departure.
 func (p *departurePing) acked(now instant, _ []byte, _ instant) {
-	c := p.core
-	if c.departure == nil || p.departure != c.departure {
+	l := p.all
+	if l.running == nil || p.departure != l.running {
 		return // of an earlier Leave
 	}
-	c.departure.notices[p.m].acked = true
-	c.departureProved(now)
+	l.running.notices[p.m].acked = true
+	l.proved(now)
 }
 
-// departureProved wakes the caller of Leave if enough members know.
-func (c *core) departureProved(now instant) bool {
-	d := c.departure
+// proved wakes the caller of Leave if enough members know.
+func (l *departures) proved(now instant) bool {
+	d := l.running
 	confirmed, settled, _ := d.count(now)
-	if confirmed < departureProofs && settled < c.table.live() {
+	if confirmed < departureProofs && settled < l.table.live() {
 		return false
 	}
-	c.departure = nil
-	c.tellDeparting(now)
-	c.fx.signals = append(c.fx.signals, d.done)
+	l.running = nil
+	l.tellDeparting(now)
+	l.fx.signals = append(l.fx.signals, d.done)
 	return true
 }
 
-// hurryDeparture looks again at a departure, after a member has left or died.
-func (c *core) hurryDeparture(now instant) {
-	d := c.departure
+// hurry looks again at a departure, after a member has left or died.
+func (l *departures) hurry(now instant) {
+	d := l.running
 	if d == nil || d.early || d.waves == 0 {
 		return
 	}
 	d.early = true
-	c.timers.set(now, (*departureTimer)(c))
+	l.timers.set(now, (*departureTimer)(l))
 }
 
 // isDeparting reports whether m has left so recently that its Leave may still wait.
-func (c *core) isDeparting(now instant, m *member) bool {
-	return m.state() == StateLeft && m != c.self && now.sub(m.since) <= leaveLimit
+func (l *departures) isDeparting(now instant, m *member) bool {
+	return m.state() == StateLeft && m != l.self && now.sub(m.since) <= leaveLimit
 }
 
 // departing is the number of members that are leaving as well.
-func (c *core) departing(now instant) int {
-	return len(c.filter(func(m *member) bool { return c.isDeparting(now, m) }))
+func (l *departures) departing(now instant) int {
+	return len(l.filter(func(m *member) bool { return l.isDeparting(now, m) }))
 }
 
 // tellDeparting tells the members that are leaving as well of the own departure, so
 // that they do not wait for this node, which may be shut down next (P194).
-func (c *core) tellDeparting(now instant) {
-	for _, m := range c.choose(maxDeparting, func(m *member) bool { return c.isDeparting(now, m) }) {
-		c.send(outPacket{to: toNode(m.node), msg: c.departureMessage(), urgent: urgentProbe})
+func (l *departures) tellDeparting(now instant) {
+	for _, m := range l.choose(maxDeparting, func(m *member) bool { return l.isDeparting(now, m) }) {
+		l.send(outPacket{to: toNode(m.node), msg: l.departureMessage(), urgent: urgentProbe})
 	}
 }
 
-// giveUpDeparture lets later calls of Leave return at once (P23). The departure
+// giveUp lets later calls of Leave return at once (P23). The departure
 // goes on spreading.
-func (c *core) giveUpDeparture(now instant) {
-	if c.departure != nil {
-		c.departure.givenUp = true
-		c.tellDeparting(now)
+func (l *departures) giveUp(now instant) {
+	if l.running != nil {
+		l.running.givenUp = true
+		l.tellDeparting(now)
 	}
 }
 
 // departureTimer tells more members of the departure of this node.
-type departureTimer core
+type departureTimer departures
 
-func (t *departureTimer) expire(now instant) { (*core)(t).spreadDeparture(now) }
+func (t *departureTimer) expire(now instant) { (*departures)(t).spread(now) }
 
 func (*departureTimer) stale() bool { return false }

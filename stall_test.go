@@ -25,21 +25,21 @@ func TestStallIsATimerThatGoesOffLate(t *testing.T) {
 	} {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.GossipInterval = run.gossip })
 		c.know("x", "a")
-		c.timers.set(c.now.add(time.Second), (*departureTimer)(c.core)) // nothing to do
+		c.timers.set(c.now.add(time.Second), (*departureTimer)(&c.departures)) // nothing to do
 		c.wakeLate(run.late)
 		require.Equal(t, run.health, c.health.score, "%+v", run)
 		c.wakeOnTime()
 		require.Equal(t, run.health, c.health.score, "%+v: once", run)
 	}
 	c := newDetectorCore(t, without(func(d *DetectorSwitches) { d.NoStallGuard = true }))
-	c.timers.set(c.now.add(time.Second), (*departureTimer)(c.core))
+	c.timers.set(c.now.add(time.Second), (*departureTimer)(&c.departures))
 	c.wakeLate(time.Hour)
 	require.Zero(t, c.health.score)
 }
 
 // wakeOnTime lets a further alarm go off in time.
 func (c *testCore) wakeOnTime() {
-	c.timers.set(c.now.add(time.Second), (*departureTimer)(c.core))
+	c.timers.set(c.now.add(time.Second), (*departureTimer)(&c.departures))
 	c.pass(time.Second)
 }
 
@@ -204,7 +204,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 		c.selfCheck.packets.last = c.now
 		c.roundTrip("a", c.now)
 		c.settle()
-		c.timers.set(c.now, (*departureTimer)(c.core))
+		c.timers.set(c.now, (*departureTimer)(&c.departures))
 		c.wakeLate(run.late)
 		require.Len(t, c.syncs(), run.want, "%v", run.late)
 		c.roundTrip("a", c.now)
@@ -212,7 +212,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 	}
 	c := newDetectorCore(t, without(func(d *DetectorSwitches) { d.NoWakeUp = true }))
 	c.know("x", "a")
-	c.timers.set(c.now, (*departureTimer)(c.core))
+	c.timers.set(c.now, (*departureTimer)(&c.departures))
 	c.wakeLate(time.Hour)
 	require.Empty(t, c.syncs())
 }

@@ -8,7 +8,7 @@ import "slices"
 // with an incarnation above all that was said about this node.
 func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, done func()) {
 	if c.hasLeft() {
-		c.departure = nil
+		c.departures.running = nil
 		c.incarnation = max(c.incarnation, c.self.incarnation)
 	}
 	c.incarnation = nextIncarnation(c.incarnation)
@@ -379,7 +379,7 @@ func (c *core) markGone(now instant, m *member, incarnation uint32, state NodeSt
 	}
 	change.Node, change.Incarnation = m.node, incarnation
 	c.emit(eventLeave, change)
-	c.hurryDeparture(now)
+	c.departures.hurry(now)
 }
 
 // refute overrules what was said about this node with the given incarnation
