@@ -1,12 +1,10 @@
-package memberlist_test
+package memberlist
 
 import (
 	"io"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/seed-83836a96/memberlist"
 )
 
 // TestClusterHealsAfterAPartition shows how a program tests its behaviour under
@@ -15,7 +13,7 @@ import (
 // the machine.
 func TestClusterHealsAfterAPartition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var network memberlist.MockNetwork
+		var network MockNetwork
 		network.SetLatency(time.Millisecond, time.Millisecond)
 
 		a := startNode(t, &network, "a")
@@ -39,12 +37,12 @@ func TestClusterHealsAfterAPartition(t *testing.T) {
 }
 
 // startNode starts a node on the network. It is shut down when the test ends.
-func startNode(t *testing.T, network *memberlist.MockNetwork, name string) *memberlist.Memberlist {
-	config := memberlist.DefaultLANConfig()
+func startNode(t *testing.T, network *MockNetwork, name string) *Memberlist {
+	config := DefaultLANConfig()
 	config.Name = name
 	config.Transport = network.NewTransport(name)
 	config.LogOutput = io.Discard
-	list, err := memberlist.Create(config)
+	list, err := Create(config)
 	if err != nil {
 		t.Fatal(err)
 	}

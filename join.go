@@ -7,29 +7,30 @@ import (
 	"time"
 )
 
-// Join exchanges state with every node of the list, and so becomes a member of
-// their cluster. It is [Memberlist.JoinContext] without a limit of its own: each
-// address may take Config.TCPTimeout to connect and again to answer.
+// Join exchanges state with the given nodes, and so joins their cluster. It is like
+// [Memberlist.JoinContext] with a context that never ends: each address can take
+// Config.TCPTimeout to connect and again to answer.
 func (m *Memberlist) Join(existing []string) (int, error) {
 	return m.JoinContext(context.Background(), existing)
 }
 
-// JoinContext exchanges state with every node of the list, with up to 128 of
-// them at a time. An entry is a host name, an IP address, either with a
-// port (Config.BindPort if there is none), and may have a node name in front:
-// "name/host:port". A name is looked up by DNS over TCP first, then by the
-// system's resolver, and every address it has is contacted.
+// JoinContext exchanges state with the given nodes, with up to 128 at a time. Each
+// entry of existing is a host name or an IP address, with an optional port (default
+// Config.BindPort) and an optional node name in front: "name/host:port". A host name
+// is looked up by DNS over TCP first, then by the system's resolver, and each of its
+// addresses is contacted.
 //
-// It returns the number of addresses with which the exchange succeeded. With at
-// least one the error is nil, whatever else failed; with none it is a
-// *multierror.Error of [JoinError], in which errors.Is and errors.As find the
-// causes: [UnreachableError], [RemoteError], [RejectedError], [ErrVersion],
-// [ErrDecrypt] and so on. When ctx ends, exchanges that have not
-// finished count as failed.
+// It returns the number of addresses with which the exchange succeeded. This node's
+// own address counts as one. If the number is not 0 the error is nil, whatever else
+// failed. Otherwise the error is a *multierror.Error of [JoinError], in which
+// errors.Is and errors.As find the causes: [UnreachableError], [RemoteError],
+// [RejectedError], [ErrVersion], [ErrDecrypt] and others. When ctx ends, exchanges
+// that have not finished fail.
 //
-// It may be called at any time and repeatedly. Events of the nodes that it made
-// known have been delivered when it returns, unless it was called from inside a
-// callback. A node that has left comes back by it, with a higher incarnation.
+// JoinContext may be called at any time and more than once. It returns after the
+// events of the nodes that became known have been delivered, except inside a callback,
+// where it does not wait for events. A node that has left comes back with a higher
+// incarnation.
 func (m *Memberlist) JoinContext(ctx context.Context, existing []string) (int, error) {
 	if m.life.down.Load() {
 		return 0, ErrShutdown
@@ -64,8 +65,8 @@ func (m *Memberlist) comeBack(ctx context.Context) error {
 	return nil
 }
 
-// Leave announces that this node departs, and waits until the others provably
-// know, at most for timeout; for half a minute if that is 0 or less. See
+// Leave announces that this node leaves the cluster, and waits until other nodes have
+// confirmed it or the timeout expires. A timeout of 0 or less means 30 seconds. See
 // [Memberlist.LeaveContext].
 func (m *Memberlist) Leave(timeout time.Duration) error {
 	return withTimeout(timeout, m.LeaveContext)
@@ -86,20 +87,19 @@ func withTimeout(timeout time.Duration, f func(context.Context) error) error {
 // wait for ever.
 const leaveLimit = 30 * time.Second
 
-// LeaveContext announces that this node departs: it counts as left, here and
-// soon everywhere, instead of being found dead. It returns nil once three live
-// members that stay have confirmed that they know, or all if there are fewer, and
-// the own NotifyLeave has been delivered. The departure goes on spreading by gossip.
+// LeaveContext announces that this node leaves the cluster, so that the others do not
+// have to detect a failure. It returns nil when three live members that stay (all, if
+// there are fewer) have confirmed it, and NotifyLeave has been called for this node.
+// The announcement continues to spread by gossip.
 //
-// Members are told by packet, and on a stream if they do not confirm. Those that leave
-// at the same time are not waited for, nor are those whose processes have ended: all
-// nodes of a cluster can leave, and be shut down, at once.
+// Members are told by packet, and on a stream if they do not confirm. LeaveContext does
+// not wait for members that leave at the same time or whose processes have ended, so
+// all nodes of a cluster can leave and shut down at once.
 //
-// If ctx ends first the error says so (errors.Is: [ErrTimeout] after a deadline);
-// the node has left all the same, and a second call returns nil. A ctx without
-// a deadline gets one of 30 seconds: where nobody can be reached nobody confirms. The node
-// keeps answering until Shutdown; after that the call is an error, [ErrShutdown].
-// Inside a callback it does not wait.
+// If ctx ends first, the error says so; after a deadline errors.Is finds [ErrTimeout].
+// The node has left all the same, and a second call returns nil. A ctx without a
+// deadline gets one of 30 seconds. The node answers others until Shutdown, after which
+// the error is [ErrShutdown]. Inside a callback LeaveContext does not wait.
 func (m *Memberlist) LeaveContext(ctx context.Context) error {
 	if m.life.down.Load() { // P24
 		return ErrShutdown
@@ -148,23 +148,22 @@ func waitError(ctx context.Context, timeout error) error {
 	return ctx.Err()
 }
 
-// UpdateNode asks Delegate.NodeMeta again, announces the result, and waits until
-// the announcement has gone out, at most for timeout; no limit if that is 0 or
-// less. See [Memberlist.UpdateNodeContext].
+// UpdateNode calls Delegate.NodeMeta, announces the result, and waits until the
+// announcement has been sent or the timeout expires. A timeout of 0 or less means no
+// limit. See [Memberlist.UpdateNodeContext].
 func (m *Memberlist) UpdateNode(timeout time.Duration) error {
 	return withTimeout(timeout, m.UpdateNodeContext)
 }
 
-// UpdateNodeContext asks Delegate.NodeMeta again and announces this node anew
-// with the result. It returns nil once the announcement has been gossiped as
-// often as Config.RetransmitMult wants, or was replaced by a newer one, and the
-// own NotifyUpdate has been delivered; at once if there is no other member.
-// Inside a callback it does not wait.
+// UpdateNodeContext calls Delegate.NodeMeta and announces this node with the result. It
+// returns nil when the announcement has been gossiped as often as
+// Config.RetransmitMult demands, or was replaced by a newer one, and NotifyUpdate has
+// been called for this node. It returns at once if there is no other member. Inside a
+// callback it does not wait.
 //
-// Errors: [ErrTooLarge] if the meta data is longer than MetaMaxSize,
-// [ErrRejected] if the AliveDelegate refuses it, [ErrLeft] after Leave,
-// [ErrShutdown]; [ErrTimeout] or ctx.Err() if ctx ends first, in which case the
-// announcement still goes on spreading.
+// Errors are [ErrTooLarge] if the metadata is longer than MetaMaxSize, [ErrRejected] if
+// the AliveDelegate refuses it, [ErrLeft] after Leave, [ErrShutdown], and [ErrTimeout]
+// or ctx.Err() if ctx ends first; the announcement then continues to spread.
 func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
 	if m.life.down.Load() {
 		return ErrShutdown

@@ -464,8 +464,8 @@ func (r *logLimiter) takeWithheld(match func(*logCount) bool) []withheldLines {
 	return eventSeq
 }
 
-// LogAddress returns "from=<addr>", the end of a log line that concerns the
-// sender at that address. nil gives "from=<unknown address>".
+// LogAddress returns "from=<addr>", which ends log lines about a sender. For nil it
+// returns "from=<unknown address>".
 func LogAddress(addr net.Addr) string {
 	if addr == nil {
 		return LogStringAddress("")
@@ -473,8 +473,8 @@ func LogAddress(addr net.Addr) string {
 	return LogStringAddress(addr.String())
 }
 
-// LogStringAddress is like [LogAddress] for an address that is text. An empty
-// one is unknown.
+// LogStringAddress is like [LogAddress] for an address as text. An empty address is
+// unknown.
 func LogStringAddress(addr string) string {
 	if addr == "" {
 		return "from=<unknown address>"
@@ -482,8 +482,8 @@ func LogStringAddress(addr string) string {
 	return "from=" + addr
 }
 
-// LogConn is like [LogAddress] for the far end of a connection. nil, or a
-// connection without such an address, is unknown.
+// LogConn is like [LogAddress] for the remote address of a connection. A nil connection,
+// or one without a remote address, is unknown.
 func LogConn(conn net.Conn) string {
 	if conn == nil {
 		return LogStringAddress("")

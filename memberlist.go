@@ -1,37 +1,37 @@
-// Package memberlist tells the nodes of a cluster who else is there and who has
-// failed. It implements SWIM failure detection with the Lifeguard extensions,
-// dissemination by gossip, and full state exchanges, over UDP and TCP or a
-// transport of the program's own.
+// Package memberlist provides cluster membership and failure detection. It
+// implements SWIM failure detection with the Lifeguard extensions, gossip, and
+// full state exchange, over UDP and TCP or over a custom transport.
 //
 // # Use
 //
-// A program makes a node with [Create] from a configuration, one of
-// [DefaultLANConfig], [DefaultWANConfig] and [DefaultLocalConfig] with its
-// changes, and calls [Memberlist.Join] with the address of any other node.
-// From then on [Memberlist.Members] is the node's view of the cluster, and the
-// [EventDelegate] hears of each change. [Memberlist.Leave] announces a planned
-// departure; [Memberlist.Shutdown] stops the node.
+// A program creates a node with [Create] from a configuration, which is one of
+// [DefaultLANConfig], [DefaultWANConfig] and [DefaultLocalConfig] with changes, and
+// calls [Memberlist.Join] with the address of any other node. From then on
+// [Memberlist.Members] returns the nodes of the cluster, and the [EventDelegate] is
+// told of each change. [Memberlist.Leave] announces a departure, and
+// [Memberlist.Shutdown] stops the node.
 //
-// User data travels in four ways: a few bytes of meta with each node
+// User data travels in four ways: metadata of up to 512 bytes with each node
 // ([Delegate] NodeMeta, [Memberlist.UpdateNode]), messages to one node
-// ([Memberlist.SendBestEffort], [Memberlist.SendReliable]), broadcasts that
-// ride on gossip ([Delegate] GetBroadcasts, [TransmitLimitedQueue]), and state
-// that is merged in full exchanges ([Delegate] LocalState, MergeRemoteState).
+// ([Memberlist.SendBestEffort], [Memberlist.SendReliable]), broadcasts that are added
+// to gossip ([Delegate] GetBroadcasts, [TransmitLimitedQueue]), and state that is
+// merged in full exchanges ([Delegate] LocalState, MergeRemoteState).
 //
 // # What callers may rely on
 //
-// All methods may be called from any goroutine, at any time, also from inside
-// any callback, also after Leave and Shutdown: they never deadlock and never
-// panic. Callbacks are made without any lock held. A [Node] that was handed out
-// is a snapshot: it is never written again.
+// All methods may be called from any goroutine at any time, also from a callback, and
+// after Leave and Shutdown. They do not deadlock or panic. No lock is held during a
+// callback. A [Node] that was handed out is a snapshot and never changes.
+//
+// Membership is eventually consistent: for a short time, nodes can have different
+// lists of members.
 //
 // # Compatibility
 //
-// The exported names and the bytes on the wire are those of
-// github.com/hashicorp/memberlist v0.7.0, so that a program can be switched by
-// a replace line, and a running cluster node by node. What differs all the same
-// is listed in docs/differences.md; the rules that a node follows
-// are stated in docs/spec.
+// The exported names and the wire format are those of
+// github.com/hashicorp/memberlist v0.7.0. A program can be switched by a replace line,
+// and a running cluster node by node. The file docs/differences.md lists what a program
+// can notice; docs/spec states the rules that a node follows.
 //
 // # Papers
 //
@@ -46,8 +46,8 @@ import (
 	"net"
 )
 
-// Memberlist is one running node. It is made by [Create] and must not be
-// copied. All of its methods are safe for concurrent use.
+// Memberlist is a running node. It is created by [Create] and must not be copied. All
+// methods are safe for concurrent use.
 type Memberlist struct {
 	services
 	config     *Config
@@ -64,19 +64,21 @@ type Memberlist struct {
 	performer  *performer
 }
 
-// Create starts a node and returns it. The node is alone until Join is called
-// or others join it. The configuration belongs to the library afterwards and
-// must not be changed; Create itself writes to it what it decided: the Keyring
-// made from SecretKey, and the ports if BindPort was 0.
+// Create starts a node and returns it. The node is alone until it joins others or
+// others join it. Create takes ownership of conf, which must not be changed
+// afterwards. It writes to conf what it decided: the Keyring made from SecretKey,
+// and the ports if BindPort was 0.
 //
-// Create calls Delegate.NodeMeta and AliveDelegate.NotifyAlive for the own node
-// and returns after EventDelegate.NotifyJoin has been told of it. It
-// fails, and leaves nothing running, if the configuration is wrong, the sockets
-// cannot be opened, the meta data is too long ([ErrTooLarge]), the own address
-// is in none of Config.CIDRsAllowed ([ErrRejected]), or Config.Transport was shut
-// down or serves another node. Config.Transport stays open then and can be given
-// to Create again. A node that its own AliveDelegate refuses runs, but as one that
-// has left: it is no member, and can try again with Join.
+// Create calls Delegate.NodeMeta and AliveDelegate.NotifyAlive for this node. It
+// returns after EventDelegate.NotifyJoin has been called for this node.
+//
+// Create fails if the configuration is invalid, the sockets cannot be opened, the
+// metadata is too long ([ErrTooLarge]), this node's address is in none of
+// Config.CIDRsAllowed ([ErrRejected]), or Config.Transport was shut down or serves
+// another node. After a failure nothing is left running, and Config.Transport is
+// still open and can be passed to Create again. If this node's own AliveDelegate
+// refuses it, Create succeeds, but the node starts as one that has left: it is not a
+// member, and Join tries again.
 func Create(conf *Config) (*Memberlist, error) {
 	if err := conf.validate(); err != nil {
 		return nil, err
@@ -262,36 +264,35 @@ func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta
 	return m.admission.admit(ctx, &a)
 }
 
-// Members returns snapshots of all members: nodes that are alive or suspect,
-// this one included, in no particular order. The slice is the caller's.
-// It never waits for anything.
+// Members returns all members, which are the nodes that are alive or suspect,
+// including this one, in no particular order. The slice belongs to the caller. The
+// nodes are snapshots and must not be modified. Members never blocks.
 func (m *Memberlist) Members() []*Node { return m.engine.view.members() }
 
-// NumMembers is how many nodes Members would return.
+// NumMembers returns the number of nodes that Members would return. It never blocks.
 func (m *Memberlist) NumMembers() int { return int(m.engine.view.shown.Load()) }
 
-// LocalNode returns a snapshot of this node, also after Leave and Shutdown.
+// LocalNode returns a snapshot of this node. It never blocks, and works after Leave
+// and Shutdown.
 func (m *Memberlist) LocalNode() *Node { return m.engine.self.Load() } // P36
 
-// ProtocolVersion is the protocol version that this node speaks.
+// ProtocolVersion returns the protocol version that this node speaks.
 func (m *Memberlist) ProtocolVersion() uint8 { return m.config.ProtocolVersion }
 
-// GetHealthScore tells how much this node doubts its own ability to take part:
-// 0 is healthy, the highest value is Config.AwarenessMaxMultiplier − 1. It
-// rises when probes fail, relays stay silent or the node has to refute what
-// others say about it, and falls with each probe that succeeds.
+// GetHealthScore returns this node's estimate of its own health, from 0 (healthy) to
+// Config.AwarenessMaxMultiplier − 1. The score rises when probes fail, when relays do
+// not answer, and when the node has to refute what others say about it. It falls with
+// each successful probe.
 func (m *Memberlist) GetHealthScore() int { return int(m.engine.health.Load()) }
 
-// Shutdown stops the node: it closes the transport, running exchanges and all
-// background work, and releases whoever waits in one of its methods. It does not
-// announce a departure; the others will find out, unless Leave was called
-// before. It may be called from a callback and more than once, and always
-// returns nil.
+// Shutdown stops the node. It closes the transport, ends exchanges and background
+// work, and unblocks callers of other methods. It does not announce a departure:
+// without a Leave before it, the other nodes detect a failure. It may be called from a
+// callback and more than once, and always returns nil.
 //
-// When it returns, no goroutine of the node is left, except one that is inside
-// a callback of the program's that does not return within a quarter of a second,
-// or from which Shutdown itself was called. Events that have not been delivered
-// by then are dropped.
+// When Shutdown returns, no goroutine of the node is running, except one that is
+// inside a callback that takes more than a quarter of a second, or from which Shutdown
+// itself was called. Events that have not been delivered are dropped.
 func (m *Memberlist) Shutdown() error {
 	m.life.down.Store(true)
 	if m.tasks.callers.inCallback() {

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// NodeStateType is what a node is held to be. The numbers are part of the wire
-// format.
+// NodeStateType is the state of a node. The values are part of the wire format.
 type NodeStateType int
 
 const (
@@ -26,8 +25,8 @@ const (
 	StateLeft
 )
 
-// String is the name of the state in lower case, as in the label node_state of
-// the metric memberlist.node.instances.
+// String returns the name of the state in lower case, as in the label node_state of the
+// metric memberlist.node.instances.
 func (s NodeStateType) String() string {
 	switch s {
 	case StateAlive:
@@ -42,14 +41,13 @@ func (s NodeStateType) String() string {
 	return fmt.Sprintf("unknown state %d", int(s))
 }
 
-// Node is a snapshot of one member. The library never writes to a Node that it
-// has handed out: an update appears as a new Node in the next call or event. It
-// is shared by all who asked, so callers must not write to it either, nor to the
-// bytes of its Addr and Meta.
+// Node is a snapshot of one member. The library never writes to a Node after handing it
+// out: a change appears as a new Node in the next call or event. A Node is shared by all
+// who asked for it, so callers must not modify it, nor the bytes of Addr and Meta.
 //
-// Two Nodes of one member are different pointers once anything about the member has
-// changed, its state included. So a *Node identifies no member, neither by == nor as
-// the key of a map: use Name.
+// Two Nodes of one member are different pointers if anything about the member has
+// changed between them, including its state. So a *Node does not identify a member,
+// neither with == nor as a map key. Use Name.
 type Node struct {
 	// Name is the unique name of the node.
 	Name string
@@ -74,17 +72,17 @@ type Node struct {
 	DMin, DMax, DCur uint8
 }
 
-// Address is "ip:port", with the IP in brackets if it is IPv6.
+// Address returns "ip:port", with brackets around an IPv6 address.
 func (n *Node) Address() string { return joinHostPort(n.Addr, n.Port) }
 
-// FullAddress is the address together with the node's name.
+// FullAddress returns the address together with the node's name.
 func (n *Node) FullAddress() Address { return Address{Addr: n.Address(), Name: n.Name} }
 
-// String is the node's name.
+// String returns the node's name.
 func (n *Node) String() string { return n.Name }
 
-// NodeState is a node together with what the member table records about it. It
-// is what a NodeSelectionDelegate chooses from, a snapshot like Node.
+// NodeState is a node together with what the member table records about it. A
+// NodeSelectionDelegate chooses from these. It is a snapshot like Node.
 type NodeState struct {
 	Node
 	// Incarnation orders what is said about the node: newer beats older. Only the
@@ -96,13 +94,13 @@ type NodeState struct {
 	StateChange time.Time
 }
 
-// Address is "ip:port" of the node.
+// Address returns "ip:port" of the node.
 func (s *NodeState) Address() string { return s.Node.Address() }
 
-// FullAddress is the node's address with its name.
+// FullAddress returns the node's address together with its name.
 func (s *NodeState) FullAddress() Address { return s.Node.FullAddress() }
 
-// DeadOrLeft reports whether the node is no member any more.
+// DeadOrLeft reports whether the node is dead or has left.
 func (s *NodeState) DeadOrLeft() bool { return s.State == StateDead || s.State == StateLeft }
 
 // newNode makes the immutable record of a node (P34). It owns its bytes.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// NodeStatus is everything that this node knows about one node. It is a copy
-// and belongs to the caller.
+// NodeStatus is everything that a node knows about another one. It is a copy that
+// belongs to the caller.
 type NodeStatus struct {
 	// Node has the name, address, meta data, versions and state.
 	Node Node
@@ -30,13 +30,13 @@ type NodeStatus struct {
 	Deadline time.Time
 }
 
-// Confirmations is how many nodes confirmed the first accuser of a suspect.
+// Confirmations returns the number of nodes that confirmed the first accuser of a
+// suspect.
 func (s *NodeStatus) Confirmations() int { return max(len(s.Accusers)-1, 0) }
 
-// Snapshot returns everything that this node knows about every node: members,
-// and those that died or left and are not forgotten yet. It is sorted by
-// name, and all of it is from one moment. It is meant for people and for
-// diagnosis; Members is cheaper.
+// Snapshot returns everything that this node knows about every node: the members, and
+// nodes that died or left and are still in the member table. It is sorted by name and
+// consistent. It is meant for diagnosis; Members is cheaper.
 func (m *Memberlist) Snapshot() []NodeStatus {
 	var all []NodeStatus
 	m.engine.read(func(c *core, _ instant) { all = c.statuses(m.engine.epoch) })
