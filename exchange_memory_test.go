@@ -53,6 +53,7 @@ func TestStreamsHoldNoMoreThanTheBudget(t *testing.T) {
 		}
 		require.Greater(t, told, 10)
 		time.Sleep(2 * m.config.TCPTimeout)
+		synctest.Wait()
 		require.Zero(t, m.exchanges.memory.mu.held)
 		require.Empty(t, m.exchanges.memory.mu.waiting)
 	})
@@ -82,6 +83,7 @@ func TestLargeStatesPassInTurn(t *testing.T) {
 			}()
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.EqualValues(t, len(joiners), joined.Load())
 		require.Equal(t, 9, m.NumMembers())
 		for _, node := range c.nodes {
@@ -152,6 +154,7 @@ func TestPlacesForExchangesAreSharedBySource(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, maxPushPulls, m.exchanges.set.mu.exchanges)
 		time.Sleep(2 * m.config.TCPTimeout)
+		synctest.Wait()
 		require.Zero(t, m.exchanges.set.mu.exchanges)
 		require.Empty(t, m.exchanges.set.mu.exchangesBySource)
 	})
