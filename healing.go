@@ -356,15 +356,17 @@ func (h *healing) nodeReturned(now instant, m *member) {
 	}
 }
 
-// reunionDue exchanges state with one of those that came back. Where many members got few
-// back, most leave it to the others (P187).
+// reunionDue exchanges state with one of those that came back. In a large cluster that
+// got few back, most members leave it to the others. In a small one the others may be
+// too few, and nodes may come back one by one (P187).
 func (h *healing) reunionDue(instant) {
 	r := h.reunion
 	h.reunion = reunion{}
 	if h.hasLeft() || h.cfg.NodeSelection != nil || r.m.gone() {
 		return
 	}
-	if h.rng.IntN(max(h.table.live(), 1)) < reunionPartners*r.returned {
+	live := h.table.live()
+	if live <= fewNodes || h.rng.IntN(live) < reunionPartners*r.returned {
 		h.openStream(streamTask{kind: streamVisit, node: r.m.node})
 	}
 }
