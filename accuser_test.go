@@ -50,7 +50,7 @@ func TestWitnessesInGoodStandingCount(t *testing.T) {
 		"acquitted just now":   {before: acquittedAgo(short)},
 		"acquitted long ago":   {before: acquittedAgo(long), counts: true},
 		"never heard of":       {before: func(c *testCore) { forget(&c.table, c.table.get("w")) }, counts: true},
-		"suspect, not checked": {before: func(c *testCore) { c.hearSuspect("w", 1, "a") }, change: without(func(d *DetectorSwitches) { d.NoWitnessCheck = true }), counts: true},
+		"suspect, not checked": {before: func(c *testCore) { c.hearSuspect("w", 1, "a") }, change: without(func(d *detectorSwitches) { d.noAccuserCheck = true }), counts: true},
 	} {
 		for _, kind := range []string{"suspect", "dead"} {
 			t.Run(what+"/"+kind, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestWitnessThatCameLaterIsNoJudge(t *testing.T) {
 		"newcomer":              {time.Hour, 3999 * time.Millisecond, nil, "suspect@1"},
 		"known for long enough": {time.Hour, 4 * time.Second, nil, "dead@1"},
 		"both are new":          {0, 3999 * time.Millisecond, nil, "dead@1"},
-		"not checked":           {time.Hour, 0, without(func(d *DetectorSwitches) { d.NoWitnessCheck = true }), "dead@1"},
+		"not checked":           {time.Hour, 0, without(func(d *detectorSwitches) { d.noAccuserCheck = true }), "dead@1"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t, func(cfg *Config) {

@@ -16,7 +16,7 @@ func newAccusers(c *common, isLost func(name borrowed) bool) accusers {
 // was so a moment ago. After a partition the two sides exchange what they believed
 // of each other, and such words must not kill those who are here (P175).
 func (a *accusers) untrusted(now instant, from borrowed, accused *member) bool {
-	if a.cfg.Detector.NoWitnessCheck || accused.gone() {
+	if a.cfg.detector.noAccuserCheck || accused.gone() {
 		return false
 	}
 	accuser := a.table.find(from)
@@ -39,7 +39,7 @@ func (a *accusers) untrusted(now instant, from borrowed, accused *member) bool {
 // forgotten here: that is a reason for suspicion, but no verdict (P176).
 func (a *accusers) recentlyJoined(now instant, from borrowed) bool {
 	accuser := a.table.find(from)
-	if a.cfg.Detector.NoWitnessCheck || accuser == nil || accuser == a.self {
+	if a.cfg.detector.noAccuserCheck || accuser == nil || accuser == a.self {
 		return false
 	}
 	shortest := a.shortestSuspicion()

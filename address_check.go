@@ -248,7 +248,7 @@ func (a *addressChecks) due(now instant, k *addressCheck) {
 	if now < k.due || k.identifying != nil {
 		return
 	}
-	if late := now.sub(k.due); late > timerTolerance(a.cfg) && !a.cfg.Detector.NoStallGuard {
+	if late := now.sub(k.due); late > timerTolerance(a.cfg) && !a.cfg.detector.noStallGuard {
 		a.schedule(k, now.add(timerTolerance(a.cfg))) // the answers may wait to be read
 		return
 	}

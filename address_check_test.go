@@ -428,7 +428,7 @@ func (c *testCore) pendingAt(port uint16) *pendingPing {
 // Without the address check the classical rule holds (P96): only time frees a name.
 func TestClaimsByTheClassicalRule(t *testing.T) {
 	for _, reclaim := range []time.Duration{0, time.Minute} {
-		c := newDetectorCore(t, without(func(d *DetectorSwitches) { d.NoAddressCheck = true }),
+		c := newDetectorCore(t, without(func(d *detectorSwitches) { d.noAddressCheck = true }),
 			func(cfg *Config) { cfg.DeadNodeReclaimTime = reclaim })
 		c.know("x", "a")
 		c.claimed(2, otherPort)

@@ -31,7 +31,7 @@ func TestAskAgainWithinTheRound(t *testing.T) {
 			},
 		},
 		"switched off": {
-			change: without(func(d *DetectorSwitches) { d.NoSecondPing = true }),
+			change: without(func(d *detectorSwitches) { d.noRepeatedPing = true }),
 			want:   []string{"0s x: ping x"},
 		},
 	} {

@@ -304,10 +304,8 @@ type Config struct {
 	// that were lost.
 	RejoinInterval time.Duration
 
-	// Detector switches off single parts of the failure detector that go beyond
-	// SWIM and Lifeguard, to compare or to rule one out. Zero: all are on, as they
-	// should be in production. Which parts there are can change between versions.
-	Detector DetectorSwitches
+	// detector turns off parts of the failure detector, for tests and experiments.
+	detector detectorSwitches
 
 	// ---- Encryption ----
 
@@ -398,32 +396,20 @@ type Config struct {
 	MsgpackUseNewTimeFormat bool
 }
 
-// DetectorSwitches names the parts of the failure detector that are this
-// library's own. All are on in the zero value; none changes the wire format, and
-// nodes with and without them live together. docs/detector.md tells what each is
-// worth.
-type DetectorSwitches struct {
-	// NoAlibi lets a node accuse others without proof that it can hear itself.
-	NoAlibi bool
-	// NoLastQuestion declares suspects dead without asking them once more.
-	NoLastQuestion bool
-	// NoSecondPing does not repeat pings that are not answered.
-	NoSecondPing bool
-	// NoHeardRelays chooses the relays of indirect probes uniformly.
-	NoHeardRelays bool
-	// NoStallGuard takes deadlines that passed while the process stood still for
-	// passed.
-	NoStallGuard bool
-	// NoAddressCheck takes a known name at another address for a conflict
-	// without asking for it at the two addresses.
-	NoAddressCheck bool
-	// NoTombstones forgets what was said about a node together with the node.
-	NoTombstones bool
-	// NoWakeUp waits for the next full exchange after having been cut off.
-	NoWakeUp bool
-	// NoWitnessCheck takes accusations at their word, also those by nodes that are
-	// suspect or gone themselves, were so a moment ago, or have just come.
-	NoWitnessCheck bool
+// detectorSwitches turn off the parts of the failure detector that go beyond SWIM and
+// Lifeguard, to measure what each is worth (docs/detector.md). In the zero value all
+// parts are on. None changes the wire format. Programs have no use for them, so they
+// are not exported.
+type detectorSwitches struct {
+	noSelfCheck        bool // accuse others without proof that this node is reachable
+	noFinalProbe       bool // declare suspects dead without probing them once more
+	noRepeatedPing     bool // do not repeat pings that are not answered
+	noResponsiveRelays bool // choose relays uniformly
+	noStallGuard       bool // deadlines that passed while the process stood still count
+	noAddressCheck     bool // a known name at another address is a conflict
+	noTombstones       bool // forget verdicts together with the node
+	noResync           bool // wait for the next full exchange after having been cut off
+	noAccuserCheck     bool // accept accusations of nodes that are suspect, gone or new
 }
 
 // DefaultLANConfig returns the preset for a local network: round trips of a few

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -17,6 +18,7 @@ func numericFields(v reflect.Value) map[string]reflect.Value {
 	fields := map[string]reflect.Value{}
 	for i := range v.NumField() {
 		field, name := v.Field(i), v.Type().Field(i).Name
+		field = reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem() // unexported ones too
 		switch field.Kind() {
 		case reflect.Int, reflect.Int64, reflect.Bool:
 			fields[name] = field

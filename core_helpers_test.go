@@ -27,7 +27,7 @@ func newTestCore(t testing.TB, changes ...func(*Config)) *testCore {
 	t.Helper()
 	cfg := DefaultLANConfig()
 	cfg.Name = "me"
-	cfg.Detector = plainDetector()
+	cfg.detector = plainDetector()
 	cfg.ReconnectInterval = 0
 	for _, change := range changes {
 		change(cfg)
@@ -39,10 +39,10 @@ func newTestCore(t testing.TB, changes ...func(*Config)) *testCore {
 }
 
 // plainDetector is SWIM and Lifeguard alone.
-func plainDetector() DetectorSwitches {
-	return DetectorSwitches{
-		NoAlibi: true, NoLastQuestion: true, NoSecondPing: true, NoHeardRelays: true, NoStallGuard: true,
-		NoAddressCheck: true, NoTombstones: true, NoWakeUp: true, NoWitnessCheck: true,
+func plainDetector() detectorSwitches {
+	return detectorSwitches{
+		noSelfCheck: true, noFinalProbe: true, noRepeatedPing: true, noResponsiveRelays: true, noStallGuard: true,
+		noAddressCheck: true, noTombstones: true, noResync: true, noAccuserCheck: true,
 	}
 }
 
@@ -55,7 +55,7 @@ func quiet(cfg *Config) {
 // withDetector switches on all parts of the failure detector.
 func withDetector(cfg *Config) {
 	preset := DefaultLANConfig()
-	cfg.Detector, cfg.ReconnectInterval = preset.Detector, preset.ReconnectInterval
+	cfg.detector, cfg.ReconnectInterval = preset.detector, preset.ReconnectInterval
 }
 
 // settle forgets effects and broadcasts.

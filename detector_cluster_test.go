@@ -79,7 +79,7 @@ func TestClusterOneThatIsCutOffAccusesNobody(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
-			nodes, traces := c.watched(5, func(cfg *Config) { cfg.Detector.NoAlibi = off })
+			nodes, traces := c.watched(5, func(cfg *Config) { cfg.detector.noSelfCheck = off })
 			time.Sleep(5 * time.Second)
 			c.network.Partition([]string{"n5"})
 			time.Sleep(15 * time.Second)
@@ -177,7 +177,7 @@ func TestClusterNodeThatStoodStillAccusesNobody(t *testing.T) {
 				}
 				frozen = newFreezer(t, cfg.Transport.(*MockTransport))
 				cfg.Transport = frozen
-				cfg.Detector = DetectorSwitches{NoAlibi: true, NoLastQuestion: true, NoStallGuard: off}
+				cfg.detector = detectorSwitches{noSelfCheck: true, noFinalProbe: true, noStallGuard: off}
 				cfg.SuspicionMaxTimeoutMult = 1
 			})
 			time.Sleep(10 * time.Second)
@@ -222,7 +222,7 @@ func TestClusterSuspectWithAnAnswerLives(t *testing.T) {
 			c := newMesh(t)
 			var lost atomic.Bool
 			nodes, traces := c.watched(4, noPushPull, func(cfg *Config) {
-				cfg.Detector.NoLastQuestion, cfg.Detector.NoWakeUp = off, true
+				cfg.detector.noFinalProbe, cfg.detector.noResync = off, true
 				cfg.ReconnectInterval = 0
 				if cfg.Name == "n4" {
 					cfg.Transport = mute{cfg.Transport.(*MockTransport), &lost}
@@ -253,7 +253,7 @@ func TestClusterLostPacketsRaiseNoSuspicion(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
 			nodes, traces := c.watched(5, func(cfg *Config) {
-				cfg.Detector.NoSecondPing, cfg.DisableTcpPings, cfg.IndirectChecks = off, true, 0
+				cfg.detector.noRepeatedPing, cfg.DisableTcpPings, cfg.IndirectChecks = off, true, 0
 			})
 			for _, r := range traces {
 				r.take()
@@ -276,7 +276,7 @@ func TestClusterRelaysAreThoseThatAnswer(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
-			m := c.node("n1", noPushPull, func(cfg *Config) { cfg.Detector.NoHeardRelays = off })
+			m := c.node("n1", noPushPull, func(cfg *Config) { cfg.detector.noResponsiveRelays = off })
 			var helpful, silent []*puppet
 			for i := range 3 {
 				p := c.puppet(fmt.Sprint("helpful", i), nil)
@@ -489,7 +489,7 @@ func TestClusterLateGossipRaisesNobody(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
-			nodes, traces := c.watched(4, func(cfg *Config) { cfg.Detector.NoTombstones = off })
+			nodes, traces := c.watched(4, func(cfg *Config) { cfg.detector.noTombstones = off })
 			p := c.puppet("late", nil)
 			gone := nodes[3].LocalNode()
 			require.NoError(t, nodes[3].Shutdown())
@@ -520,7 +520,7 @@ func TestClusterTakesANodeThatMoved(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
-			nodes, traces := c.watched(4, byAddress, func(cfg *Config) { cfg.Detector.NoAddressCheck = off })
+			nodes, traces := c.watched(4, byAddress, func(cfg *Config) { cfg.detector.noAddressCheck = off })
 			time.Sleep(5 * time.Second)
 			require.NoError(t, nodes[3].Shutdown())
 			for _, r := range traces {
@@ -582,7 +582,7 @@ func TestClusterNodeThatWasCutOffWakesUp(t *testing.T) {
 			c := newMesh(t)
 			var exchanges atomic.Int64
 			nodes, traces := c.watched(5, noPushPull, func(cfg *Config) {
-				cfg.Detector.NoWakeUp = off
+				cfg.detector.noResync = off
 				if cfg.Name == "n5" {
 					cfg.Delegate = &hooks{local: func(join bool) []byte {
 						if !join {

@@ -17,8 +17,8 @@ func newDetectorCore(t testing.TB, changes ...func(*Config)) *testCore {
 }
 
 // without switches off what the function names.
-func without(off func(*DetectorSwitches)) func(*Config) {
-	return func(cfg *Config) { off(&cfg.Detector) }
+func without(off func(*detectorSwitches)) func(*Config) {
+	return func(cfg *Config) { off(&cfg.detector) }
 }
 
 // probe lets a probe round of a certain member begin, and its ping go out.

@@ -24,7 +24,7 @@ func newFinalProber(c *common, p *pings, i *indirectPings, s *selfCheck, answere
 
 // schedule sets the time of the final probe of a new suspect (P173).
 func (f *finalProber) schedule(now instant, s *suspicion) {
-	if f.cfg.Detector.NoLastQuestion {
+	if f.cfg.detector.noFinalProbe {
 		return
 	}
 	at := s.start.add(s.shortest - f.answerTime())
@@ -101,7 +101,7 @@ func (f *finalProber) ask(now instant, s *suspicion) {
 	if p.streamSent != 0 && f.selfCheck.packetsFail(now) {
 		f.selfCheck.askByStream(&p.indirectProbe)
 	}
-	if !f.cfg.Detector.NoSecondPing {
+	if !f.cfg.detector.noRepeatedPing {
 		for i := range finalProbeRepeats {
 			at := now.add(f.answerTime() * time.Duration(i+1) / (finalProbeRepeats + 1))
 			p.setTimer(at)
@@ -131,7 +131,7 @@ func (p *finalProbe) timedOut(now instant) {
 // dead: it was asked, had time to answer, and this node passes its self-check. If not,
 // the suspect is asked, and confirms is to be called again at the given time (P173).
 func (f *finalProber) confirms(now instant, s *suspicion) (again instant, confirmed bool) {
-	if f.cfg.Detector.NoLastQuestion {
+	if f.cfg.detector.noFinalProbe {
 		return 0, true
 	}
 	if s.finalProbe == nil || f.expired(now, s) {

@@ -65,12 +65,12 @@ func TestLastQuestionCanBeShort(t *testing.T) {
 		c.suspectOf("x", "a")
 		return c, c.live(4*time.Second-1, nil)
 	}
-	_, sent := ask(without(func(d *DetectorSwitches) { d.NoSecondPing = true }))
+	_, sent := ask(without(func(d *detectorSwitches) { d.noRepeatedPing = true }))
 	require.Equal(t, []string{"3.5s x: ping x + suspect x@1 by me", "3.5s a: indirect ping x nack"}, sent)
 	c, sent := ask(func(cfg *Config) { cfg.DisableTcpPings, cfg.IndirectChecks = true, 0 })
 	require.Len(t, sent, 3)
 	require.Empty(t, c.fx.streams)
-	_, sent = ask(without(func(d *DetectorSwitches) { d.NoLastQuestion = true }))
+	_, sent = ask(without(func(d *detectorSwitches) { d.noFinalProbe = true }))
 	require.Empty(t, sent)
 }
 
@@ -136,7 +136,7 @@ func TestLastQuestionOfAnotherCaseDoesNotCount(t *testing.T) {
 func TestLastQuestionDoesNotDelayTheVerdict(t *testing.T) {
 	died := func(off bool, maxMult int, confirmed ...time.Duration) time.Duration {
 		c := newDetectorCore(t, func(cfg *Config) {
-			cfg.Detector.NoLastQuestion, cfg.SuspicionMaxTimeoutMult = off, maxMult
+			cfg.detector.noFinalProbe, cfg.SuspicionMaxTimeoutMult = off, maxMult
 		})
 		c.know("x", "a", "b", "d")
 		began := c.now

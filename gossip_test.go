@@ -526,7 +526,7 @@ func TestWhatBroadcastsRideOn(t *testing.T) {
 			cfg.ProbeInterval, cfg.ProbeTimeout = 10*time.Second, time.Second
 			cfg.SuspicionMult, cfg.AwarenessMaxMultiplier = 100, 1
 			cfg.DisableTcpPings = true
-			cfg.Detector = plainDetector()
+			cfg.detector = plainDetector()
 		})
 		p, q := c.puppet("p", nil), c.puppet("q", nil)
 		hooked.broadcasts = func(int, int) [][]byte { return [][]byte{[]byte("rider")} }

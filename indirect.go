@@ -55,7 +55,7 @@ func (i *indirectPings) askOthers(now instant, p *indirectProbe, timeout time.Du
 func (i *indirectPings) chooseRelays(target *member) []*member {
 	k := i.cfg.IndirectChecks
 	fits := func(m *member) bool { return i.mayHelp(m, target) }
-	if i.cfg.Detector.NoHeardRelays {
+	if i.cfg.detector.noResponsiveRelays {
 		return i.choose(k, fits)
 	}
 	return i.chooseResponsive(i.answers, k, fits)

@@ -105,7 +105,7 @@ func (pr *prober) beginRound(now instant, m *member) *probe {
 		phase: probeDirect, ping: p, incarnation: m.incarnation,
 		began: now, timeout: timeout, ends: now.add(interval),
 	}
-	if !pr.cfg.Detector.NoSecondPing {
+	if !pr.cfg.detector.noRepeatedPing {
 		p.setTimer(now.add(timeout / 2))
 	}
 	return p
@@ -169,7 +169,7 @@ func (p *probe) timedOut(now instant) {
 // resend repeats an unanswered ping, so that the loss of a packet costs a few
 // packets and not a suspicion that the whole cluster talks about (P168).
 func (pr *prober) resend(p *probe) {
-	if pr.cfg.Detector.NoSecondPing || pr.pingUnsent {
+	if pr.cfg.detector.noRepeatedPing || pr.pingUnsent {
 		return
 	}
 	p.repeated = true
@@ -186,7 +186,7 @@ func (pr *prober) askIndirectly(now instant) {
 	pr.phase = probeIndirect
 	rest := pr.ends.sub(now)
 	pr.ping.setTimer(pr.ends)
-	if !pr.cfg.Detector.NoSecondPing {
+	if !pr.cfg.detector.noRepeatedPing {
 		for i := range repeatsWhileIndirect {
 			pr.ping.setTimer(now.add(rest * time.Duration(i+1) / (repeatsWhileIndirect + 1)))
 		}

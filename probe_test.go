@@ -693,7 +693,7 @@ func TestStreamPingSavesAMemberWithoutPackets(t *testing.T) {
 				log := new(logLines)
 				m := c.node("n1", quiet, row.change, func(cfg *Config) {
 					cfg.ProbeInterval, cfg.ProbeTimeout = time.Second, 500*time.Millisecond
-					cfg.Detector, cfg.LogOutput = plainDetector(), log
+					cfg.detector, cfg.LogOutput = plainDetector(), log
 				})
 				p := c.puppet("p", nil)
 				p.introduce(m)
@@ -732,7 +732,7 @@ func TestWrongAnswersOnTheStreamDoNotCount(t *testing.T) {
 				log := new(logLines)
 				m := c.node("n1", quiet, func(cfg *Config) {
 					cfg.ProbeInterval, cfg.ProbeTimeout = time.Second, 500*time.Millisecond
-					cfg.Detector, cfg.LogOutput = plainDetector(), log
+					cfg.detector, cfg.LogOutput = plainDetector(), log
 				})
 				p := c.puppet("p", nil)
 				p.introduce(m)

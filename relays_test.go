@@ -25,7 +25,7 @@ func (c *testCore) relaysFor(target string, times int) map[string]int {
 // Relays are drawn among those that answered last (P169).
 func TestRelaysAreThoseThatAnsweredLast(t *testing.T) {
 	for _, off := range []bool{false, true} {
-		c := newDetectorCore(t, func(cfg *Config) { cfg.Detector.NoHeardRelays = off })
+		c := newDetectorCore(t, func(cfg *Config) { cfg.detector.noResponsiveRelays = off })
 		c.know(nodeNames("n", 100)...)
 		c.know("x")
 		heard := nodeNames("n", 5)

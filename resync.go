@@ -28,7 +28,7 @@ func (r *resync) begin(now instant, peer *member) {
 }
 
 func (r *resync) enabled() bool {
-	return !r.cfg.Detector.NoWakeUp && r.cfg.ProbeInterval > 0 && !r.leaving()
+	return !r.cfg.detector.noResync && r.cfg.ProbeInterval > 0 && !r.leaving()
 }
 
 func (r *resync) exchange(m *member) {

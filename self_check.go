@@ -131,7 +131,7 @@ func (s *selfCheck) passed(now instant, p *indirectProbe) bool {
 	if p.streamSent != 0 {
 		last = max(last, s.streams.last)
 	}
-	if s.cfg.Detector.NoAlibi || s.others(p.m) == 0 || now.sub(last) > s.waivedAfter() {
+	if s.cfg.detector.noSelfCheck || s.others(p.m) == 0 || now.sub(last) > s.waivedAfter() {
 		return true
 	}
 	return p.transmitted && s.packets.heardSince(p.sent, p.m)

@@ -32,7 +32,7 @@ func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
 		"the accused answers after somebody else":  {happens: []func(*testCore, *probe){answers("a", later), answers("x", later)}, want: "suspect@1"},
 		"the accused answers before somebody else": {happens: []func(*testCore, *probe){answers("x", later), answers("a", later)}, want: "suspect@1"},
 		"an older answer comes after a later one":  {happens: []func(*testCore, *probe){answers("a", later), answers("a", before)}, want: "suspect@1"},
-		"no alibi is asked for":                    {change: without(func(d *DetectorSwitches) { d.NoAlibi = true }), want: "suspect@1"},
+		"no alibi is asked for":                    {change: without(func(d *detectorSwitches) { d.noSelfCheck = true }), want: "suspect@1"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t, func(cfg *Config) {
@@ -237,7 +237,7 @@ func TestAlibiTimeOfALoneSurvivor(t *testing.T) {
 // hears nobody. It asks on, and comes to its verdict soon after it hears somebody (P173).
 func TestAlibiVerdictWaitsForOne(t *testing.T) {
 	for _, alibiOff := range []bool{false, true} {
-		c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 2; cfg.Detector.NoAlibi = alibiOff })
+		c := newDetectorCore(t, func(cfg *Config) { cfg.SuspicionMaxTimeoutMult = 2; cfg.detector.noSelfCheck = alibiOff })
 		c.know("x", "a", "b", "d")
 		c.selfCheck.packets.last = c.now
 		c.hearSuspect("x", 1, "a")
@@ -369,7 +369,7 @@ func TestAlibiOnStreamsAsksOthers(t *testing.T) {
 	}{
 		"as usual":         {func(*Config) {}, 1 + streamPeers},
 		"no stream pings":  {func(cfg *Config) { cfg.DisableTcpPings = true }, 0},
-		"nobody is needed": {without(func(d *DetectorSwitches) { d.NoAlibi = true }), 0},
+		"nobody is needed": {without(func(d *detectorSwitches) { d.noSelfCheck = true }), 0},
 	} {
 		c := newDetectorCore(t, run.change)
 		c.know("x", "a", "b", "d", "e", "f")

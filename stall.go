@@ -19,7 +19,7 @@ func newStallGuard(c *common, h *awareness, stalled func(now instant, late, back
 // since; and it counts against the health of this node (P177).
 func (g *stallGuard) check(now instant) {
 	late := now.sub(g.timers.next())
-	if late <= timerTolerance(g.cfg) || g.cfg.Detector.NoStallGuard {
+	if late <= timerTolerance(g.cfg) || g.cfg.detector.noStallGuard {
 		return
 	}
 	g.health.adjust(+1)

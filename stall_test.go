@@ -31,7 +31,7 @@ func TestStallIsATimerThatGoesOffLate(t *testing.T) {
 		c.wakeOnTime()
 		require.Equal(t, run.health, c.health.score, "%+v: once", run)
 	}
-	c := newDetectorCore(t, without(func(d *DetectorSwitches) { d.NoStallGuard = true }))
+	c := newDetectorCore(t, without(func(d *detectorSwitches) { d.noStallGuard = true }))
 	c.timers.set(c.now.add(time.Second), (*departureTimer)(&c.departures))
 	c.wakeLate(time.Hour)
 	require.Zero(t, c.health.score)
@@ -58,7 +58,7 @@ func TestStallGivesSuspectsTheirTimeBack(t *testing.T) {
 		{10 * time.Second, true, 0},
 	} {
 		c := newDetectorCore(t, func(cfg *Config) {
-			cfg.SuspicionMaxTimeoutMult, cfg.Detector.NoStallGuard = 1, run.off
+			cfg.SuspicionMaxTimeoutMult, cfg.detector.noStallGuard = 1, run.off
 		})
 		c.know("x", "y", "a", "b")
 		c.hearSuspect("x", 1, "a")
@@ -103,7 +103,7 @@ func TestStallMovesTheLastQuestion(t *testing.T) {
 func TestStallGivesTheRunningProbeItsTimeBack(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		for _, phase := range []time.Duration{100 * time.Millisecond, 900 * time.Millisecond} {
-			c := newDetectorCore(t, func(cfg *Config) { cfg.Detector.NoStallGuard = off })
+			c := newDetectorCore(t, func(cfg *Config) { cfg.detector.noStallGuard = off })
 			c.know("x", "a", "b", "d")
 			c.selfCheck.packets.last = c.now
 			p := c.probe("x")
@@ -210,7 +210,7 @@ func TestStallOfSomeLengthEndsWithAFullExchange(t *testing.T) {
 		c.roundTrip("a", c.now)
 		require.Empty(t, c.syncs(), "the first answer afterwards is no reason for another")
 	}
-	c := newDetectorCore(t, without(func(d *DetectorSwitches) { d.NoWakeUp = true }))
+	c := newDetectorCore(t, without(func(d *detectorSwitches) { d.noResync = true }))
 	c.know("x", "a")
 	c.timers.set(c.now, (*departureTimer)(&c.departures))
 	c.wakeLate(time.Hour)

@@ -136,7 +136,7 @@ func (c *core) addFromVerdict(now instant, n *Node, said verdict) *member {
 // address check, both are found out, and a free name goes to news at once, but to old
 // words only if they prove true.
 func (c *core) aliveElsewhere(now instant, m *member, a *alive, raw []byte) {
-	unchecked := c.cfg.Detector.NoAddressCheck
+	unchecked := c.cfg.detector.noAddressCheck
 	switch free := c.addresses.nameIsFree(now, m); {
 	case free && (unchecked || a.Incarnation > m.incarnation):
 		c.changeAddress(now, m, a, raw)
@@ -535,7 +535,7 @@ func (c *core) mergeSuspectStranger(now instant, s *pushNodeState) {
 // accusedElsewhere reports whether an entry accuses a node of m's name at another
 // address, so that it says nothing about the one that is known.
 func (c *core) accusedElsewhere(m *member, s *pushNodeState) bool {
-	return m != c.self && !m.gone() && !m.node.at(s.Addr, s.Port) && !c.cfg.Detector.NoAddressCheck
+	return m != c.self && !m.gone() && !m.node.at(s.Addr, s.Port) && !c.cfg.detector.noAddressCheck
 }
 
 // mergeElsewhere takes such an entry for the word that the node is there if it is a

@@ -32,7 +32,7 @@ func TestTombstonesKeepTheReapedDown(t *testing.T) {
 		"a new life of the dead":   {by: "a", says: 4, want: "alive@4", events: []string{"join x"}},
 		"old news of one who left": {by: "x", says: 3, want: "left@3"},
 		"back after leaving":       {by: "x", says: 4, want: "alive@4", events: []string{"join x"}},
-		"without tombstones":       {by: "a", says: 2, change: without(func(d *DetectorSwitches) { d.NoTombstones = true }), want: "alive@2", events: []string{"join x"}},
+		"without tombstones":       {by: "a", says: 2, change: without(func(d *detectorSwitches) { d.noTombstones = true }), want: "alive@2", events: []string{"join x"}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			c := newDetectorCore(t, func(cfg *Config) {

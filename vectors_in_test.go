@@ -236,7 +236,7 @@ func (n *vectorNode) config() *Config {
 	cfg.ProbeInterval = 24 * time.Hour
 	cfg.GossipInterval, cfg.PushPullInterval, cfg.QueueCheckInterval, cfg.ReconnectInterval = 0, 0, 0, 0
 	cfg.RetransmitMult = 1
-	cfg.Detector.NoAddressCheck = true
+	cfg.detector.noAddressCheck = true
 	return cfg
 }
 

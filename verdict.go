@@ -70,7 +70,7 @@ func (v *verdicts) record(now instant, name, from borrowed, said verdict) {
 
 // bury remembers the last word on m, which this node takes out of its table.
 func (v *verdicts) bury(now instant, m *member) {
-	if !v.cfg.Detector.NoTombstones {
+	if !v.cfg.detector.noTombstones {
 		v.tombstones.note(now, borrow(m.node.Name), borrow(v.cfg.Name), m.tombstone())
 	}
 }

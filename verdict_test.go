@@ -166,7 +166,7 @@ func TestTombstonesOverruleLateNews(t *testing.T) {
 	c.hearAlive("x", 3)
 	require.Equal(t, "alive@3", c.view("x"), "without looking for lost nodes the memory is short")
 
-	c = reaped(t, func(cfg *Config) { cfg.Detector.NoTombstones = true })
+	c = reaped(t, func(cfg *Config) { cfg.detector.noTombstones = true })
 	c.hearAlive("x", 3)
 	require.Equal(t, "alive@3", c.view("x"))
 

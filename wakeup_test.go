@@ -19,7 +19,7 @@ func TestWakeUpOnTheFirstAnswerAfterSilence(t *testing.T) {
 		{3 * time.Second, nil, nil},
 		{3*time.Second + 1, nil, []string{"x"}},
 		{time.Hour, nil, []string{"x"}},
-		{time.Hour, without(func(d *DetectorSwitches) { d.NoWakeUp = true }), nil},
+		{time.Hour, without(func(d *detectorSwitches) { d.noResync = true }), nil},
 	} {
 		c := newDetectorCore(t, func(cfg *Config) {
 			if run.change != nil {

@@ -20,16 +20,16 @@ type Part struct {
 
 // Parts are all of them.
 var Parts = []Part{
-	{"alibi", "no verdict without an alibi", "Detector.NoAlibi=true"},
-	{"question", "a last question before the verdict", "Detector.NoLastQuestion=true"},
-	{"again", "an unanswered ping is repeated", "Detector.NoSecondPing=true"},
-	{"relays", "relays that answered lately", "Detector.NoHeardRelays=true"},
-	{"stall", "the time of a stall is given back", "Detector.NoStallGuard=true"},
-	{"witness", "accusers that were cut off do not count", "Detector.NoWitnessCheck=true"},
-	{"wake-up", "an exchange at once after being cut off", "Detector.NoWakeUp=true"},
+	{"alibi", "no verdict without an alibi", "detector.noSelfCheck=true"},
+	{"question", "a last question before the verdict", "detector.noFinalProbe=true"},
+	{"again", "an unanswered ping is repeated", "detector.noRepeatedPing=true"},
+	{"relays", "relays that answered lately", "detector.noResponsiveRelays=true"},
+	{"stall", "the time of a stall is given back", "detector.noStallGuard=true"},
+	{"witness", "accusers that were cut off do not count", "detector.noAccuserCheck=true"},
+	{"wake-up", "an exchange at once after being cut off", "detector.noResync=true"},
 	{"reconnect", "dead nodes are looked for", "ReconnectInterval=0s"},
-	{"address", "the old address of a name is asked", "Detector.NoAddressCheck=true"},
-	{"tombstones", "reaped nodes are remembered", "Detector.NoTombstones=true"},
+	{"address", "the old address of a name is asked", "detector.noAddressCheck=true"},
+	{"tombstones", "reaped nodes are remembered", "detector.noTombstones=true"},
 }
 
 // withoutParts is the variant in which none of the parts is on.
