@@ -20,13 +20,9 @@ type core struct {
 	detector
 	verdicts   verdicts // about names that are not in the table
 	gossip     dissemination
+	identity   identity
 	healing    healing
 	departures departures
-
-	incarnation uint32 // the highest that this node has used or was accused with
-
-	lastRefutation instant // last time the own refutation was queued
-	nextLeap       instant // the next advance by more than one may not come before
 }
 
 func newCore(cfg *Config, rng *rand.Rand) *core {
@@ -36,6 +32,7 @@ func newCore(cfg *Config, rng *rand.Rand) *core {
 	}
 	c.detector.init(&c.common, c)
 	c.gossip = newDissemination(&c.common)
+	c.identity = newIdentity(&c.common, &c.gossip, &c.health)
 	c.healing = newHealing(&c.common, &c.pings)
 	c.departures = newDepartures(&c.common, &c.pings, c.selfCheck.packetsFail)
 	return c

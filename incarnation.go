@@ -66,79 +66,125 @@ func (m *member) mayBeAccused(incarnation uint32) bool {
 	return refutable(incarnation) && !far(incarnation, m.incarnation)
 }
 
+// identity is what this node says of itself: its incarnation, and how fast it refutes
+// what others say.
+type identity struct {
+	*common
+	gossip *dissemination
+	health *awareness
+
+	incarnation    uint32  // the highest that this node has used or was accused with
+	lastRefutation instant // last time it was queued
+	nextLeap       instant // the next advance by more than one may not come before
+}
+
+func newIdentity(c *common, gossip *dissemination, health *awareness) identity {
+	return identity{common: c, gossip: gossip, health: health}
+}
+
+// next takes the incarnation for an announcement. After a departure it is above all that
+// was said about this node.
+func (i *identity) next() uint32 {
+	if i.hasLeft() {
+		i.incarnation = max(i.incarnation, i.self.incarnation)
+	}
+	i.incarnation = nextIncarnation(i.incarnation)
+	return i.incarnation
+}
+
+// broadcastSelf queues an alive message about this node under the given name.
+func (i *identity) broadcastSelf(name string, done func()) {
+	n := i.self.node
+	versions := n.versions()
+	a := alive{
+		Incarnation: i.self.incarnation, Node: borrow(n.Name), Addr: n.Addr, Port: n.Port,
+		Meta: n.Meta, Vsn: versions[:],
+	}
+	i.gossip.broadcast(name, a.appendTo(nil), done)
+}
+
+// refuteAccusation refutes what is said about this node, unless it is on its way out or
+// the accusation is out of date (P106, P111).
+func (i *identity) refuteAccusation(now instant, incarnation uint32, from borrowed, kind messageType) {
+	if i.hasLeft() {
+		i.noteUsed(incarnation)
+		return
+	}
+	if !i.mayRefute(now, incarnation) {
+		return
+	}
+	accuser := from.own()
+	i.logf(levelWarn, "Refuting an accusation",
+		logFields{node: i.self.node.Name, incarnation: incarnation, more: []logAttr{{"kind", kind.String()}, {"from", accuser}}},
+		"Refuting a %s message (from: %s)", kind, accuser)
+	i.refute(now, incarnation)
+}
+
+// refute overrules what was said about this node with the given incarnation
+// (P113). It is bad news about the own health: others could not hear us.
+func (i *identity) refute(now instant, accusation uint32) {
+	i.health.adjust(+1)
+	i.incarnation = nextIncarnation(max(i.incarnation, accusation))
+	i.self.incarnation = i.incarnation
+	i.lastRefutation = now
+	i.broadcastSelf(i.self.node.Addr.String(), nil)
+}
+
+// rebroadcastRefutation repeats the own refutation for somebody who has missed it, at most once
+// in a probe interval: an accusation of this node that is out of date says that.
+func (i *identity) rebroadcastRefutation(now instant, accused *member) {
+	if accused != i.self || i.hasLeft() || now.sub(i.lastRefutation) < i.cfg.ProbeInterval {
+		return
+	}
+	i.lastRefutation = now
+	i.broadcastSelf(i.self.node.Addr.String(), nil)
+}
+
 // ignoreFar drops an accusation that is no evidence. If it is about this node, it
 // says what is true (P159).
-func (c *core) ignoreFar(now instant, m *member, incarnation uint32) {
-	c.logf(levelWarn, "Ignoring an accusation that is no evidence", logFields{node: m.node.Name, incarnation: incarnation},
+func (i *identity) ignoreFar(now instant, m *member, incarnation uint32) {
+	i.logf(levelWarn, "Ignoring an accusation that is no evidence", logFields{node: m.node.Name, incarnation: incarnation},
 		"Ignoring an accusation of %s with incarnation %d, which is too far from %d", m.node.Name, incarnation, m.incarnation)
-	c.rebroadcastRefutation(now, m)
+	i.rebroadcastRefutation(now, m)
 }
 
 // pauseAfterLeap is the time between two refutations that advance the own incarnation
 // by maxAdvance: some rounds of gossip. The others have to hear of the first one, or
 // the second one would be too far for them (P161).
-func (c *core) pauseAfterLeap() time.Duration { return times(c.cfg.GossipInterval, 20) }
+func (i *identity) pauseAfterLeap() time.Duration { return times(i.cfg.GossipInterval, 20) }
 
 // mayRefute reports whether this node refutes what is said about it with the given
 // incarnation, which is not older than its own: not if it is too far away, nor while
 // an advance is too fast for the others to follow. Those who hold it against this
 // node are reminded, and will say so again (P161).
-func (c *core) mayRefute(now instant, incarnation uint32) bool {
+func (i *identity) mayRefute(now instant, incarnation uint32) bool {
 	switch {
-	case far(incarnation, c.incarnation):
-		c.ignoreFar(now, c.self, incarnation)
+	case far(incarnation, i.incarnation):
+		i.ignoreFar(now, i.self, incarnation)
 		return false
-	case incarnation <= c.incarnation:
+	case incarnation <= i.incarnation:
 		return true
-	case now < c.nextLeap:
-		c.rebroadcastRefutation(now, c.self)
+	case now < i.nextLeap:
+		i.rebroadcastRefutation(now, i.self)
 		return false
 	}
-	part := float64(incarnation-c.incarnation) / maxAdvance
-	c.nextLeap = now.add(time.Duration(part * float64(c.pauseAfterLeap())))
+	part := float64(incarnation-i.incarnation) / maxAdvance
+	i.nextLeap = now.add(time.Duration(part * float64(i.pauseAfterLeap())))
 	return true
 }
 
 // noteUsed takes in, on the way out, with which incarnation this node was spoken of,
 // so that it comes back above it (P25).
-func (c *core) noteUsed(incarnation uint32) {
-	if !far(incarnation, c.incarnation) {
-		c.incarnation = max(c.incarnation, incarnation)
+func (i *identity) noteUsed(incarnation uint32) {
+	if !far(incarnation, i.incarnation) {
+		i.incarnation = max(i.incarnation, incarnation)
 	}
-}
-
-// mergeAnswer applies the node list of an exchange that this node began. asked is the
-// name of the partner, if it is known; seed tells that the user chose it.
-func (c *core) mergeAnswer(now instant, asked string, seed bool, states []pushNodeState) {
-	for i := range states {
-		s := &states[i]
-		switch {
-		case s.State != StateAlive || c.self == nil:
-		case seed && s.Name.is(c.self.node.Name):
-			c.catchUp(s.Incarnation)
-		case asked != "" && s.Name.is(asked):
-			c.correct(now, s)
-		}
-	}
-	c.merge(now, states)
 }
 
 // catchUp continues where the previous life of this node ended, if that was so far
 // up that the others could not compare the two (P162).
-func (c *core) catchUp(incarnation uint32) {
-	if incarnation > c.incarnation && far(incarnation, c.incarnation) && refutable(incarnation) {
-		c.incarnation, c.self.incarnation = incarnation, incarnation
+func (i *identity) catchUp(incarnation uint32) {
+	if incarnation > i.incarnation && far(incarnation, i.incarnation) && refutable(incarnation) {
+		i.incarnation, i.self.incarnation = incarnation, incarnation
 	}
-}
-
-// correct takes over what a member says about itself in a full exchange, if the
-// record is too far away from it. It is not gossiped on: the others cannot compare
-// the two either (P162).
-func (c *core) correct(now instant, s *pushNodeState) {
-	m := c.table.find(s.Name)
-	if m == nil || m == c.self || !m.node.at(s.Addr, s.Port) || !far(s.Incarnation, m.incarnation) {
-		return
-	}
-	n := newNode(m.node.Name, s.Addr, s.Port, s.Meta, s.Vsn, StateAlive)
-	c.markAlive(now, m, n, s.Incarnation, n.Name)
 }

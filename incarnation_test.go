@@ -16,14 +16,14 @@ import (
 // number that nobody can go above is never its own (P113, P158).
 func TestIncarnationsNeverWrap(t *testing.T) {
 	c := newTestCore(t)
-	c.incarnation, c.self.incarnation = lastIncarnation-1, lastIncarnation-1
+	c.identity.incarnation, c.self.incarnation = lastIncarnation-1, lastIncarnation-1
 	c.hearSuspect("me", lastIncarnation-1, "a")
 	require.Equal(t, fmt.Sprintf("alive@%d", uint32(math.MaxUint32-1)), c.view("me"))
 	c.hearSuspect("me", lastIncarnation, "a")
 	require.Equal(t, "alive@1", c.view("me"))
 
 	for _, last := range []uint32{lastIncarnation, math.MaxUint32} {
-		c.incarnation, c.self.incarnation = last, last
+		c.identity.incarnation, c.self.incarnation = last, last
 		c.announceSelf(c.now, addrOfTestNode("me"), 7946, []byte("meta"), nil)
 		require.Equal(t, "alive@1", c.view("me"), "an update counts on in the same way")
 	}
@@ -177,7 +177,7 @@ func TestOwnIncarnationAdvancesNoFasterThanOthersFollow(t *testing.T) {
 	require.Equal(t, fmt.Sprintf("alive@%d", 2+maxAdvance), c.view("me"))
 	c.hearSuspect("me", 2+maxAdvance, "a")
 	require.Equal(t, fmt.Sprintf("alive@%d", 3+maxAdvance), c.view("me"))
-	c.now = c.now.add(c.pauseAfterLeap())
+	c.now = c.now.add(c.identity.pauseAfterLeap())
 	c.hearSuspect("me", 3+2*maxAdvance, "a")
 	require.Equal(t, fmt.Sprintf("alive@%d", 4+2*maxAdvance), c.view("me"))
 

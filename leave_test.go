@@ -62,7 +62,7 @@ func (c *testCore) ackAll(pings map[string]uint32) {
 // TestLeavingMarksTheNodeLeft checks P21.
 func TestLeavingMarksTheNodeLeft(t *testing.T) {
 	c := newTestCore(t)
-	c.refute(c.now, 4)
+	c.identity.refute(c.now, 4)
 	c.settle()
 	require.Nil(t, c.leave(c.now), "nobody to wait for (P22)")
 	require.Equal(t, "left@5", c.view("me"), "with the current incarnation")

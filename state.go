@@ -7,20 +7,17 @@ import "slices"
 // announcement has been sent often enough or was replaced. After Leave it takes that back,
 // with an incarnation above all that was said about this node.
 func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, done func()) {
-	if c.hasLeft() {
-		c.departures.running = nil
-		c.incarnation = max(c.incarnation, c.self.incarnation)
-	}
-	c.incarnation = nextIncarnation(c.incarnation)
+	c.departures.running = nil
+	incarnation := c.identity.next()
 	versions := c.cfg.BuildVsnArray()
 	n := newNode(c.cfg.Name, ip, port, meta, versions, StateAlive)
 	if c.self == nil {
-		c.self = c.addMember(now, n, c.incarnation)
+		c.self = c.addMember(now, n, incarnation)
 	} else {
-		c.markAlive(now, c.self, n, c.incarnation, c.cfg.Name)
+		c.markAlive(now, c.self, n, incarnation, c.cfg.Name)
 	}
 	c.fx.metrics.alive++
-	c.broadcastSelf(n.Name, done)
+	c.identity.broadcastSelf(n.Name, done)
 }
 
 // startAsLeft makes the own record without becoming a member: the gates refused
@@ -28,17 +25,6 @@ func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, do
 func (c *core) startAsLeft(now instant, ip []byte, port uint16, meta []byte) {
 	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
 	c.self = c.addRecord(now, n)
-}
-
-// broadcastSelf queues an alive message about this node under the given name.
-func (c *core) broadcastSelf(name string, done func()) {
-	n := c.self.node
-	versions := n.versions()
-	a := alive{
-		Incarnation: c.self.incarnation, Node: borrow(n.Name), Addr: n.Addr, Port: n.Port,
-		Meta: n.Meta, Vsn: versions[:],
-	}
-	c.gossip.broadcast(name, a.appendTo(nil), done)
 }
 
 // alive applies an alive message from the network. raw is the message as it
@@ -74,19 +60,19 @@ func (c *core) aliveSelf(now instant, a *alive) {
 	n := c.self.node
 	switch {
 	case c.hasLeft():
-		c.noteUsed(a.Incarnation)
+		c.identity.noteUsed(a.Incarnation)
 	case !n.at(a.Addr, a.Port):
 		c.aliveElsewhere(now, c.self, a, nil)
 	case a.Incarnation < c.self.incarnation:
 	case a.Incarnation == c.self.incarnation && n.sameContent(a.Meta, a.Vsn):
-	case !c.mayRefute(now, a.Incarnation):
+	case !c.identity.mayRefute(now, a.Incarnation):
 	default:
 		c.logf(levelWarn, "Refuting an alive message",
 			logFields{node: n.Name, addr: joinHostPort(a.Addr, a.Port), incarnation: a.Incarnation},
 			"Refuting an alive message for '%s' (%s) meta:(%q VS %q), vsn:(%v VS %v)",
 			n.Name, joinHostPort(a.Addr, a.Port), slices.Clone(a.Meta), n.Meta, slices.Clone(a.Vsn), n.versions())
 		c.fx.metrics.alive++
-		c.refute(now, a.Incarnation)
+		c.identity.refute(now, a.Incarnation)
 	}
 }
 
@@ -247,11 +233,11 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 			incarnation: s.Incarnation, state: StateSuspect, hasAnswered: c.healing.lost.hasAnswered(s.Node),
 		})
 	case s.Incarnation < m.incarnation: // P103
-		c.rebroadcastRefutation(now, m)
+		c.identity.rebroadcastRefutation(now, m)
 	case !m.mayBeAccused(s.Incarnation):
-		c.ignoreFar(now, m, s.Incarnation)
+		c.identity.ignoreFar(now, m, s.Incarnation)
 	case m == c.self:
-		c.refuteAccusation(now, s.Incarnation, s.From, suspectMsg)
+		c.identity.refuteAccusation(now, s.Incarnation, s.From, suspectMsg)
 	case c.accusers.untrusted(now, s.From, m), c.addresses.aboutFormerProcess(now, m, s.Incarnation):
 		c.accusers.forward(now, m, s.appendTo(nil))
 	case m.suspicion() != nil:
@@ -262,23 +248,6 @@ func (c *core) suspect(now instant, s *suspect, raw []byte) {
 		// that the node was back in between.
 		c.beginSuspicion(now, m, s, raw)
 	}
-}
-
-// refuteAccusation refutes what is said about this node, unless it is on its way out or
-// the accusation is out of date (P106, P111).
-func (c *core) refuteAccusation(now instant, incarnation uint32, from borrowed, kind messageType) {
-	if c.hasLeft() {
-		c.noteUsed(incarnation)
-		return
-	}
-	if !c.mayRefute(now, incarnation) {
-		return
-	}
-	accuser := from.own()
-	c.logf(levelWarn, "Refuting an accusation",
-		logFields{node: c.self.node.Name, incarnation: incarnation, more: []logAttr{{"kind", kind.String()}, {"from", accuser}}},
-		"Refuting a %s message (from: %s)", kind, accuser)
-	c.refute(now, incarnation)
 }
 
 // confirm counts a further accuser of a suspect (P63, P64, P104). A newer
@@ -331,13 +300,13 @@ func (c *core) dead(now instant, d *dead, raw []byte) {
 			incarnation: d.Incarnation, state: state, hasAnswered: c.healing.lost.hasAnswered(d.Node),
 		})
 	case d.Incarnation < m.incarnation: // P108
-		c.rebroadcastRefutation(now, m)
+		c.identity.rebroadcastRefutation(now, m)
 	case !m.mayBeAccused(d.Incarnation):
-		c.ignoreFar(now, m, d.Incarnation)
+		c.identity.ignoreFar(now, m, d.Incarnation)
 	case m.gone():
 		c.updateGone(now, m, d.Incarnation, state)
 	case m == c.self:
-		c.refuteAccusation(now, d.Incarnation, d.From, deadMsg)
+		c.identity.refuteAccusation(now, d.Incarnation, d.From, deadMsg)
 	case state == StateDead && c.accusers.untrusted(now, d.From, m), c.addresses.aboutFormerProcess(now, m, d.Incarnation):
 		c.accusers.forward(now, m, d.appendTo(nil))
 	case state == StateDead && c.accusers.recentlyJoined(now, d.From):
@@ -380,26 +349,6 @@ func (c *core) markGone(now instant, m *member, incarnation uint32, state NodeSt
 	change.Node, change.Incarnation = m.node, incarnation
 	c.emit(eventLeave, change)
 	c.departures.hurry(now)
-}
-
-// refute overrules what was said about this node with the given incarnation
-// (P113). It is bad news about the own health: others could not hear us.
-func (c *core) refute(now instant, accusation uint32) {
-	c.health.adjust(+1)
-	c.incarnation = nextIncarnation(max(c.incarnation, accusation))
-	c.self.incarnation = c.incarnation
-	c.lastRefutation = now
-	c.broadcastSelf(c.self.node.Addr.String(), nil)
-}
-
-// rebroadcastRefutation repeats the own refutation for somebody who has missed it, at most once
-// in a probe interval: an accusation of this node that is out of date says that.
-func (c *core) rebroadcastRefutation(now instant, accused *member) {
-	if accused != c.self || c.hasLeft() || now.sub(c.lastRefutation) < c.cfg.ProbeInterval {
-		return
-	}
-	c.lastRefutation = now
-	c.broadcastSelf(c.self.node.Addr.String(), nil)
 }
 
 // notifyAccused sends what is recorded against m to m itself, so that it can
@@ -452,6 +401,34 @@ func (c *core) merge(now instant, states []pushNodeState) {
 		}
 	}
 	c.table.trim()
+}
+
+// mergeAnswer applies the node list of an exchange that this node began. asked is the
+// name of the partner, if it is known; seed tells that the user chose it.
+func (c *core) mergeAnswer(now instant, asked string, seed bool, states []pushNodeState) {
+	for i := range states {
+		s := &states[i]
+		switch {
+		case s.State != StateAlive || c.self == nil:
+		case seed && s.Name.is(c.self.node.Name):
+			c.identity.catchUp(s.Incarnation)
+		case asked != "" && s.Name.is(asked):
+			c.correct(now, s)
+		}
+	}
+	c.merge(now, states)
+}
+
+// correct takes over what a member says about itself in a full exchange, if the
+// record is too far away from it. It is not gossiped on: the others cannot compare
+// the two either (P162).
+func (c *core) correct(now instant, s *pushNodeState) {
+	m := c.table.find(s.Name)
+	if m == nil || m == c.self || !m.node.at(s.Addr, s.Port) || !far(s.Incarnation, m.incarnation) {
+		return
+	}
+	n := newNode(m.node.Name, s.Addr, s.Port, s.Meta, s.Vsn, StateAlive)
+	c.markAlive(now, m, n, s.Incarnation, n.Name)
 }
 
 // pingForRefutation pings a node that a partner holds for alive, and this node for gone, after
@@ -584,7 +561,7 @@ func (c *core) clearSuspicion(now instant, m *member) {
 // refuteStale refutes news about an earlier process of this node, if they are newer than
 // its own.
 func (c *core) refuteStale(now instant, incarnation uint32) {
-	if !c.hasLeft() && incarnation >= c.self.incarnation && c.mayRefute(now, incarnation) {
-		c.refute(now, incarnation)
+	if !c.hasLeft() && incarnation >= c.self.incarnation && c.identity.mayRefute(now, incarnation) {
+		c.identity.refute(now, incarnation)
 	}
 }

@@ -583,7 +583,7 @@ func TestOwnEchoIsIgnored(t *testing.T) {
 // TestOlderWordAboutOneselfIsIgnored checks P98.
 func TestOlderWordAboutOneselfIsIgnored(t *testing.T) {
 	c := newTestCore(t)
-	c.refute(c.now, 7)
+	c.identity.refute(c.now, 7)
 	c.settle()
 	score := c.health.score
 	c.hearAlive("me", 7, withMeta("old"))
@@ -833,7 +833,7 @@ func TestSuspicionOfOneselfIsRefuted(t *testing.T) {
 // TestOldSuspicionOfOneselfIsIgnored checks P103.
 func TestOldSuspicionOfOneselfIsIgnored(t *testing.T) {
 	c := newTestCore(t)
-	c.refute(c.now, 5)
+	c.identity.refute(c.now, 5)
 	c.settle()
 	c.hearSuspect("me", 5, "a")
 	c.hearDead("me", 5, "a")
@@ -918,7 +918,7 @@ func TestDeathOfOneselfIsRefuted(t *testing.T) {
 func TestRefutationGoesAboveTheAccusation(t *testing.T) {
 	c := newTestCore(t)
 	for _, row := range []struct{ accusation, refuted uint32 }{{1, 2}, {1, 3}, {9, 10}, {8, 11}, {11, 12}, {13, 14}} {
-		c.refute(c.now, row.accusation)
+		c.identity.refute(c.now, row.accusation)
 		require.Equal(t, fmt.Sprintf("alive@%d", row.refuted), c.view("me"))
 	}
 	require.Equal(t, 6, c.health.score)
