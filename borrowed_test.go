@@ -25,7 +25,7 @@ func TestBorrowedTextIsComparedWithoutACopyAndKeptAsOne(t *testing.T) {
 			t.Fail()
 		}
 	}))
-	kept, text, other := b.own(), fmt.Sprintf("%s", b), b.ownUnless("other")
+	kept, text, other := b.own(), fmt.Sprint(b), b.ownUnless("other")
 	copy(memory, "XXXX")
 	require.Equal(t, []string{"name", "name", "name"}, []string{kept, text, other})
 	require.True(t, b.is("XXXX"))
