@@ -489,7 +489,7 @@ func TestOwnNameThatAnswersElsewhere(t *testing.T) {
 }
 
 // A probe that runs while its target moves ends without a verdict: the silence was that
-// of the old process. So does an accusation that waits for its alibi (P180).
+// of the old process. So does an accusation that waits for its self-check (P180).
 func TestProbeOfANodeThatMovedAccusesNobody(t *testing.T) {
 	for what, until := range map[string]time.Duration{"running": 900 * time.Millisecond, "waiting": 1500 * time.Millisecond} {
 		t.Run(what, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 )
 
 // The own news reach the others also if no packet of the wanted size has room for
-// them: name and meta data at their longest, packets at their smallest (P197).
+// them: name and metadata at their longest, packets at their smallest (P197).
 func TestNewsThatFitNoPacketAreSentAlone(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"by gossip":      func(*Config) {},

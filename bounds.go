@@ -6,7 +6,7 @@ package memberlist
 // held to the same bounds, which is what nodes can gossip.
 
 const (
-	// maxNameLen is the longest name of a node. With it, the longest meta data and
+	// maxNameLen is the longest name of a node. With it, the longest metadata and
 	// an IPv6 address an alive message takes 1100 bytes of the 1400 of a default
 	// packet; with the longest label and encryption version 1 it still fits.
 	maxNameLen = 512

@@ -43,7 +43,7 @@ type UniqueBroadcast interface {
 
 // whenDone is the owner of an encoded membership message on its way to the
 // others. Such a message is queued under the name of the node it is about (or
-// the own address, for a refutation), so that newer word about a node replaces
+// this node's address, for a refutation), so that newer word about a node replaces
 // the older (P84). It may be nil. Unlike a [NamedBroadcast] it takes no memory.
 type whenDone func()
 

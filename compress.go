@@ -37,7 +37,7 @@ func appendShorter(dst, msg []byte) ([]byte, bool) {
 	return packed, true
 }
 
-// Sampling of a long message: so many windows of so many bytes, if it has more than
+// Sampling of a long message: that many windows of that many bytes, if it has more than
 // sampledFrom.
 const (
 	sampledFrom   = 256 << 10

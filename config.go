@@ -711,7 +711,7 @@ func (c *Config) completeKeyring() error {
 	return c.Keyring.UseKey(c.SecretKey)
 }
 
-// knownPort is the port of a message: the own bind port where none is given,
+// knownPort is the port of a message: this node's bind port where none is given,
 // and always for a node that speaks version 1 (W65, W74).
 func (c *Config) knownPort(port uint16) uint16 {
 	if port == 0 || c.ProtocolVersion == 1 {

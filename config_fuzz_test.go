@@ -136,7 +136,7 @@ func liveAndDie(t *testing.T, data []byte) {
 		configFrom(cfg, data)
 		m, err := Create(cfg)
 		if err != nil {
-			return // refused in so many words
+			return // refused explicitly
 		}
 		defer m.Shutdown()
 		nodes = append(nodes, m)

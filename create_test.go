@@ -143,7 +143,7 @@ func TestLongestMetaAndLabelAreAccepted(t *testing.T) {
 	})
 }
 
-// Create asks about the own node first, tells of it before it returns, and starts
+// Create asks about this node first, tells of it before it returns, and starts
 // with incarnation 1 (P12, P15).
 func TestCreateIntroducesTheOwnNode(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -72,7 +72,7 @@ func noPushPull(cfg *Config) { cfg.PushPullInterval = 0 }
 // byAddress is a transport that does not know the names of nodes.
 func byAddress(cfg *Config) { cfg.Transport = struct{ Transport }{cfg.Transport} }
 
-// ---- 1. the alibi
+// ---- 1. the self-check
 
 // A node that is cut off accuses nobody, and when it is back nobody has suffered.
 func TestClusterOneThatIsCutOffAccusesNobody(t *testing.T) {
@@ -199,7 +199,7 @@ func TestClusterNodeThatStoodStillAccusesNobody(t *testing.T) {
 	}
 }
 
-// ---- 3. the last question
+// ---- 3. the final probe
 
 // mute is a transport whose packets get lost on the way out. Streams work.
 type mute struct {
@@ -303,7 +303,7 @@ func TestClusterRelaysAreThoseThatAnswer(t *testing.T) {
 	}
 }
 
-// ---- 6. adaptive patience
+// ---- 6. adaptive timeout
 
 // Where round trips take longer than ProbeTimeout, nodes find out how long, and no
 // relays are needed.
@@ -412,7 +412,7 @@ func TestClusterReusedAddressIsNotTakenForTheLostNode(t *testing.T) {
 }
 
 // Seeds lead those who are left to the ones that came back at other addresses. Their
-// names are looked up anew each time; SRV, A and AAAA records count.
+// names are looked up again each time; SRV, A and AAAA records count.
 func TestClusterFewThatAreLeftFindTheRestBySeeds(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
@@ -643,7 +643,7 @@ func blocked(on *atomic.Bool) func(*Config) {
 
 // While packets are blocked nobody is accused falsely, and a node that dies is found in
 // the time that a suspicion without confirmations has, however long they have been
-// blocked: round trips on streams are the alibi of those who find it.
+// blocked: round trips on streams are the self-check of those who find it.
 func TestClusterFindsTheDeadWherePacketsAreBlocked(t *testing.T) {
 	for _, since := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, 5 * time.Minute} {
 		for seed := range uint64(3) {
@@ -711,7 +711,7 @@ func selfCheckWaivedAfter(m *Memberlist) (d time.Duration) {
 }
 
 // A process that hangs takes streams and answers nothing. The stream pings of probe
-// rounds are errors (P150); those of last questions, and what is tried for an alibi,
+// rounds are errors (P150); those of final probes, and what is tried for a self-check,
 // are not.
 func TestClusterHangingProcessIsAnErrorOnceInAProbeRound(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -86,7 +86,7 @@ const (
 	streamSync                       // periodic push/pull (P115)
 	streamVisit                      // push/pull for a reason
 	streamSeeds                      // a join with the configured seeds
-	streamLeave                      // tells a member of the own departure
+	streamLeave                      // tells a member of this node's departure
 	streamIdentify                   // push/pull that tells which address the node has
 )
 

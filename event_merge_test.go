@@ -146,7 +146,7 @@ func TestWaitingForAMergedEvent(t *testing.T) {
 	})
 }
 
-// Nodes that come and go in one piece of news are no event when so many wait, and
+// Nodes that come and go in one piece of news are no event when that many wait, and
 // nobody waits for them.
 func TestMergedToNothingIsDelivered(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

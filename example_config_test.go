@@ -21,7 +21,7 @@ func ExampleDefaultLANConfig() {
 	// Output: web-1 probes every 1s
 }
 
-// The presets differ in their patience.
+// The presets differ in their timeout.
 func ExampleDefaultWANConfig() {
 	for _, config := range []*Config{
 		DefaultLocalConfig(),

@@ -101,7 +101,7 @@ func ExampleMergeDelegate() {
 	// Output: 127.0.0.1:1 says: no room for 1 more
 }
 
-// sameRegion admits only nodes with the right meta data.
+// sameRegion admits only nodes with the right metadata.
 type sameRegion struct{ region string }
 
 func (s sameRegion) NotifyAlive(n *Node) error {
@@ -111,7 +111,7 @@ func (s sameRegion) NotifyAlive(n *Node) error {
 	return nil
 }
 
-// region is a delegate that has nothing but meta data.
+// region is a delegate that has nothing but metadata.
 type region string
 
 func (r region) NodeMeta(int) []byte             { return []byte(r) }

@@ -289,7 +289,7 @@ func ExampleMockNetwork() {
 	// 2 <nil>
 }
 
-// gatekeeper lets in only nodes whose meta data says that they are of this cluster.
+// gatekeeper lets in only nodes whose metadata says that they are of this cluster.
 type gatekeeper struct{}
 
 func (gatekeeper) NotifyMerge(peers []*Node) error {
@@ -374,7 +374,7 @@ func ExampleMemberlist_Snapshot() {
 	// b left 0
 }
 
-// Change the meta data that travels with the node.
+// Change the metadata that travels with the node.
 func ExampleMemberlist_UpdateNode() {
 	weight := "weight=1"
 	config := configFor(new(MockNetwork), "a")
@@ -398,7 +398,7 @@ func ExampleMemberlist_UpdateNode() {
 	// weight=1 in the snapshot from before
 }
 
-// metaDelegate is a Delegate that has only meta data.
+// metaDelegate is a Delegate that has only metadata.
 type metaDelegate struct {
 	notes
 	meta func() string
@@ -477,7 +477,7 @@ func (z sameZone) SelectNodes(candidates []*NodeState) (selected []*NodeState, p
 	return selected, preferred
 }
 
-// Keep gossip in the own zone.
+// Keep gossip in this node's zone.
 func ExampleNodeSelectionDelegate() {
 	config := DefaultLANConfig()
 	config.NodeSelection = sameZone{zone: "eu-1", bridge: "router"}

@@ -259,7 +259,7 @@ func TestMergeDelegateSeesNodesWhole(t *testing.T) {
 	})
 }
 
-// P114: a death is believed second-hand only as a suspicion, in the own name; a
+// P114: a death is believed second-hand only as a suspicion, in this node's name; a
 // departure is believed.
 func TestMergeOfWhatTheOtherSideBelieves(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -20,7 +20,7 @@ func (c *testCore) suspectOf(name string, accusers ...string) *suspicion {
 	return c.table.get(name).suspicion()
 }
 
-// questions are the times at which the last question went to the suspect itself.
+// questions are the times at which the final probe went to the suspect itself.
 func questions(sent []string) []string {
 	var times []string
 	for _, line := range sent {
@@ -118,7 +118,7 @@ func TestLastQuestionAnsweredIsAChange(t *testing.T) {
 	require.Equal(t, StateAlive, change.Node.State)
 }
 
-// An answer to the last question of an earlier suspicion clears nobody.
+// An answer to the final probe of an earlier suspicion clears nobody.
 func TestLastQuestionOfAnotherCaseDoesNotCount(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
@@ -168,7 +168,7 @@ func TestLastQuestionDoesNotDelayTheVerdict(t *testing.T) {
 	require.Equal(t, 11381*ms, died(false, 6, ten))
 
 	// Only one that ends the suspicion at once costs the time for the answer, if the
-	// last question was asked long ago or never.
+	// final probe was asked long ago or never.
 	late := []time.Duration{15 * time.Second, 15 * time.Second}
 	require.Equal(t, 15*time.Second, died(true, 6, late...))
 	require.Equal(t, 15500*ms, died(false, 6, late...))

@@ -20,7 +20,7 @@ type fuzzBounds struct {
 	direct int // pings, indirect pings, acks and nacks that count
 	words  int // alive, suspect and dead messages, and entries of push/pulls
 	logged map[string]int
-	looked int // at so many of what was kept
+	looked int // at that many of what was kept
 }
 
 func newFuzzBounds(f *fuzzedNode) *fuzzBounds {

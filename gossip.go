@@ -80,7 +80,7 @@ func (d *dissemination) gossipMessage(name string, raw []byte, m encodable) {
 	d.broadcast(name, raw, nil)
 }
 
-// alloc is memory for a message of so many bytes. Messages that come one after the other
+// alloc is memory for a message of that many bytes. Messages that come one after the other
 // share a piece: they leave the queue at about the same time, and that is a tenth of the
 // allocations.
 func (d *dissemination) alloc(size int) []byte {
@@ -234,7 +234,7 @@ func (d *dissemination) doubt(m *member, incarnation uint32) {
 	}
 }
 
-// doubtShare bounds the full exchanges with a member in doubt: about so many nodes of a
+// doubtShare bounds the full exchanges with a member in doubt: about that many nodes of a
 // cluster make one with it in an interval, and no node more than half of its own. So no
 // member is flooded, and no node is kept away from the others.
 const doubtShare = 16

@@ -280,7 +280,7 @@ func TestPushPullNodes(t *testing.T) {
 	}
 }
 
-// The wait is computed anew before each round, from all records in the table (P43, P44).
+// The wait is computed again before each round, from all records in the table (P43, P44).
 func TestWaitForTheNextExchangeGrowsWithTheTable(t *testing.T) {
 	for _, row := range []struct {
 		others int
@@ -383,7 +383,7 @@ func TestOneBroadcastIsSentBareMoreAsCompound(t *testing.T) {
 	})
 }
 
-// Broadcasts are drawn for each target anew: so both of two targets get a message
+// Broadcasts are drawn for each target again: so both of two targets get a message
 // that is to be sent twice, and one that is to be sent once goes to one of them (P70).
 func TestBroadcastsAreDrawnForEachTarget(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

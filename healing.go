@@ -157,7 +157,7 @@ func (h *healing) reconnectDelay() time.Duration {
 }
 
 // The search for a lost node slows down with the time since its death: it is due every
-// searchAge-th part of that, but no more than once in so many probe intervals.
+// searchAge-th part of that, but no more than once in that many probe intervals.
 const (
 	searchProbes = 2
 	searchAge    = 240

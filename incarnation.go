@@ -121,7 +121,7 @@ func (i *identity) refuteAccusation(now instant, incarnation uint32, from borrow
 }
 
 // refute overrules what was said about this node with the given incarnation
-// (P113). It is bad news about the own health: others could not hear us.
+// (P113). It is bad news about this node's health: others could not hear us.
 func (i *identity) refute(now instant, accusation uint32) {
 	i.health.adjust(+1)
 	i.incarnation = nextIncarnation(max(i.incarnation, accusation))
@@ -130,7 +130,7 @@ func (i *identity) refute(now instant, accusation uint32) {
 	i.broadcastSelf(i.self.node.Addr.String(), nil)
 }
 
-// rebroadcastRefutation repeats the own refutation for somebody who has missed it, at most once
+// rebroadcastRefutation repeats this node's refutation for somebody who has missed it, at most once
 // in a probe interval: an accusation of this node that is out of date says that.
 func (i *identity) rebroadcastRefutation(now instant, accused *member) {
 	if accused != i.self || i.hasLeft() || now.sub(i.lastRefutation) < i.cfg.ProbeInterval {
@@ -148,7 +148,7 @@ func (i *identity) ignoreFar(now instant, m *member, incarnation uint32) {
 	i.rebroadcastRefutation(now, m)
 }
 
-// pauseAfterLeap is the time between two refutations that advance the own incarnation
+// pauseAfterLeap is the time between two refutations that advance this node's incarnation
 // by maxAdvance: some rounds of gossip. The others have to hear of the first one, or
 // the second one would be too far for them (P161).
 func (i *identity) pauseAfterLeap() time.Duration { return times(i.cfg.GossipInterval, 20) }

@@ -366,7 +366,7 @@ func (h *hostility) speak() {
 	_, _ = io.Copy(io.Discard, conn)
 }
 
-// restart ends a node and starts it anew, at the same address and with incarnation 1.
+// restart ends a node and starts it again, at the same address and with incarnation 1.
 func (c *mesh) restart(i int, changes ...func(*Config)) *Memberlist {
 	c.t.Helper()
 	return c.restartAs(i, c.nodes[i].LocalNode().Name, changes...)

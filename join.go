@@ -172,7 +172,7 @@ func (m *Memberlist) UpdateNodeContext(ctx context.Context) error {
 	return m.announce(ctx, self.Addr, self.Port, false, make(chan struct{}))
 }
 
-// announce makes the node known anew: with new meta data, or, if it is returning,
+// announce makes the node known again: with new metadata, or, if it is returning,
 // again after it has left. done is closed when the broadcast is finished, however early that is: the
 // signal cannot be missed (P30).
 func (m *Memberlist) announce(ctx context.Context, ip net.IP, port uint16, returning bool, done chan struct{}) error {

@@ -117,7 +117,7 @@ func splitLabel(buf []byte) (rest, label []byte, err error) {
 
 // peeker is a reader that can look ahead: the bytes that Peek returns are valid
 // until the next call, and are only removed by Discard. Peek returns an error if
-// there are not so many.
+// there are not that many.
 type peeker interface {
 	Peek(n int) ([]byte, error)
 	Discard(n int) (int, error)

@@ -284,7 +284,7 @@ func (l *departures) departing(now instant) int {
 	return len(l.filter(func(m *member) bool { return l.isDeparting(now, m) }))
 }
 
-// tellDeparting tells the members that are leaving as well of the own departure, so
+// tellDeparting tells the members that are leaving as well of this node's departure, so
 // that they do not wait for this node, which may be shut down next (P194).
 func (l *departures) tellDeparting(now instant) {
 	for _, m := range l.choose(maxDeparting, func(m *member) bool { return l.isDeparting(now, m) }) {

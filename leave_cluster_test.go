@@ -286,7 +286,7 @@ func TestNodeThatLeftGoesOnAnswering(t *testing.T) {
 	})
 }
 
-// After the time in which the dead are remembered the own entry is still there
+// After the time in which the dead are remembered this node's entry is still there
 // (P26); in the reference LocalNode panics then.
 func TestOwnEntryIsKeptAfterLeave(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -443,7 +443,7 @@ func TestEverybodyLeavesAtOnce(t *testing.T) {
 		{0, 20 * time.Millisecond, time.Second, false, same},
 		{0.25, time.Millisecond, 300 * time.Millisecond, false, same},
 		{0, time.Millisecond, 300 * time.Millisecond, true, same},
-		{0, time.Millisecond, 300 * time.Millisecond, true, byAddress}, // packets wait in lanes
+		{0, time.Millisecond, 300 * time.Millisecond, true, byAddress}, // packets wait in queues
 	} {
 		for _, n := range []int{2, 3, 5, 8, 24} {
 			t.Run(fmt.Sprintf("%d nodes, run %d", n, i), func(t *testing.T) {

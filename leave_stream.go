@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// depart tells a node of the own departure on a stream (P193).
+// depart tells another node on a stream that this one leaves (P193).
 func (x *exchanges) depart(t streamTask) {
 	ctx, cancel := context.WithTimeout(x.life.ctx, t.timeout)
 	defer cancel()
@@ -33,7 +33,7 @@ func callOutcomeOf(err error) callOutcome {
 	return callFailed
 }
 
-// sendDeparture makes a push/pull in which the own side is only the own departure. The
+// sendDeparture makes a push/pull in which this node sends only its departure. The
 // answer proves that it was read. It is read to its end, since the other side merges
 // only after it has sent everything, and if it is compatible, as it checks too (P120, W90).
 func (x *exchanges) sendDeparture(ctx context.Context, t streamTask) error {

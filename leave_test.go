@@ -106,7 +106,7 @@ func TestLeavingIsOverWhenEnoughMembersProvablyKnow(t *testing.T) {
 }
 
 // A member that does not answer is not waited for as long as there are others;
-// when all have been asked, it begins anew (P22, P192).
+// when all have been asked, it begins again (P22, P192).
 func TestSilentMembersArePassedOver(t *testing.T) {
 	c := newTestCore(t)
 	c.know(nodeNames("n", 6)...)

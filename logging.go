@@ -209,7 +209,7 @@ func (l *logger) handle(level logLevel, message string, f logFields, pc uintptr)
 	_ = l.structured.Handler().Handle(context.Background(), record)
 }
 
-// callerPC is the place so many calls above the function that calls callerPC.
+// callerPC is the place depth calls above the function that calls callerPC.
 func callerPC(calls int) uintptr {
 	var pc [1]uintptr
 	runtime.Callers(calls+2, pc[:])
@@ -371,8 +371,8 @@ func (l *logger) report(withheld []withheldLines) {
 
 const (
 	// logWindow, logBurst and quietBurst bound the repeats of a line, since many
-	// are caused by what other machines send: so many warnings or errors with one
-	// message within such a time, and so many other lines.
+	// are caused by what other machines send: that many warnings or errors with one
+	// message within such a time, and that many other lines.
 	logWindow  = 10 * time.Second
 	logBurst   = 16
 	quietBurst = 1024
@@ -405,7 +405,7 @@ type logCount struct {
 	withheld int
 }
 
-// withheldLines tells that so many lines of a message were not written.
+// withheldLines is the number of lines of a message that were not written.
 type withheldLines struct {
 	level   logLevel
 	message string

@@ -24,7 +24,7 @@ const (
 	lzwMinWidth = 9
 	lzwMaxWidth = 12
 	lzwCodes    = 1 << lzwMaxWidth
-	lzwFull     = lzwCodes - 1 - lzwEnd // so many codes fill the table
+	lzwFull     = lzwCodes - 1 - lzwEnd // that many codes fill the table
 )
 
 var (
@@ -257,7 +257,7 @@ func expandLZWInto(grow growFunc, dst, src []byte, most int) ([]byte, error) {
 	return d.decode(grow, dst, src, len(dst)+most)
 }
 
-// growFunc moves bytes to memory with room for so many in all.
+// growFunc moves bytes to memory with room for that many in all.
 type growFunc func(b []byte, size int) ([]byte, error)
 
 func growFreely(b []byte, size int) ([]byte, error) { return slices.Grow(b, size-len(b)), nil }

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 // leakedGoroutines returns the stacks of the goroutines that run or were
 // started by code of this package, except the caller's. It looks again until
-// there are none or patience has run out, since some are just about to end.
+// there are none or timeout has run out, since some are just about to end.
 func leakedGoroutines(timeout time.Duration) []string {
 	pause := time.NewTicker(10 * time.Millisecond)
 	defer pause.Stop()

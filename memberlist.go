@@ -245,7 +245,7 @@ func (m *Memberlist) warnIfPublic(ip net.IP) {
 	}
 }
 
-// nodeMeta asks the delegate for the node's meta data (P12, P27); without a delegate
+// nodeMeta asks the delegate for the node's metadata (P12, P27); without a delegate
 // there is none (P28).
 func (m *Memberlist) nodeMeta() ([]byte, error) {
 	if m.config.Delegate == nil {
@@ -258,7 +258,7 @@ func (m *Memberlist) nodeMeta() ([]byte, error) {
 	return meta, nil
 }
 
-// admitSelf decides about the own node as about every alive message (P12, P14).
+// admitSelf decides about this node as about every alive message (P12, P14).
 func (m *Memberlist) admitSelf(ctx context.Context, ip net.IP, port uint16, meta []byte) error {
 	a := alive{Node: borrow(m.config.Name), Addr: ip, Port: port, Meta: meta, Vsn: m.config.BuildVsnArray()}
 	return m.admission.admit(ctx, &a)

@@ -71,7 +71,7 @@ func (b *memoryBudget) account(ctx context.Context, source streamSource, until t
 	return &memoryAccount{budget: b, ctx: ctx, source: source, until: until}
 }
 
-// charge takes so many bytes, before they are allocated. It waits until there is room.
+// charge takes that many bytes, before they are allocated. It waits until there is room.
 func (a *memoryAccount) charge(size int) error {
 	if a == nil {
 		return nil
@@ -183,7 +183,7 @@ func (b *memoryBudget) admit(a *memoryAccount, size int) bool {
 	return true
 }
 
-// fits reports whether there is room for so many bytes more. The lock is held.
+// fits reports whether there is room for that many bytes more. The lock is held.
 func (b *memoryBudget) fits(a *memoryAccount, size int) bool {
 	left := b.limit - b.mu.held
 	return size <= left && b.mu.bySource[a.source]+size <= left

@@ -184,7 +184,7 @@ func TestStreamsAreCounted(t *testing.T) {
 // boxOverheadPlain is what version 1 of the encryption adds (W27).
 const boxOverheadPlain = 29
 
-// W85, P147: the size of the own state is the real one.
+// W85, P147: the size of this node's state is the real one.
 func TestSizeOfTheLocalState(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)
@@ -252,7 +252,7 @@ func TestAcceptedMessagesAreCounted(t *testing.T) {
 		require.EqualValues(t, 2, s.sum("msg.alive"))
 		require.EqualValues(t, 1, s.sum("msg.suspect"))
 		require.EqualValues(t, 1, s.sum("msg.dead"))
-		// Each refutation is bad news about the own health.
+		// Each refutation is bad news about this node's health.
 		require.EqualValues(t, 2, s.last(t, "health.score"))
 		require.Equal(t, 2, m.GetHealthScore())
 	})

@@ -65,19 +65,19 @@ func (x *nameIndex) add(m *member) {
 	x.put(m)
 }
 
-// hasRoom reports whether so many records fit.
+// hasRoom reports whether that many records fit.
 func (x *nameIndex) hasRoom(records int) bool {
 	return records*fullDivisor <= len(x.tags)*fullNumerator
 }
 
-// reserve makes room for so many records in all.
+// reserve makes room for that many records in all.
 func (x *nameIndex) reserve(records int) {
 	if !x.hasRoom(records) {
 		x.resize(records)
 	}
 }
 
-// resize makes the index just large enough for so many records.
+// resize makes the index just large enough for that many records.
 func (x *nameIndex) resize(records int) {
 	places := max(leastPlaces, records*fullDivisor/fullNumerator+1)
 	old := x.records

@@ -282,7 +282,7 @@ func (in *packetHandler) packet(buf []byte, from sender, arrived time.Time) {
 	in.keepUserMessages(from, len(buf))
 }
 
-// keepUserMessages keeps the user messages of a packet of so many bytes, for handing
+// keepUserMessages keeps the user messages of a packet of that many bytes, for handing
 // over at the end of the burst.
 func (in *packetHandler) keepUserMessages(from sender, packetLen int) {
 	if len(in.userMessages) == 0 || in.config.Delegate == nil {

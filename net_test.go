@@ -399,7 +399,7 @@ func TestPacketsTakeEffectInOrder(t *testing.T) {
 	})
 }
 
-// The same through the lane of an AliveDelegate (P86).
+// The same through the queue of an AliveDelegate (P86).
 func TestOrderIsKeptWithAnAliveDelegate(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)

@@ -72,7 +72,7 @@ func (b *batchIO) receive(handle func([]datagram)) error {
 	handle(batch.received(b.n, time.Now()))
 	if b.unbroken += b.n; b.unbroken >= batchSize {
 		// This goroutine may not wait for long: let those run who were given the
-		// messages, before their lanes are full. Under a flood that takes the loss
+		// messages, before their queues are full. Under a flood that takes the loss
 		// from a tenth or more to next to nothing.
 		b.unbroken = 0
 		runtime.Gosched()

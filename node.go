@@ -124,7 +124,7 @@ func nodeFrom(name borrowed, addr []byte, port uint16, meta, vsn []byte, state N
 	return n
 }
 
-// nodeWithRoom makes a Node together with room for so many bytes. They share one
+// nodeWithRoom makes a Node together with room for that many bytes. They share one
 // piece of memory, in the sizes that the allocator has: that is what a member
 // costs most of, and 20 to 30 bytes less than two pieces.
 func nodeWithRoom(size int) (*Node, []byte) {

@@ -57,7 +57,7 @@ func TestZeroIntervalsSwitchBackgroundWorkOff(t *testing.T) {
 	require.Equal(t, 1, sampled["queueSampleTimer"], "and the queue depth (P85)")
 }
 
-// A node whose pings are answered is woken once in each probe interval: the alarms
+// A node whose pings are answered is woken once in each probe interval: the timers
 // for what to do without an answer are not waited for.
 func TestAnsweredPingsWakeNobody(t *testing.T) {
 	c := newTestCore(t, withDetector, func(cfg *Config) {
@@ -156,7 +156,7 @@ func TestRoundsComeEachPeriod(t *testing.T) {
 }
 
 // In one pass through the table each member is probed once, in a random order;
-// the own node, the dead and the left never (P45).
+// this node, the dead and the left never (P45).
 func TestEachMemberIsProbedOnceInAPass(t *testing.T) {
 	c := newTestCore(t)
 	members := nodeNames("n", 20)
@@ -202,7 +202,7 @@ func TestReapingForgetsWhoIsGoneForLong(t *testing.T) {
 	checkTable(t, &c.table)
 }
 
-// The own entry stays, also after Leave (P26, P46).
+// This node's entry stays, also after Leave (P26, P46).
 func TestOwnEntryIsNeverReaped(t *testing.T) {
 	c := newTestCore(t)
 	c.leave(c.now)

@@ -73,8 +73,8 @@ func (x *exchanges) done(s *remoteState) {
 var errTooManyPushPulls = errors.New("Too many pending push/pull requests")
 
 // servePushPull answers a full exchange (P117): it reads everything, judges it,
-// sends the own state with the join flag that it received (W56), and merges (W57).
-// A refusal by a delegate is sent instead of the own state, so that the joiner
+// sends this node's state with the join flag that it received (W56), and merges (W57).
+// A refusal by a delegate is sent instead of this node's state, so that the joiner
 // learns of it (W89).
 func (x *exchanges) servePushPull(c *session, r *streamReader) error {
 	remote, err := x.readState(r)
@@ -116,7 +116,7 @@ func (x *exchanges) servePushPull(c *session, r *streamReader) error {
 	return nil
 }
 
-// localState is the own side of a push/pull, in memory that is used again.
+// localState is this node's side of a push/pull, in memory that is used again.
 type localState struct {
 	records []nodeRecord
 }
@@ -143,7 +143,7 @@ func (x *exchanges) readTable(local *localState) {
 	x.engine.read(func(c *core, _ instant) { local.records = c.appendRecords(local.records[:0]) })
 }
 
-// sendState writes the own side of a push/pull. State that no node would take is an
+// sendState writes this node's side of a push/pull. State that no node would take is an
 // error (W62). What it takes in memory is charged: the user state, the message, and its
 // compressed or sealed form.
 func (x *exchanges) sendState(c *session, records []nodeRecord, join, opener bool) error {
@@ -182,7 +182,7 @@ func (x *exchanges) localUserState(account *memoryAccount, join bool) ([]byte, e
 	return user, nil
 }
 
-// stateSize is how many bytes the own side of a push/pull takes, or a few more.
+// stateSize is how many bytes this node's side of a push/pull takes, or a few more.
 func stateSize(records []nodeRecord, userLen int) int {
 	const fixed = 96 // of an entry
 	size := fixed*(len(records)+1) + userLen
@@ -193,7 +193,7 @@ func stateSize(records []nodeRecord, userLen int) int {
 	return size
 }
 
-// appendLocalState encodes the own side of a push/pull (W51, W54, P118).
+// appendLocalState encodes this node's side of a push/pull (W51, W54, P118).
 func (x *exchanges) appendLocalState(dst []byte, records []nodeRecord, user []byte, join bool) []byte {
 	header := pushPullHeader{Nodes: len(records), UserStateLen: len(user), Join: join}
 	dst = header.appendTo(dst)
@@ -276,7 +276,7 @@ func (x *exchanges) exchange(ctx context.Context, to Address, join bool, look fu
 	return x.merge(ctx, &remote), nil
 }
 
-// swapStates sends the own state and reads that of the other side. Each may take
+// swapStates sends this node's state and reads that of the other side. Each may take
 // TCPTimeout. Who refuses a stream says why and closes it, perhaps before it has read
 // all of it, so there can be an answer even if not everything could be sent.
 func (x *exchanges) swapStates(ctx context.Context, c *session, to Address, local []nodeRecord, join bool) (remoteState, error) {

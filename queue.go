@@ -30,7 +30,7 @@ type TransmitLimitedQueue struct {
 	// once.
 	RetransmitMult int
 
-	// least is a lower bound of the retransmit limit: each broadcast is sent so many times,
+	// least is a lower bound of the retransmit limit: each broadcast is sent that many times,
 	// or once to each node if they are fewer.
 	least int
 
@@ -205,7 +205,7 @@ func finishAll(broadcasts []finisher) {
 }
 
 // fewNodes is how often a broadcast about a member is sent at least in a cluster of at
-// least so many nodes. With k sends by each node, one node in e^k misses a broadcast: with
+// least that many nodes. With k sends by each node, one node in e^k misses a broadcast: with
 // the two of the Local preset that is one in seven. A smaller cluster needs one send to each
 // node, and one more, for pings carry some of them to nodes that gossip reaches too.
 const fewNodes = 8
@@ -275,7 +275,7 @@ func (s *queueState) addPlain(msg []byte, b Broadcast) {
 }
 
 // Items are allocated many at once, as many again as there are up to a limit:
-// less work for the garbage collector than so many alone (a tenth of the time of
+// less work for the garbage collector than that many alone (a tenth of the time of
 // eight writers and a reader).
 const (
 	minItemsAtOnce = 8

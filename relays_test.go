@@ -72,7 +72,7 @@ func TestRelaysAreFilledUp(t *testing.T) {
 	}
 }
 
-// The target, the own node, suspects and those that are gone are no relays, however
+// The target, this node, suspects and those that are gone are no relays, however
 // lately they answered.
 func TestRelaysAreAliveAndThirdNodes(t *testing.T) {
 	c := newDetectorCore(t)

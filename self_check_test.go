@@ -54,7 +54,7 @@ func TestAlibiIsARoundTripWithAThirdNode(t *testing.T) {
 	}
 }
 
-// An alibi that comes within the next probe interval still counts; later the
+// A self-check that comes within the next probe interval still counts; later the
 // target may be back (P171).
 func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 	late := func(c *testCore) { c.roundTrip("a", c.now-1) }
@@ -93,7 +93,7 @@ func TestAlibiMayComeWithinTheNextProbeInterval(t *testing.T) {
 }
 
 // Silence after a ping that the transport did not take says nothing, neither at
-// the end of the round nor when an alibi comes afterwards (P170).
+// the end of the round nor when a self-check comes afterwards (P170).
 func TestAlibiNeedsAPingThatWentOut(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "c")
@@ -140,7 +140,7 @@ func TestAlibiIsNotAskedForInAClusterOfTwo(t *testing.T) {
 
 // The nack comes from one of the relays, and nobody knows which. So a member whose
 // own silence is to be judged is not asked to be a relay: its nack would be an
-// alibi against itself (P170).
+// self-check against itself (P170).
 func TestAlibiIsNotGivenByTheAccused(t *testing.T) {
 	t.Run("while an alibi is awaited", func(t *testing.T) {
 		c := newDetectorCore(t, func(cfg *Config) { cfg.IndirectChecks = 9 })
@@ -259,7 +259,7 @@ func TestAlibiVerdictWaitsForOne(t *testing.T) {
 	}
 }
 
-// After a long time without any answer a verdict needs no alibi.
+// After a long time without any answer a verdict needs no self-check.
 func TestAlibiVerdictOfALoneSurvivor(t *testing.T) {
 	c := newDetectorCore(t)
 	c.know("x", "a", "b", "d")
@@ -315,7 +315,7 @@ func (c *testCore) onStream(name string, sent instant) {
 	c.streamAnswerReceived(c.now, c.table.get(name).node, sent, false)
 }
 
-// Where packets bring no alibi the target is asked on a stream once more, together with
+// Where packets bring no self-check the target is asked on a stream once more, together with
 // others. It is accused if one of them answers and it does not.
 func TestAlibiOnStreams(t *testing.T) {
 	nobody := func(*testCore, *probe) {}
@@ -405,7 +405,7 @@ func TestAlibiOnStreamsIsForThoseAskedOnStreams(t *testing.T) {
 	}
 }
 
-// The last question gets its witnesses with it where packets are known to fail, so that
+// The final probe gets its witnesses with it where packets are known to fail, so that
 // the verdict is no later, and is put again on a stream.
 func TestLastQuestionCallsWitnessesWherePacketsFail(t *testing.T) {
 	c := newDetectorCore(t)

@@ -126,7 +126,7 @@ func TestUserBroadcastsGetWhatIsLeft(t *testing.T) {
 }
 
 // P69: gossip goes to members and to those that died a short while ago, never to
-// those that left, nor to the own node.
+// those that left, nor to this node.
 func TestWhoGetsGossip(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newMesh(t)
@@ -488,7 +488,7 @@ func (l *lameTransport) WriteToAddress(b []byte, to Address) (time.Time, error) 
 	return l.MockTransport.WriteToAddress(b, to)
 }
 
-// Answers on a transport that turns out to be slow go out in a lane of their own,
+// Answers on a transport that turns out to be slow go out in a queue of their own,
 // which is bounded: after the first one the reading of packets waits for none.
 func TestSlowAnswersDoNotHoldUpReading(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

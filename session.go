@@ -148,7 +148,7 @@ func (c *session) noteRemoteSize(r *streamReader) {
 }
 
 // refuse tells the other side why its stream is of no use, before the stream is closed.
-// Up to so many bytes of what it sends meanwhile are read: it may read the answer only
+// Up to that many bytes of what it sends meanwhile are read: it may read the answer only
 // when it has sent everything, and to close a stream with something unread would cancel
 // the answer.
 func (c *session) refuse(text string, most int, timeout time.Duration) {
@@ -165,7 +165,7 @@ func (c *session) refuse(text string, most int, timeout time.Duration) {
 	}
 }
 
-// discard reads up to so many bytes.
+// discard reads up to that many bytes.
 func discard(conn net.Conn, most int) {
 	var rest [firstChunk]byte
 	for most > 0 {

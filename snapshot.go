@@ -9,7 +9,7 @@ import (
 // NodeStatus is everything that a node knows about another one. It is a copy that
 // belongs to the caller.
 type NodeStatus struct {
-	// Node has the name, address, meta data, versions and state.
+	// Node has the name, address, metadata, versions and state.
 	Node Node
 	// Incarnation orders what is said about the node: newer beats older.
 	Incarnation uint32

@@ -8,7 +8,7 @@ import (
 )
 
 // A timer that goes off late by more than a gossip interval says that the process
-// stood still. That counts against the own health, once (P177).
+// stood still. That counts against this node's health, once (P177).
 func TestStallIsATimerThatGoesOffLate(t *testing.T) {
 	for _, run := range []struct {
 		gossip, late time.Duration
@@ -37,7 +37,7 @@ func TestStallIsATimerThatGoesOffLate(t *testing.T) {
 	require.Zero(t, c.health.score)
 }
 
-// wakeOnTime lets a further alarm go off in time.
+// wakeOnTime lets a further timer go off in time.
 func (c *testCore) wakeOnTime() {
 	c.timers.set(c.now.add(time.Second), (*departureTimer)(&c.departures))
 	c.pass(time.Second)
@@ -76,7 +76,7 @@ func TestStallGivesSuspectsTheirTimeBack(t *testing.T) {
 }
 
 // After the stall the suspect dies in its new time, not later, if there is time for
-// the last question.
+// the final probe.
 func TestStallMovesTheLastQuestion(t *testing.T) {
 	// The question is due at 3.5 s.
 	for _, before := range []time.Duration{0, 2 * time.Second, 3499 * time.Millisecond} {
@@ -117,7 +117,7 @@ func TestStallGivesTheRunningProbeItsTimeBack(t *testing.T) {
 			}
 			require.Equal(t, p, c.probing.ping)
 			require.Equal(t, ends.add(late+c.cfg.GossipInterval), c.probing.ends)
-			c.roundTrip("a", c.now) // there is an alibi
+			c.roundTrip("a", c.now) // there is a self-check
 			c.answer(p)             // but the answer is in the mail as well
 			require.Equal(t, "alive@1", c.view("x"))
 			require.Equal(t, probeIdle, c.probing.phase)

@@ -20,7 +20,7 @@ func (c *core) announceSelf(now instant, ip []byte, port uint16, meta []byte, do
 	c.identity.broadcastSelf(n.Name, done)
 }
 
-// startAsLeft makes the own record without becoming a member: the gates refused
+// startAsLeft makes this node's record without becoming a member: admission refused
 // this node (P14).
 func (c *core) startAsLeft(now instant, ip []byte, port uint16, meta []byte) {
 	n := newNode(c.cfg.Name, ip, port, meta, c.cfg.BuildVsnArray(), StateLeft)
@@ -28,7 +28,7 @@ func (c *core) startAsLeft(now instant, ip []byte, port uint16, meta []byte) {
 }
 
 // alive applies an alive message from the network. raw is the message as it
-// came in if that is how it is to be gossiped on, else nil. The gates of P90,
+// came in if that is how it is to be gossiped on, else nil. The checks of P90,
 // P93 and P94 have been passed.
 func (c *core) alive(now instant, a *alive, raw []byte) {
 	c.aliveAbout(now, c.table.find(a.Node), a, raw)
@@ -372,9 +372,9 @@ func (c *core) notifyAccused(now instant, m *member) {
 	c.accusers.forward(now, m, msg)
 }
 
-// merge applies the node list of a push/pull (P114). The gates have been passed
+// merge applies the node list of a push/pull (P114). Admission has been passed
 // by the entries that are alive. A death is never believed second-hand, only
-// suspected, in the own name; a departure is believed.
+// suspected, in this node's name; a departure is believed.
 func (c *core) merge(now instant, states []pushNodeState) {
 	c.reserveMembers(states)
 	var a alive // one for all of them: it moves to the heap
@@ -530,7 +530,7 @@ func (c *core) mergeElsewhere(now instant, m *member, s *pushNodeState) {
 }
 
 // reap forgets nodes that have been gone for long, and shuffles the rest (P46).
-// The own record stays, even after Leave (P26).
+// This node's record stays, even after Leave (P26).
 func (c *core) reap(now instant) {
 	for i := len(c.table.order) - 1; i >= 0; i-- {
 		m := c.table.order[i]

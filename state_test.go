@@ -245,7 +245,7 @@ func TestAnnouncingAnewTakesTheNextIncarnation(t *testing.T) {
 }
 
 // Packets can come in before the node has introduced itself, while the program's
-// delegate is asked for meta data (P12).
+// delegate is asked for metadata (P12).
 func TestMessagesBeforeTheIntroductionAreIgnored(t *testing.T) {
 	cfg := DefaultLANConfig()
 	cfg.Name = "me"
@@ -401,7 +401,7 @@ func TestShortVersionArraysKeepTheOldVersions(t *testing.T) {
 }
 
 // Gossiped on are the very bytes that came in if they can be, else the message
-// encoded anew with the fields as handled (P101).
+// encoded again with the fields as handled (P101).
 func TestGossipedOnAsReceived(t *testing.T) {
 	c := newTestCore(t)
 	a := aliveOf("x", 5, withMeta("m"))

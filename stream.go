@@ -250,7 +250,7 @@ type streamReader struct {
 
 	account *memoryAccount // nil: nothing is charged
 	charged int            // for what is held
-	entries int            // for so many entries of a push/pull a list was charged
+	entries int            // for that many entries of a push/pull a list was charged
 
 	packed int // length of the compressed data, 0 if there was none
 
@@ -336,13 +336,13 @@ func (r *streamReader) newMemory(size int) ([]byte, error) {
 	return memory, nil
 }
 
-// hold keeps memory for release, which so many bytes were charged for.
+// hold keeps memory for release, which that many bytes were charged for.
 func (r *streamReader) hold(memory []byte, charged int) {
 	r.held = append(r.held, memory)
 	r.charged += charged
 }
 
-// newStreamMemory returns room for so many bytes, from the pool if they are many.
+// newStreamMemory returns room for that many bytes, from the pool if they are many.
 func newStreamMemory(size int) []byte {
 	if size < pooledChunk {
 		return make([]byte, 0, size)
@@ -455,7 +455,7 @@ func (r *streamReader) kind() (messageType, error) {
 	return messageType(b[0]), nil
 }
 
-// value consumes and returns one MessagePack value of at most so many bytes, and
+// value consumes and returns one MessagePack value of at most that many bytes, and
 // not a byte more (W7).
 func (r *streamReader) value(most int) ([]byte, error) {
 	var e extent

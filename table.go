@@ -28,7 +28,7 @@ type detectorState struct {
 	lastAck      instant         // last answer
 	lastNotified instant         // last time it was told what is said about it
 	returnedAt   instant         // last time it became alive again
-	clearedAt    instant         // last time it answered a last question
+	clearedAt    instant         // last time it answered a final probe
 	reaped       instant         // when it was first reaped, if the record was made from its tombstone
 	hasAnswered  bool            // it answered before the record was made
 	srtt         float64         // smoothed round trip time in nanoseconds, 0 = not measured
@@ -153,7 +153,7 @@ func (t *table) newRecord() *member {
 }
 
 // remove forgets the record at a place of the order. The last one moves there. The
-// record is not used again, since alarms and pings may still hold it.
+// record is not used again, since timers and pings may still hold it.
 func (t *table) remove(place int) {
 	m, last := t.order[place], len(t.order)-1
 	t.order[place], t.order[last] = t.order[last], nil

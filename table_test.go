@@ -167,7 +167,7 @@ func TestARecordRemembersWhenItWasMade(t *testing.T) {
 	require.Equal(t, instant(11), m.since)
 }
 
-// A record that was forgotten stays what it was: alarms and pings may hold it.
+// A record that was forgotten stays what it was: timers and pings may hold it.
 func TestForgottenRecordsAreNotUsedAgain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	table := newTable()
@@ -267,7 +267,7 @@ func TestNodesOwnTheirBytes(t *testing.T) {
 	require.Len(t, grown, 5)
 }
 
-// Name, address and meta data lie with the Node in one piece of memory, whatever
+// Name, address and metadata lie with the Node in one piece of memory, whatever
 // their size, or in one beside it (P34).
 func TestNodesOfAllSizesOwnTheirBytes(t *testing.T) {
 	for size := range 200 {

@@ -45,7 +45,7 @@ func TestCrewDoesNotWaitForEver(t *testing.T) {
 	})
 }
 
-// ---- lanes
+// ---- queues
 
 // TestLaneServesInOrderAndOneAtATime checks P87.
 func TestLaneServesInOrderAndOneAtATime(t *testing.T) {
@@ -75,7 +75,7 @@ func closeLane[T any](c *taskGroup, l *workQueue[T]) {
 	waitForAll(c)
 }
 
-// waitForAll waits for all goroutines of a crew, however long that takes.
+// waitForAll waits for all goroutines of a task group, however long that takes.
 func waitForAll(c *taskGroup) {
 	if ended := c.lastEnd(); ended != nil {
 		<-ended
@@ -110,7 +110,7 @@ func TestLaneIsBounded(t *testing.T) {
 	})
 }
 
-// A lane has a goroutine only while there is work.
+// A queue has a goroutine only while there is work.
 func TestLaneWithoutWorkHasNoGoroutine(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var c taskGroup
@@ -179,7 +179,7 @@ func TestLaneUnderConcurrentUse(t *testing.T) {
 	}
 }
 
-// A lane is bounded in bytes as well; one that is empty takes what is larger (P198).
+// A queue is bounded in bytes as well; one that is empty takes what is larger (P198).
 func TestLaneIsBoundedInBytes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var c taskGroup

@@ -21,7 +21,7 @@ func TestAlarmsOfNothingNeverGoOff(t *testing.T) {
 	require.Equal(t, never, a.next())
 }
 
-// Whatever the order in which alarms are set, they go off by time.
+// Whatever the order in which timers are set, they go off by time.
 func TestAlarmsGoOffInOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var a timers
@@ -44,7 +44,7 @@ func TestAlarmsGoOffInOrder(t *testing.T) {
 	require.Equal(t, never, a.next())
 }
 
-// An alarm that has gone off holds on to nothing.
+// A timer that has gone off holds on to nothing.
 func TestPoppedAlarmsAreForgotten(t *testing.T) {
 	var a timers
 	for i := range 10 {
@@ -58,7 +58,7 @@ func TestPoppedAlarmsAreForgotten(t *testing.T) {
 	}
 }
 
-// Someone who accuses a member and lets it refute in turn leaves no alarms behind
+// Someone who accuses a member and lets it refute in turn leaves no timers behind
 // but those of the last case.
 func TestStaleAlarmsAreSweptOut(t *testing.T) {
 	c := newTestCore(t, withDetector)
@@ -77,7 +77,7 @@ func TestStaleAlarmsAreSweptOut(t *testing.T) {
 	require.Equal(t, "dead@50000", c.view("b"), "the last case is still decided")
 }
 
-// A sweep keeps every alarm that has something to do, in order.
+// A sweep keeps every timer that has something to do, in order.
 func TestSweepKeepsWhatIsPending(t *testing.T) {
 	c := newTestCore(t)
 	c.timers = timers{}
@@ -99,7 +99,7 @@ func TestSweepKeepsWhatIsPending(t *testing.T) {
 	}
 }
 
-// A crowd of alarms leaves no large heap behind.
+// A crowd of timers leaves no large heap behind.
 func TestHeapOfAlarmsShrinks(t *testing.T) {
 	c := newTestCore(t)
 	for i := range 100_000 {

@@ -49,7 +49,7 @@ type userBurst struct {
 	kept     int      // bytes that batches hold
 }
 
-// hasRoom reports whether messages of so many bytes could be queued now.
+// hasRoom reports whether messages of that many bytes could be queued now.
 func (b *userBurst) hasRoom(size int) bool { return b.delivery.queue.hasRoom(size) }
 
 // list makes a list of messages that outlives their packet. lent says that they lie in

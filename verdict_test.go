@@ -92,7 +92,7 @@ func TestExpiredRumoursAreForgotten(t *testing.T) {
 	require.Len(t, r.order, 1)
 }
 
-// A rumour outlives the packet that brought it.
+// A pending verdict outlives the packet that brought it.
 func TestRumoursAreKept(t *testing.T) {
 	r := newVerdictStore(time.Minute, maxPendingVerdicts)
 	name, from := []byte("name"), []byte("from")
@@ -118,7 +118,7 @@ func TestRumoursNotedAgainAreKept(t *testing.T) {
 	require.Empty(t, r.byName)
 }
 
-// A name that was noted anew does not go with its former place in the order.
+// A name that was noted again does not go with its former place in the order.
 func TestRumoursNotedAnewAreKeptAsNew(t *testing.T) {
 	r := newVerdictStore(time.Hour, 3)
 	noteRumour(&r, 0, "x", suspicionRumour(1))
@@ -133,7 +133,7 @@ func TestRumoursNotedAnewAreKeptAsNew(t *testing.T) {
 
 // What was known of a reaped node overrules late news about it for as long as the
 // other side of a partition may come back with them; a newer incarnation does not
-// need to care. The weightier of tombstone and rumour counts (P46).
+// need to care. The weightier of tombstone and pending verdict counts (P46).
 func TestTombstonesOverruleLateNews(t *testing.T) {
 	reaped := func(t *testing.T, changes ...func(*Config)) *testCore {
 		c := newTestCore(t, append([]func(*Config){withDetector}, changes...)...)
@@ -211,7 +211,7 @@ func TestRumoursAboutNodesThatWereHeardGoLast(t *testing.T) {
 	require.Empty(t, r.fromResponsive)
 }
 
-// Neither thousands of made-up deaths nor as many rumours make the tombstone of a real
+// Neither thousands of made-up deaths nor as many pending verdicts make the tombstone of a real
 // node go before its time.
 func TestMadeUpNamesDoNotPushOutRealTombstones(t *testing.T) {
 	c := newDetectorCore(t)

@@ -40,7 +40,7 @@ func (q *workQueue[T]) bounded(bytes int, size func(*T) int) *workQueue[T] {
 	return q
 }
 
-// hasRoom reports whether one more item of so many bytes would fit now.
+// hasRoom reports whether one more item of that many bytes would fit now.
 func (q *workQueue[T]) hasRoom(size int) bool {
 	waits, bytes := int(q.waiting.Load()), q.bytes.Load()
 	return waits < q.limit && (bytes == 0 || bytes+int64(size) <= q.byteLimit)

@@ -87,7 +87,7 @@ func TestUserMessagesDoNotHoldUpMembership(t *testing.T) {
 	})
 }
 
-// A lane holds no more than it may, also while one item is being served (P87, P198).
+// A queue holds no more than it may, also while one item is being served (P87, P198).
 func TestUserLaneIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var c taskGroup
@@ -249,7 +249,7 @@ func TestUserMessagesOfAPlainPacketAreNotCopied(t *testing.T) {
 	})
 }
 
-// A slow AliveDelegate holds up membership messages, whose lane is bounded and
+// A slow AliveDelegate holds up membership messages, whose queue is bounded and
 // counted, but neither pings nor user messages (P86 has everything wait).
 func TestSlowAliveDelegateDoesNotHoldUpPings(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -289,7 +289,7 @@ func TestSlowAliveDelegateDoesNotHoldUpPings(t *testing.T) {
 }
 
 // A PingDelegate that is slow to take round trip times holds up nothing; what its
-// lane has no room for is counted.
+// queue has no room for is counted.
 func TestSlowPingDelegateDoesNotHoldUpProbes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s, c := recordMetrics(t), newMesh(t)

@@ -37,7 +37,7 @@ import (
 	"time"
 )
 
-// patience is how long anything may take that must happen. Only the suite's own
+// timeout is how long anything may take that must happen. Only the suite's own
 // tests change it.
 var patience = 10 * time.Second
 
