@@ -209,7 +209,8 @@ func (l *logger) handle(level logLevel, message string, f logFields, pc uintptr)
 	_ = l.structured.Handler().Handle(context.Background(), record)
 }
 
-// callerPC is the place depth calls above the function that calls callerPC.
+// callerPC is the program counter of the function that is the given number of calls
+// above the one that calls callerPC.
 func callerPC(calls int) uintptr {
 	var pc [1]uintptr
 	runtime.Callers(calls+2, pc[:])
