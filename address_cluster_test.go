@@ -113,8 +113,10 @@ func (c *settledMesh) right() bool {
 	return true
 }
 
-// deaths are the leave events, of all nodes, about those that are named.
+// deaths are the leave events, of all nodes, about those that are named. Members can be
+// ahead of events, so those that are under way are awaited.
 func (c *settledMesh) deaths(names ...string) []string {
+	synctest.Wait()
 	var found []string
 	for observer, r := range c.traces {
 		for _, e := range r.take() {
@@ -128,8 +130,9 @@ func (c *settledMesh) deaths(names ...string) []string {
 }
 
 // A quarter of a cluster restarts at other addresses at once, as when a deployment
-// rolls. Everybody has them right within five
-// seconds, nobody else dies for anybody, and nothing is a conflict.
+// rolls. Every node has them right within five seconds, nobody else dies for anybody, and
+// nothing is a conflict. Nodes that join one seed alone depend on gossip, which misses one
+// node in e⁸: that one has them right after its next full exchange.
 func TestClusterTakesManyNodesThatMovedAtOnce(t *testing.T) {
 	const n, moving = 24, 6
 	for _, w := range []conditions{
@@ -159,8 +162,13 @@ func TestClusterTakesManyNodesThatMovedAtOnce(t *testing.T) {
 				for _, name := range moved {
 					c.rejoin(c.byName[name])
 				}
-				within(t, 5*time.Second-time.Since(began), "all are right", c.right)
+				limit := 5 * time.Second
+				if w.oneSeed {
+					limit = 40 * time.Second
+				}
+				within(t, limit-time.Since(began), "all are right", c.right)
 				took := time.Since(began)
+				synctest.Wait()
 				for observer, r := range c.traces { // the old ones leave, once
 					for _, name := range moved {
 						require.LessOrEqual(t, len(r.about(name, StateDead)), 1, "%s about %s", observer, name)
