@@ -18,8 +18,8 @@ test: ## all tests
 	$(GO) test ./...
 
 .PHONY: race
-race: ## all tests under the race detector, in random order
-	$(GO) test -race -shuffle=on ./...
+race: ## tests under the race detector, in random order
+	$(GO) test -race -short -shuffle=on -timeout 20m ./...
 
 .PHONY: stress
 stress: ## the virtual-time tests COUNT=20 times under the race detector

@@ -134,6 +134,7 @@ func (c *settledMesh) deaths(names ...string) []string {
 // nothing is a conflict. Nodes that join one seed alone depend on gossip, which misses one
 // node in e⁸: that one has them right after its next full exchange.
 func TestClusterTakesManyNodesThatMovedAtOnce(t *testing.T) {
+	skipManyClusters(t)
 	const n, moving = 24, 6
 	for _, w := range []conditions{
 		{}, {loss: 0.25}, {noUDP: true}, {named: true}, {reclaim: 30 * time.Second}, {loss: 0.25, reclaim: time.Minute},
@@ -188,6 +189,7 @@ func TestClusterTakesManyNodesThatMovedAtOnce(t *testing.T) {
 // A process that stood still while a node moved holds its old address, and spreads it in
 // full exchanges. The node that moved stays where it is, for everybody.
 func TestClusterOldNewsOfAStoppedNodeDisplaceNobody(t *testing.T) {
+	skipManyClusters(t)
 	for _, w := range []conditions{
 		{}, {loss: 0.25}, {noUDP: true}, {named: true}, {reclaim: 30 * time.Second}, {noUDP: true, reclaim: time.Minute},
 	} {

@@ -657,3 +657,13 @@ func (p *puppet) acceptState(answer func(remoteState) []byte) (received func() [
 }
 
 func udpAddr(n *Node) net.Addr { return &net.UDPAddr{IP: n.Addr, Port: int(n.Port)} }
+
+// skipManyClusters skips a test that repeats whole clusters many times if -short is set,
+// as it is under the race detector, where it would take minutes. Other tests run the same
+// code there.
+func skipManyClusters(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("many clusters in virtual time; run without -short")
+	}
+}

@@ -331,6 +331,7 @@ func TestClusterFindsOutHowPatientToBe(t *testing.T) {
 // A cluster that was parted for twenty minutes becomes whole, and nobody is declared
 // dead for it. Those that left stay away.
 func TestClusterPartedForTwentyMinutesBecomesWhole(t *testing.T) {
+	skipManyClusters(t)
 	for _, off := range []bool{false, true} {
 		inBubble(t, func(t *testing.T) {
 			c := newMesh(t)
@@ -645,6 +646,7 @@ func blocked(on *atomic.Bool) func(*Config) {
 // the time that a suspicion without confirmations has, however long they have been
 // blocked: round trips on streams are the self-check of those who find it.
 func TestClusterFindsTheDeadWherePacketsAreBlocked(t *testing.T) {
+	skipManyClusters(t)
 	for _, since := range []time.Duration{0, time.Second, 3 * time.Second, 10 * time.Second, 5 * time.Minute} {
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprint(since, " seed ", seed), func(t *testing.T) {
@@ -679,6 +681,7 @@ func TestClusterFindsTheDeadWherePacketsAreBlocked(t *testing.T) {
 // blocked for so long that it could take itself for the survivor, and whenever the
 // network comes back: between two questions, or while an answer is awaited (P171).
 func TestClusterOneThatIsCutOffWherePacketsAreBlockedAccusesNobody(t *testing.T) {
+	skipManyClusters(t)
 	moments := []time.Duration{8 * time.Second}
 	for at := 700 * time.Millisecond; at < 1900*time.Millisecond; at += 150 * time.Millisecond {
 		moments = append(moments, at)

@@ -100,6 +100,7 @@ func anyHas(pads []*textSet, text string) bool {
 // However small the cluster, all are members everywhere soon after the end of a partition,
 // and have what programs keep. -v prints the figures: median, 90th percentile and worst (P183).
 func TestPartedClusterIsWholeWithinSeconds(t *testing.T) {
+	skipManyClusters(t)
 	for _, size := range []int{2, 3, 5, 8, 24} {
 		for _, apart := range []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute} {
 			t.Run(fmt.Sprint(size, " nodes ", apart), func(t *testing.T) {
@@ -140,6 +141,7 @@ func quantiles(times []time.Duration) string {
 // A node that was away for an hour, and one that was away for longer, is found within the
 // time that searchAge and ReconnectInterval say (P185).
 func TestLongLostNodeIsFoundWithinTheStatedTime(t *testing.T) {
+	skipManyClusters(t)
 	for apart, limit := range map[time.Duration]time.Duration{
 		time.Hour:      18 * time.Second,
 		12 * time.Hour: 35 * time.Second,

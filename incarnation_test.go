@@ -412,6 +412,7 @@ func inPlace(nodes []*Memberlist) bool {
 // anybody's name: soon after the talking stops each is a member everywhere, also one
 // that was restarted meanwhile, or afterwards (P113, P160).
 func TestWhateverIsSaidALivingNodeStaysOrComesBack(t *testing.T) {
+	skipManyClusters(t)
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {

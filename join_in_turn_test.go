@@ -13,6 +13,7 @@ import (
 // Six nodes that join one after the other know each other before the first periodic
 // exchange, with the few sends of the Local preset too.
 func TestNodesThatJoinInTurnMissNobody(t *testing.T) {
+	skipManyClusters(t)
 	for name, preset := range map[string]func() *Config{"Local": DefaultLocalConfig, "LAN": DefaultLANConfig} {
 		missed := 0
 		for seed := range uint64(200) {

@@ -429,6 +429,7 @@ func (c *mesh) vanish(m *Memberlist, from []*Memberlist) {
 // Everybody leaves at once and is shut down at once, as when a deployment is taken
 // down: nobody waits in vain for those who are gone already (P194).
 func TestEverybodyLeavesAtOnce(t *testing.T) {
+	skipManyClusters(t)
 	same := func(*Config) {}
 	for i, run := range []struct {
 		loss    float64
