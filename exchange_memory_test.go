@@ -32,9 +32,9 @@ func TestStreamsHoldNoMoreThanTheBudget(t *testing.T) {
 			go func() { _, _ = conn.Write(full[:len(full)-1]) }()
 		}
 		synctest.Wait()
-		require.Greater(t, m.exchanges.memory.mu.held, 1<<20)
-		require.Less(t, m.exchanges.memory.mu.held, 1<<20+5*size)
-		require.NotEmpty(t, m.exchanges.memory.mu.waiting)
+		require.Greater(t, heldBy(m.exchanges.memory), 1<<20)
+		require.Less(t, heldBy(m.exchanges.memory), 1<<20+5*size)
+		require.NotZero(t, waitingFor(m.exchanges.memory))
 
 		conn := p.dial(m)
 		_, err := conn.Write((&ping{SeqNo: 5}).appendTo(nil))
@@ -54,8 +54,8 @@ func TestStreamsHoldNoMoreThanTheBudget(t *testing.T) {
 		require.Greater(t, told, 10)
 		time.Sleep(2 * m.config.TCPTimeout)
 		synctest.Wait()
-		require.Zero(t, m.exchanges.memory.mu.held)
-		require.Empty(t, m.exchanges.memory.mu.waiting)
+		require.Zero(t, heldBy(m.exchanges.memory))
+		require.Zero(t, waitingFor(m.exchanges.memory))
 	})
 }
 
@@ -87,7 +87,7 @@ func TestLargeStatesPassInTurn(t *testing.T) {
 		require.EqualValues(t, len(joiners), joined.Load())
 		require.Equal(t, 9, m.NumMembers())
 		for _, node := range c.nodes {
-			require.Zero(t, node.exchanges.memory.mu.held)
+			require.Zero(t, heldBy(node.exchanges.memory))
 		}
 	})
 }
@@ -108,17 +108,17 @@ func TestDeliveriesHoldNoMoreThanTheirBudget(t *testing.T) {
 			require.NoError(t, sender.SendReliable(m.LocalNode(), []byte("text")))
 		}
 		synctest.Wait()
-		require.Equal(t, 11*deliveryCost, m.exchanges.deliveries.mu.held)
-		require.Equal(t, 9, m.exchanges.set.mu.inbound)
+		require.Equal(t, 11*deliveryCost, heldBy(m.exchanges.deliveries))
+		require.Equal(t, 9, inboundStreams(m))
 		time.Sleep(m.config.TCPTimeout / 2)
 		synctest.Wait()
-		require.Zero(t, m.exchanges.set.mu.inbound)
+		require.Zero(t, inboundStreams(m))
 		require.EqualValues(t, 9, s.sum("msg.dropped", metrics.Label{Name: "kind", Value: userMsg.String()}))
 		require.NoError(t, sender.SendReliable(m.LocalNode(), []byte("text")))
 		close(hold)
 		synctest.Wait()
 		require.EqualValues(t, 12, delivered.Load())
-		require.Zero(t, m.exchanges.deliveries.mu.held)
+		require.Zero(t, heldBy(m.exchanges.deliveries))
 	})
 }
 
@@ -188,4 +188,25 @@ func TestJoinerLearnsWhyItsStateCannotBeRead(t *testing.T) {
 		require.Contains(t, reply.Error.own(), want)
 		require.NoError(t, conn.Close())
 	}
+}
+
+// heldBy is how many bytes of a budget are in use.
+func heldBy(b *memoryBudget) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.held
+}
+
+// inboundStreams is how many streams are open that others opened.
+func inboundStreams(m *Memberlist) int {
+	m.exchanges.set.mu.Lock()
+	defer m.exchanges.set.mu.Unlock()
+	return m.exchanges.set.mu.inbound
+}
+
+// waitingFor is how many wait for room in a budget.
+func waitingFor(b *memoryBudget) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.mu.waiting)
 }

@@ -910,9 +910,9 @@ func TestOpenStreamsAreBounded(t *testing.T) {
 		require.Equal(t, ackMsg, kind)
 		time.Sleep(m.config.TCPTimeout / 4)
 		synctest.Wait()
-		require.LessOrEqual(t, m.exchanges.set.mu.inbound, maxStreams/4+1, "in a crowd those that are idle have less time")
+		require.LessOrEqual(t, inboundStreams(m), maxStreams/4+1, "in a crowd those that are idle have less time")
 		time.Sleep(m.config.TCPTimeout)
-		require.Zero(t, m.exchanges.set.mu.inbound)
+		require.Zero(t, inboundStreams(m))
 		require.Empty(t, m.exchanges.set.mu.bySource)
 	})
 }
@@ -935,7 +935,7 @@ func TestSlowDeliveryHoldsNoStream(t *testing.T) {
 			require.NoError(t, sender.SendReliable(m.LocalNode(), []byte("text")))
 		}
 		synctest.Wait()
-		require.Zero(t, m.exchanges.set.mu.inbound)
+		require.Zero(t, inboundStreams(m))
 		close(hold)
 	})
 }
