@@ -152,11 +152,11 @@ func TestPlacesForExchangesAreSharedBySource(t *testing.T) {
 			open("127.0.0.1:7") // not counted by source
 		}
 		synctest.Wait()
-		require.Equal(t, maxPushPulls, m.exchanges.set.mu.exchanges)
+		require.Equal(t, maxPushPulls, exchangePlaces(m))
 		time.Sleep(2 * m.config.TCPTimeout)
 		synctest.Wait()
-		require.Zero(t, m.exchanges.set.mu.exchanges)
-		require.Empty(t, m.exchanges.set.mu.exchangesBySource)
+		require.Zero(t, exchangePlaces(m))
+		require.Zero(t, exchangeSources(m))
 	})
 }
 
@@ -209,4 +209,18 @@ func waitingFor(b *memoryBudget) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.mu.waiting)
+}
+
+// exchangePlaces is how many full exchanges that others began are running.
+func exchangePlaces(m *Memberlist) int {
+	m.exchanges.set.mu.Lock()
+	defer m.exchanges.set.mu.Unlock()
+	return m.exchanges.set.mu.exchanges
+}
+
+// exchangeSources is from how many sources they come.
+func exchangeSources(m *Memberlist) int {
+	m.exchanges.set.mu.Lock()
+	defer m.exchanges.set.mu.Unlock()
+	return len(m.exchanges.set.mu.exchangesBySource)
 }
