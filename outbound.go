@@ -20,7 +20,7 @@ func newOutbound(s services, cfg *Config, e *engine, broadcasts *TransmitLimited
 	o := &outbound{
 		services: s, config: cfg, engine: e, broadcasts: broadcasts, wire: newWire(cfg), transport: t,
 	}
-	o.direct, o.wire.udp = t.(directTransport)
+	o.direct, o.wire.udp = asDirect(t)
 	o.scratch.New = func() any { return new(packetScratch) }
 	return o
 }

@@ -166,3 +166,14 @@ type directTransport interface {
 	// streamAddrs are the addresses at which streams are accepted.
 	streamAddrs() []netip.AddrPort
 }
+
+// asDirect returns t if it takes packets directly. A transport of a program that embeds
+// a NetTransport has its methods too, but wants to see what is sent, so only the type
+// itself counts.
+func asDirect(t Transport) (direct directTransport, ok bool) {
+	nt, ok := t.(*NetTransport)
+	if !ok {
+		return nil, false
+	}
+	return nt, true
+}
