@@ -35,6 +35,7 @@ type cluster struct {
 	t     testing.TB
 	net   *simnet.Network
 	peers []*peer
+	added int // peers so far: an address is not used again, since some may still ask there
 }
 
 func newCluster(t testing.TB) *cluster {
@@ -46,7 +47,8 @@ func newCluster(t testing.TB) *cluster {
 func (c *cluster) add(lib node.Library, opts node.Options, hooks ...func(*node.App)) *peer {
 	p := &peer{lib: lib, opts: opts}
 	c.peers = append(c.peers, p)
-	n := len(c.peers)
+	c.added++
+	n := c.added
 	p.addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), port)
 	c.start(p, hooks...)
 	return p

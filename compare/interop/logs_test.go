@@ -68,7 +68,7 @@ func (l *logCheck) end(step string, troubled bool) {
 			from = m.lines
 		}
 		for _, line := range p.app.Log.Lines(from) {
-			if isComplaint(line) && !l.accepts(p.lib.Name(), line, troubled) && !isOfAddressCheck(step, line) {
+			if isComplaint(line) && !l.accepts(p.lib.Name(), line, troubled) {
 				found = append(found, p.name()+" ("+p.lib.Name()+"): "+line)
 			}
 		}
@@ -106,12 +106,4 @@ func normalize(line string) string {
 		line = v.pattern.ReplaceAllString(line, v.by)
 	}
 	return line
-}
-
-// isOfAddressCheck reports whether a line is what nodes say while a name is asked for at
-// two addresses, or while a node is gone that is asked for: ours asks by name at an
-// address where another node may be, and closes a stream whose peer has gone.
-func isOfAddressCheck(step, line string) bool {
-	return step == "conflict" && strings.Contains(line, "Got ping for unexpected node") ||
-		step == "death" && strings.Contains(line, "connection reset by peer")
 }
