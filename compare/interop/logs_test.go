@@ -95,6 +95,8 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d `), ""},
 	{regexp.MustCompile(`\d+\.\d+\.\d+\.\d+(:\d+)?`), "ADDR"},
+	// How a connection to a killed node ends depends on the moment.
+	{regexp.MustCompile(`(dial|read|write) tcp ADDR(->ADDR)?: .*$`), "the connection failed"},
 	{regexp.MustCompile(`(suspect|dead) message`), "accusation"},
 	{regexp.MustCompile(`\b[abn]\d+\b`), "NODE"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(µs|ms|s)?\b`), "#"},
