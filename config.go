@@ -232,7 +232,7 @@ type Config struct {
 
 	// RetransmitMult scales how often a broadcast is sent: RetransmitMult ×
 	// ceil(log10(nodes + 1)) times. If it is above 1, changes of membership are
-	// sent at least min(nodes, 8) times, since fewer would not reach every node
+	// sent at least min(nodes, 12) times, since fewer would not reach every node
 	// of a small cluster. Default: 4 / 4 / 2. Zero or less: once.
 	RetransmitMult int
 

@@ -31,7 +31,7 @@ func newDissemination(c *common) dissemination {
 		sendsAlone:     true,
 	}
 	if c.cfg.RetransmitMult > 1 {
-		queue.least = fewNodes
+		queue.least = leastSends
 	}
 	return dissemination{common: c, queue: queue}
 }

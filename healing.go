@@ -337,6 +337,9 @@ type reunion struct {
 // back, on average.
 const reunionPartners = 3
 
+// reunionOfAll is the size of a cluster up to which each member does so.
+const reunionOfAll = 8
+
 // nodeReturned takes in that a node is a member. After a partition each side has state that the
 // other has not heard of, and what is gossiped is who is there, not what programs keep: so
 // those that were lost and came back get a full exchange with a few of the members soon.
@@ -366,7 +369,7 @@ func (h *healing) reunionDue(instant) {
 		return
 	}
 	live := h.table.live()
-	if live <= fewNodes || h.rng.IntN(live) < reunionPartners*r.returned {
+	if live <= reunionOfAll || h.rng.IntN(live) < reunionPartners*r.returned {
 		h.openStream(streamTask{kind: streamVisit, node: r.m.node})
 	}
 }

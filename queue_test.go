@@ -703,12 +703,12 @@ func total(v []int) (n int) {
 	return n
 }
 
-// The core's queue sends news in a small cluster to everybody, and eight times at least in a
+// The core's queue sends news in a small cluster to everybody, and twelve times at least in a
 // larger one, unless it is to be sent once. Queues of programs do what their RetransmitMult says.
 func TestNewsIsSentOftenEnoughForSmallClusters(t *testing.T) {
 	for _, run := range []struct{ mult, nodes, want int }{
-		{2, 1, 2}, {2, 2, 2}, {2, 3, 3}, {2, 6, 6}, {2, 8, 8}, {2, 9, 8}, {2, 99, 8}, {2, 999, 8}, {2, 9999, 8}, {2, 10000, 10},
-		{4, 3, 4}, {4, 6, 6}, {4, 9, 8}, {4, 10, 8}, {4, 100, 12}, {4, 1000, 16},
+		{2, 1, 2}, {2, 2, 2}, {2, 3, 3}, {2, 6, 6}, {2, 8, 8}, {2, 9, 9}, {2, 12, 12}, {2, 99, 12}, {2, 9999, 12}, {2, 1000000, 14},
+		{4, 3, 4}, {4, 6, 6}, {4, 9, 9}, {4, 10, 10}, {4, 99, 12}, {4, 100, 12}, {4, 1000, 16},
 		{1, 6, 1}, {0, 6, 1},
 	} {
 		c := newTestCore(t, func(cfg *Config) { cfg.RetransmitMult = run.mult })
