@@ -99,13 +99,13 @@ func (b ourBroadcast) Message() []byte                     { return b }
 func (ourBroadcast) Finished()                             {}
 
 type ourTransport struct {
-	carrier
+	simnet.Carrier
 	packets chan *memberlist.Packet
 }
 
 func newOurTransport(e *simnet.Endpoint) *ourTransport {
-	t := &ourTransport{carrier{e}, make(chan *memberlist.Packet, e.QueueLength())}
-	receiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
+	t := &ourTransport{simnet.Carrier{Endpoint: e}, make(chan *memberlist.Packet, e.QueueLength())}
+	simnet.ReceiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
 		return &memberlist.Packet{Buf: buf, From: from, Timestamp: at}
 	})
 	return t

@@ -99,13 +99,13 @@ func (b theirBroadcast) Message() []byte                     { return b }
 func (theirBroadcast) Finished()                             {}
 
 type theirTransport struct {
-	carrier
+	simnet.Carrier
 	packets chan *memberlist.Packet
 }
 
 func newTheirTransport(e *simnet.Endpoint) *theirTransport {
-	t := &theirTransport{carrier{e}, make(chan *memberlist.Packet, e.QueueLength())}
-	receiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
+	t := &theirTransport{simnet.Carrier{Endpoint: e}, make(chan *memberlist.Packet, e.QueueLength())}
+	simnet.ReceiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
 		return &memberlist.Packet{Buf: buf, From: from, Timestamp: at}
 	})
 	return t

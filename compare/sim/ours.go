@@ -65,15 +65,15 @@ func (e ourEvents) NotifyUpdate(n *memberlist.Node) { e.events.Present(n.Name, n
 func (e ourEvents) NotifyLeave(n *memberlist.Node)  { e.events.Gone(n.Name) }
 
 type ourTransport struct {
-	carrier
+	simnet.Carrier
 	packets chan *memberlist.Packet
 }
 
 var _ memberlist.NodeAwareTransport = (*ourTransport)(nil)
 
 func newOurTransport(e *simnet.Endpoint) *ourTransport {
-	t := &ourTransport{carrier{e}, make(chan *memberlist.Packet, e.QueueLength())}
-	receiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
+	t := &ourTransport{simnet.Carrier{Endpoint: e}, make(chan *memberlist.Packet, e.QueueLength())}
+	simnet.ReceiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
 		return &memberlist.Packet{Buf: buf, From: from, Timestamp: at}
 	})
 	return t

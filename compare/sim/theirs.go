@@ -59,15 +59,15 @@ func (e theirEvents) NotifyUpdate(n *memberlist.Node) { e.events.Present(n.Name,
 func (e theirEvents) NotifyLeave(n *memberlist.Node)  { e.events.Gone(n.Name) }
 
 type theirTransport struct {
-	carrier
+	simnet.Carrier
 	packets chan *memberlist.Packet
 }
 
 var _ memberlist.NodeAwareTransport = (*theirTransport)(nil)
 
 func newTheirTransport(e *simnet.Endpoint) *theirTransport {
-	t := &theirTransport{carrier{e}, make(chan *memberlist.Packet, e.QueueLength())}
-	receiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
+	t := &theirTransport{simnet.Carrier{Endpoint: e}, make(chan *memberlist.Packet, e.QueueLength())}
+	simnet.ReceiveInto(e, t.packets, func(buf []byte, from net.Addr, at time.Time) *memberlist.Packet {
 		return &memberlist.Packet{Buf: buf, From: from, Timestamp: at}
 	})
 	return t
