@@ -164,15 +164,11 @@ func (c *core) memberView() *memberView { return &c.table.view }
 // pendingEvents are the events among the effects.
 func (c *core) pendingEvents() []event { return c.fx.events }
 
-// takeEffects exchanges the effects for others, which are empty, and reports whether
-// there are any.
-func (c *core) takeEffects(fx *effects) bool {
-	if c.fx.empty() {
-		return false
-	}
-	*fx, c.fx = c.fx, *fx
-	return true
-}
+// hasEffects reports whether there is anything to take out.
+func (c *core) hasEffects() bool { return !c.fx.empty() }
+
+// takeEffects exchanges what the core wants done for an empty fx, whose memory it uses on.
+func (c *core) takeEffects(fx *effects) { *fx, c.fx = c.fx, *fx }
 
 // ownNode is this node; nil until it is announced.
 func (c *core) ownNode() *Node {

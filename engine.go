@@ -81,11 +81,11 @@ func (e *engine) settle() (fx *effects, eventSeq uint64) {
 		e.self.Store(own)
 	}
 	eventSeq = e.events.push(c.pendingEvents())
-	fx = e.spare.Get().(*effects)
-	if !c.takeEffects(fx) {
-		e.spare.Put(fx)
+	if !c.hasEffects() {
 		return nil, eventSeq
 	}
+	fx = e.spare.Get().(*effects)
+	c.takeEffects(fx)
 	e.health.Store(int64(c.healthScore()))
 	return fx, eventSeq
 }

@@ -58,3 +58,14 @@ func TestNodeAwareTransportIsTakenAsItIs(t *testing.T) {
 	require.False(t, wrapped)
 	require.Same(t, transport, aware)
 }
+
+// A transport that embeds a NetTransport has its unexported methods too. It is not taken
+// for one, or what it adds would be passed by.
+func TestTransportThatEmbedsANetTransportIsNotBypassed(t *testing.T) {
+	type wrapper struct{ *NetTransport }
+	var _ directTransport = wrapper{}
+	_, direct := asDirect(wrapper{})
+	require.False(t, direct)
+	_, direct = asDirect(new(NetTransport))
+	require.True(t, direct)
+}
